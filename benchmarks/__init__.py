@@ -1,0 +1,1 @@
+"""Speed and accuracy of engines, measured and reported side by side."""

@@ -1,0 +1,1 @@
+"""Photographs and labels: reading, cropping, augmenting, prompting."""

@@ -1,0 +1,102 @@
+"""The hand's joints and the topology of its mesh.
+
+Joint order is FreiHAND's: the wrist, then thumb, index, middle, ring and little finger, each from base to tip
+(Zimmermann et al. 2019).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import FloatArray, IntArray
+from cliphand.errors import InputError
+from cliphand.files import whole_file
+
+N_JOINTS = 21
+N_VERTICES = 778
+N_FACES = 1538
+WRIST = 0
+MIDDLE_MCP = 9
+MIDDLE_PIP = 10
+FINGERS = ("thumb", "index", "middle", "ring", "little")
+SEGMENTS = ("MCP", "PIP", "DIP", "fingertip")
+JOINT_NAMES = ("wrist", *(f"{finger} {segment}" for finger in FINGERS for segment in SEGMENTS))
+PARENTS = (-1, *(0 if joint % 4 == 1 else joint - 1 for joint in range(1, N_JOINTS)))
+BONES = tuple((parent, joint) for joint, parent in enumerate(PARENTS) if parent >= 0)
+
+
+@dataclass(frozen=True, slots=True)
+class HandTopology:
+    """What a hand mesh needs beside its vertices.
+
+    Attributes:
+        faces: (1538, 3) int64, indices into the 778 vertices, counter-clockwise seen from outside.
+        template: (778, 3) float64, metres, the flat hand at rest.
+        joint_regressor: (21, 778) float64, rows sum to 1; joints in FreiHAND order = joint_regressor @ vertices.
+    """
+
+    faces: IntArray
+    template: FloatArray
+    joint_regressor: FloatArray
+
+
+_SHAPES: dict[str, tuple[tuple[int, int], str]] = {
+    "faces": ((N_FACES, 3), "iu"),
+    "template": ((N_VERTICES, 3), "f"),
+    "joint_regressor": ((N_JOINTS, N_VERTICES), "f"),
+}
+
+
+def check_topology(arrays: dict[str, np.ndarray], *, source: str) -> HandTopology:
+    """Check names, shapes, kinds and ranges of the three arrays.
+
+    Raises:
+        InputError: something is missing, mis-shaped, not finite or out of range; the sentence names `source`.
+    """
+    for name, (shape, kinds) in _SHAPES.items():
+        if name not in arrays:
+            raise InputError(f"{source} has no array '{name}'; it needs faces, template and joint_regressor.")
+        array = arrays[name]
+        if array.shape != shape or array.dtype.kind not in kinds:
+            raise InputError(f"{source}: '{name}' is {array.dtype} {array.shape}; it must be {shape}.")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"{source}: '{name}' holds NaN or infinity; every number must be finite.")
+    faces = arrays["faces"].astype(np.int64)
+    if faces.min() < 0 or faces.max() >= N_VERTICES:
+        raise InputError(f"{source}: 'faces' points outside the {N_VERTICES} vertices.")
+    rows = arrays["joint_regressor"].sum(axis=1)
+    if np.abs(rows - 1).max() > 1e-2:
+        raise InputError(f"{source}: rows of 'joint_regressor' sum to {rows.min():.3f}..{rows.max():.3f}, not 1.")
+    return HandTopology(
+        faces=faces,
+        template=arrays["template"].astype(np.float64),
+        joint_regressor=arrays["joint_regressor"].astype(np.float64),
+    )
+
+
+def load_hand(path: Path) -> HandTopology:
+    """Read a topology from `hand.npz` (keys faces, template, joint_regressor). Never unpickles.
+
+    Raises:
+        InputError: the file is missing, is not an npz archive, or fails `check_topology`.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except FileNotFoundError:
+        raise InputError(f"{path} does not exist; `cliphand hand MANO_RIGHT.pkl --out hand.npz` writes one.") from None
+    except (ValueError, OSError, AttributeError) as error:
+        raise InputError(f"{path} is not a readable npz archive ({error}).") from None
+    return check_topology(arrays, source=str(path))
+
+
+def save_hand(topology: HandTopology, path: Path) -> None:
+    """Write `hand.npz`, atomically."""
+    with whole_file(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            faces=topology.faces,
+            template=topology.template,
+            joint_regressor=topology.joint_regressor,
+        )

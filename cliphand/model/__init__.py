@@ -1,0 +1,1 @@
+"""The network: image branch for deployment, text branch for training."""

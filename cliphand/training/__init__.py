@@ -1,0 +1,1 @@
+"""Losses, the training module and the loop."""

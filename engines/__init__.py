@@ -1,0 +1,1 @@
+"""Run-times of an exported hand model behind one protocol."""

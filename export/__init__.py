@@ -1,0 +1,1 @@
+"""From a checkpoint to typed ONNX graphs, each proven against PyTorch."""
