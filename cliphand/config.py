@@ -169,15 +169,20 @@ class TrainConfig:
 
     Attributes:
         stage: `joints` trains encoder and joint regressor alone (stage 1), `mesh` everything (stage 2).
+        repeats: passes over the data in one epoch; more than one saves time on small data sets, because an epoch ends
+            with a validation and a checkpoint.
         step_epochs: the learning rate is multiplied by `step_factor` every so many epochs.
         precision: Lightning's name: `32-true`, `bf16-mixed` or `16-mixed`.
+        accelerator: `auto` is the GPU where torch finds one; what it became is printed and recorded.
         devices: processes; more than one trains with DDP.
         backbone_weights: `imagenet` (a download by timm) or `none`.
-        validation_fraction: share of unique training samples held out for validation.
+        validation_fraction: share of unique training samples held out for validation, at least one; 0 validates on
+            the training images themselves.
     """
 
     stage: Literal["joints", "mesh"] = "mesh"
     epochs: int = 200
+    repeats: int = 1
     batch: int = 48
     learning_rate: float = 1e-3
     weight_decay: float = 0.01
@@ -185,18 +190,18 @@ class TrainConfig:
     step_factor: float = 0.25
     gradient_clip: float = 1.0
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
-    accelerator: Literal["cpu", "cuda"] = "cpu"
+    accelerator: Literal["auto", "cpu", "cuda"] = "auto"
     devices: int = 1
     workers: int = 2
     seed: int = 0
-    validation_fraction: float = 0.0
+    validation_fraction: float = 0.02
     backbone_weights: Literal["imagenet", "none"] = "imagenet"
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch", "step_epochs", "devices"):
+        for name in ("epochs", "repeats", "batch", "step_epochs", "devices"):
             require(getattr(self, name) >= 1, f"{name} is {getattr(self, name)}; it must be at least 1.")
         require(self.learning_rate > 0, f"learning_rate is {self.learning_rate}; it must be positive.")
         require(self.workers >= 0, f"workers is {self.workers}; it cannot be negative.")

@@ -1,0 +1,219 @@
+"""Every engine of an export folder, its speed and its accuracy, in one report.
+
+Accuracy is measured once for each engine and precision, speed for each batch size, on the same photographs with the
+same crop. The report is one JSON object; `benchmarks.table` prints it.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from benchmarks.accuracy import AUC_RANGES_MM, Accuracy, floor_pa_pjpe_mm, predict, score
+from benchmarks.entrants import Entrant, exported_key, open_entrants
+from benchmarks.machine import machine_facts
+from benchmarks.photographs import ROOT_SENTENCES, Photographs, Root
+from benchmarks.rows import Findings, Row, make_rows
+from benchmarks.speed import Latency, SpeedSettings, end_to_end_latency, model_latency
+from cliphand.arrays import FloatArray
+from cliphand.config import require
+from cliphand.data.freihand import FreiHand, Split, open_freihand
+from cliphand.data.predictions import write_predictions
+from cliphand.files import sha256_of
+from cliphand.hand import load_hand
+from cliphand.provenance import git_commit, library_versions
+from engines.base import Engine
+from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, read_manifest
+
+Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
+
+
+@dataclass(frozen=True, slots=True)
+class BenchRequest:
+    """What to measure.
+
+    Attributes:
+        export: folder that `cliphand export` wrote.
+        data: folder in FreiHAND's layout.
+        batches: batch sizes to time.
+        threads: of one call; None leaves the choice to each run-time.
+        root: where the absolute depth comes from.
+        n_images: score the first so many images; None all.
+        split: of the data.
+        checkpoint: of the PyTorch row; None takes the one that the manifest records.
+        predictions: file for the exported model's hands in FreiHAND's submission format.
+        speed: how much is timed.
+    """
+
+    export: Path
+    data: Path
+    batches: tuple[int, ...] = (1,)
+    threads: int | None = None
+    root: Root = "truth"
+    n_images: int | None = None
+    split: Split = "evaluation"
+    checkpoint: Path | None = None
+    predictions: Path | None = None
+    speed: SpeedSettings = field(default_factory=SpeedSettings)
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(
+            len(self.batches) > 0 and min(self.batches) >= 1,
+            f"batch sizes are {list(self.batches)}; give at least one, each at least 1.",
+        )
+        require(self.n_images is None or self.n_images >= 1, f"images are {self.n_images}; at least 1 is needed.")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything that one run found; `dataclasses.asdict` is its JSON form."""
+
+    machine: Mapping[str, object]
+    versions: Mapping[str, str]
+    commit: str
+    export: Mapping[str, object]
+    data: Mapping[str, object]
+    crop: Mapping[str, object]
+    root: Root
+    protocol: str
+    training: Mapping[str, object]
+    speed: Mapping[str, object]
+    omitted: tuple[str, ...]
+    warnings: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def newest_export(folder: Path) -> Path:
+    """The export folder under `folder` whose manifest was written last.
+
+    Raises:
+        InputError: there is none.
+    """
+    manifests = list(folder.glob(f"*/{MANIFEST_NAME}"))
+    require(len(manifests) > 0, f"there is no export under {folder}; run `cliphand export`, or name an export folder.")
+    return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent
+
+
+def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Report:
+    """Measure every engine of an export folder.
+
+    Raises:
+        InputError: the export folder, the checkpoint or the data are missing or do not fit one another.
+    """
+    manifest = read_manifest(request.export)
+    regressor = load_hand(request.export / HAND_NAME).joint_regressor
+    data = open_freihand(request.data, request.split)
+    photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root=request.root)
+    n_images = min(request.n_images or len(data), len(data))
+    with ExitStack() as stack:
+        entrants, omitted = open_entrants(
+            request.export, manifest, stack, threads=request.threads, checkpoint=request.checkpoint
+        )
+        findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
+        rows = make_rows(entrants, findings, threads=request.threads)
+    written, refused = _write_predictions(request.predictions, findings, exported_key(entrants))
+    return Report(
+        machine=machine_facts(),
+        versions=library_versions(),
+        commit=git_commit(),
+        export=_export_facts(request, manifest) | {"predictions": written},
+        data=_data_facts(request, data, regressor, n_images=n_images),
+        crop=dataclasses.asdict(manifest.crop) | {"input_size": manifest.input_size},
+        root=request.root,
+        protocol=_protocol(request),
+        training=manifest.training,
+        speed=dataclasses.asdict(request.speed) | {"threads": request.threads},
+        omitted=omitted + refused,
+        warnings=_warnings(findings.accuracy),
+        rows=rows,
+    )
+
+
+def _measure(
+    entrants: Mapping[str, Entrant],
+    photographs: Photographs,
+    regressor: FloatArray,
+    request: BenchRequest,
+    *,
+    n_images: int,
+    progress: Progress | None,
+) -> Findings:
+    """Accuracy of every entrant, then its latencies."""
+    engines = {key: entrant.engine for key, entrant in entrants.items()}
+    report = progress or (lambda what, done, total: None)
+    predictions = predict(
+        engines, photographs, regressor, n_images=n_images, progress=lambda done: report("accuracy", done, n_images)
+    )
+    accuracy = {key: score(value, photographs.data) for key, value in predictions.items()}
+    model, whole = _time(engines, photographs, request, report)
+    return Findings(accuracy=accuracy, predictions=predictions, model=model, end_to_end=whole)
+
+
+def _time(
+    engines: Mapping[str, Engine], photographs: Photographs, request: BenchRequest, report: Progress
+) -> tuple[dict[tuple[str, int], Latency], dict[tuple[str, int], Latency]]:
+    """Latency by engine and batch: model only, and end to end."""
+    model: dict[tuple[str, int], Latency] = {}
+    whole: dict[tuple[str, int], Latency] = {}
+    for place, batch in enumerate(request.batches):
+        for part, (found, measure) in enumerate(((model, model_latency), (whole, end_to_end_latency))):
+            latencies = measure(engines, photographs, batch, settings=request.speed)
+            found.update({(key, batch): latency for key, latency in latencies.items()})
+            report("speed", 2 * place + part + 1, 2 * len(request.batches))
+    return model, whole
+
+
+def _warnings(accuracy: Mapping[str, Accuracy]) -> tuple[str, ...]:
+    """Each warning once, after the entrants that it holds for."""
+    keys: dict[str, list[str]] = {}
+    for key, found in accuracy.items():
+        for text in found.warnings:
+            keys.setdefault(text, []).append(key)
+    return tuple(f"{', '.join(names)}: {text}" for text, names in keys.items())
+
+
+def _write_predictions(
+    path: Path | None, findings: Findings, key: str
+) -> tuple[dict[str, str] | None, tuple[str, ...]]:
+    """Write the export's hands; return what was written, and why where nothing was although it was asked for."""
+    if path is None:
+        return None, ()
+    predictions = findings.predictions[key]
+    if predictions.n_nonfinite:
+        return None, (f"{path} is not written: {key} gave NaN or infinity on {predictions.n_nonfinite} images",)
+    write_predictions(path, predictions.xyz, predictions.verts)
+    return {"file": str(path), "of": key}, ()
+
+
+def _export_facts(request: BenchRequest, manifest: Manifest) -> dict[str, object]:
+    return {
+        "path": str(request.export),
+        "checkpoint_sha256": manifest.checkpoint.sha256,
+        "cliphand_version": manifest.cliphand_version,
+        "commit": manifest.commit,
+        "exporter": manifest.exporter,
+    }
+
+
+def _data_facts(request: BenchRequest, data: FreiHand, regressor: FloatArray, *, n_images: int) -> dict[str, object]:
+    return {
+        "path": str(request.data),
+        "split": request.split,
+        "images": n_images,
+        "has_joints": data.xyz is not None,
+        "has_vertices": data.verts is not None,
+        "floor_pa_pjpe_mm": floor_pa_pjpe_mm(data, regressor, n_images=n_images),
+    }
+
+
+def _protocol(request: BenchRequest) -> str:
+    """How the figures are to be read, in one line."""
+    ranges = ", ".join(f"{low:g}-{high:g}" for low, high in AUC_RANGES_MM)
+    digest = sha256_of(request.export / HAND_NAME)[:12]
+    return (
+        f"root {request.root} ({ROOT_SENTENCES[request.root]}); joints regressed from the mesh by {HAND_NAME} "
+        f"{digest}; PJPE in the camera frame, no root subtracted; PA by a similarity with a proper rotation; "
+        f"F of aligned meshes; AUC of PA-PJPE over {ranges} mm"
+    )

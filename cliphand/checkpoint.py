@@ -1,0 +1,177 @@
+"""A trained model as a folder: `model.safetensors` and `config.json`. Loading never unpickles.
+
+The weights hold the hand model (`hand.`), the trained part of the text branch (`text.`; the frozen tower is named in
+the config and had again from there) and the topology (`topology.`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from cliphand.config import CropConfig, ModelConfig, TrainConfig, from_json, to_json
+from cliphand.errors import InputError
+from cliphand.files import read_json_object, sha256_of, whole_folder, write_json
+from cliphand.hand import HandTopology, check_topology
+from cliphand.model.clip_hand import ClipHand, TextBranch
+from cliphand.model.hand_model import HandModel
+
+WEIGHTS = "model.safetensors"
+CONFIG = "config.json"
+FORMAT = 1
+TOWER = "text.tower."
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A model ready for use, in evaluation mode on the CPU.
+
+    Attributes:
+        path: the folder it came from.
+        sha256: of its weights file.
+        model: the image branch.
+        model_config: its sizes.
+        crop: how photographs become its input.
+        topology: of its mesh.
+        train: how it was trained; None for weights from elsewhere.
+        facts: what is worth telling with every result (epoch, data, text tower, validation error, commit).
+    """
+
+    path: Path
+    sha256: str
+    model: HandModel
+    model_config: ModelConfig
+    crop: CropConfig
+    topology: HandTopology
+    train: TrainConfig | None
+    facts: Mapping[str, object]
+
+
+def save_checkpoint(
+    folder: Path,
+    *,
+    model: ClipHand,
+    model_config: ModelConfig,
+    crop: CropConfig,
+    topology: HandTopology,
+    train: TrainConfig | None,
+    facts: Mapping[str, object],
+) -> None:
+    """Write a checkpoint folder, replacing an older one only when the new one is whole."""
+    weights = {key: value for key, value in model.state_dict().items() if not key.startswith(TOWER)}
+    weights |= {
+        "topology.faces": torch.from_numpy(topology.faces),
+        "topology.template": torch.from_numpy(topology.template),
+        "topology.joint_regressor": torch.from_numpy(topology.joint_regressor),
+    }
+    config = {
+        "format": FORMAT,
+        "model": to_json(model_config),
+        "crop": to_json(crop),
+        "train": None if train is None else to_json(train),
+        "facts": dict(facts),
+    }
+    with whole_folder(folder) as fresh:
+        save_file({key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}, fresh / WEIGHTS)
+        write_json(fresh / CONFIG, config)
+
+
+def load_checkpoint(path: Path) -> Checkpoint:
+    """Read a checkpoint folder (or the weights file in it).
+
+    Raises:
+        InputError: something is missing, unreadable, of a newer format, or the tensors do not fit the config.
+    """
+    folder = path.parent if path.name == WEIGHTS else path
+    config = _read_config(folder)
+    model_config = from_json(ModelConfig, config.get("model"), source=f"{folder / CONFIG}, model")
+    weights = _read_weights(folder / WEIGHTS)
+    hand = _part(weights, "hand.")
+    templates = tuple(
+        _tensor(hand, f"mesh_regressor.levels.{level}.template", folder) for level in range(len(model_config.levels))
+    )
+    model = HandModel(model_config, templates)
+    _fill(model, hand, folder)
+    topology = {name: value.numpy() for name, value in _part(weights, "topology.").items()}
+    train, facts = config.get("train"), config.get("facts")
+    return Checkpoint(
+        path=folder,
+        sha256=sha256_of(folder / WEIGHTS),
+        model=model.eval(),
+        model_config=model_config,
+        crop=from_json(CropConfig, config.get("crop"), source=f"{folder / CONFIG}, crop"),
+        topology=check_topology(topology, source=str(folder / WEIGHTS)),
+        train=None if train is None else from_json(TrainConfig, train, source=f"{folder / CONFIG}, train"),
+        facts=facts if isinstance(facts, dict) else {},
+    )
+
+
+def newest_checkpoint(runs: Path) -> Path:
+    """The best checkpoint of the run under `runs` that was written last (its last one, where none is best yet).
+
+    Raises:
+        InputError: there is none.
+    """
+    found = [path.parent for name in ("best", "last") for path in runs.glob(f"*/{name}/{CONFIG}")]
+    if not found:
+        raise InputError(f"there is no run under {runs}; run `cliphand train`, or name a checkpoint folder.")
+    newest = max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns).parent
+    return next(newest / name for name in ("best", "last") if (newest / name / CONFIG).is_file())
+
+
+def load_text_branch(checkpoint: Checkpoint) -> TextBranch:
+    """The text branch that a checkpoint was trained with, its tower had again from the config.
+
+    Raises:
+        InputError: the checkpoint was not trained with one, or the tower's weights cannot be had.
+    """
+    weights = _part(_read_weights(checkpoint.path / WEIGHTS), "text.")
+    if checkpoint.train is None or not weights:
+        raise InputError(f"{checkpoint.path} holds no text branch; it was trained or imported without one.")
+    branch = TextBranch(checkpoint.model_config, checkpoint.train.text, seed=checkpoint.train.seed)
+    tower = {f"tower.{key}": value for key, value in branch.tower.state_dict().items()}
+    _fill(branch, weights | tower, checkpoint.path)
+    return branch.eval()
+
+
+def _read_config(folder: Path) -> Mapping[str, object]:
+    if not (folder / CONFIG).is_file():
+        raise InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; `cliphand train` writes such folders.")
+    config = read_json_object(folder / CONFIG)
+    if config.get("format") != FORMAT:
+        raise InputError(
+            f"{folder / CONFIG} has format {config.get('format')!r}; this version of cliphand reads {FORMAT}."
+        )
+    return config
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} is not a readable safetensors file ({error}); copy or train it again.") from None
+
+
+def _part(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+
+
+def _tensor(weights: Mapping[str, Tensor], key: str, folder: Path) -> Tensor:
+    if key not in weights:
+        raise InputError(f"{folder / WEIGHTS} lacks the tensor '{key}'; it does not fit its config.json.")
+    return weights[key]
+
+
+def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
+    """Copy weights into a module, exactly: nothing missing, unexpected or of another shape."""
+    expected = module.state_dict()
+    for key in [*expected, *weights]:
+        if key not in weights or key not in expected or weights[key].shape != expected[key].shape:
+            have = tuple(weights[key].shape) if key in weights else "missing"
+            want = tuple(expected[key].shape) if key in expected else "absent"
+            raise InputError(f"{folder / WEIGHTS} does not fit its config.json: '{key}' is {have}, must be {want}.")
+    module.load_state_dict(dict(weights))

@@ -1,0 +1,46 @@
+"""`cliphand`: one command for each job. `cliphand COMMAND --help` tells its options."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from cliphand import __version__
+from cliphand.cli import train as train_command
+from cliphand.errors import InputError
+
+app = typer.Typer(
+    help="Train CLIP-Hand3D, export it, and prove in millimetres that the engine still does what PyTorch did.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("train")(train_command.train)
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        sys.stdout.write(f"cliphand {__version__}\n")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
+) -> None:
+    """Hold options for every command; without a docstring of its own this text is not shown."""
+
+
+def main() -> None:
+    """Run the command line: bad input is one sentence on stderr and exit code 2."""
+    debug = "--debug" in sys.argv
+    try:
+        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+    except InputError as error:
+        if debug:
+            raise
+        sys.stderr.write(f"cliphand: {error}\n")
+        sys.exit(2)

@@ -1,0 +1,99 @@
+"""`cliphand bench`: speed and accuracy of every engine of an export folder."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmarks.bench import BenchRequest, Report
+
+EXPORTS = Path("exports")
+WIDEST = 1000  # columns; more than any table needs
+
+
+def bench(
+    data: Annotated[Path, typer.Option("--data", help="A folder in FreiHAND's layout.")],
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+    ] = None,
+    batch: Annotated[list[int] | None, typer.Option(help="Batch size; repeat for more.", show_default="1")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
+    root: Annotated[
+        Literal["truth", "scale"],
+        typer.Option(help="Depth from the true wrist and bone 0-9, or solved from K and the published bone length."),
+    ] = "truth",
+    images: Annotated[int | None, typer.Option(help="Score the first so many images.", show_default="all")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Write the exported model's hands here, as `cliphand score` takes them.")
+    ] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of the PyTorch row.", show_default="the one that was exported")
+    ] = None,
+    split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split of the data.")] = "evaluation",
+    calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size.")] = 100,
+    seconds: Annotated[float, typer.Option(help="Time limit of each engine, batch size and kind of timing.")] = 10.0,
+) -> None:
+    """Time every engine of an export and score its hands, beside PyTorch.
+
+    Prints a table with one row per engine x precision x batch; the last line of stdout is one JSON object.
+    """
+    from benchmarks.bench import BenchRequest, newest_export
+    from benchmarks.speed import SpeedSettings
+
+    request = BenchRequest(
+        export=folder or newest_export(EXPORTS),
+        data=data,
+        batches=tuple(batch or (1,)),
+        threads=threads,
+        root=root,
+        n_images=images,
+        split=split,
+        checkpoint=checkpoint,
+        predictions=predictions,
+        speed=SpeedSettings(calls=calls, seconds=seconds),
+    )
+    _show(_run(request), json_file)
+
+
+def _run(request: "BenchRequest") -> "Report":
+    """The report, under a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from benchmarks.bench import run_bench
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    # No refresh in the background: its thread would take time from what is being timed.
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done, refresh=True)
+
+        return run_bench(request, progress=advance)
+
+
+def _show(report: "Report", json_file: Path | None) -> None:
+    """Print the table and, as the last line, the JSON object; write it to a file where one is named."""
+    import dataclasses
+    import json
+
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    from benchmarks.table import bench_table
+    from cliphand.files import write_json
+
+    value = dataclasses.asdict(report)
+    if json_file is not None:
+        write_json(json_file, value)
+    table = bench_table(report)
+    console = Console(highlight=False)
+    # Figures are worth more than the margin: a pipe or a narrow terminal gets the whole width, too.
+    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
+    Console(highlight=False, width=max(needed, console.width)).print(table)
+    typer.echo(json.dumps(value, allow_nan=False))

@@ -1,0 +1,77 @@
+"""`cliphand data`: look at data before anything is trained on it."""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, TaskID
+
+    from cliphand.data.check import Facts
+
+app = typer.Typer(no_args_is_help=True, help="Look at data before anything is trained on it.")
+
+
+@app.callback()
+def data() -> None:
+    """Look at data before anything is trained on it."""
+
+
+@app.command()
+def check(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in FreiHAND's layout.")],
+) -> None:
+    """Check every label, image and mask of a folder in FreiHAND's layout and print what it holds."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cliphand.data.check import check_freihand
+    from cliphand.data.freihand import SPLITS, label_path
+    from cliphand.errors import InputError
+
+    present = [split for split in SPLITS if (folder / split).exists() or label_path(folder, split, "K").exists()]
+    if not present:
+        raise InputError(
+            f"{folder} holds neither a training nor an evaluation split; give a folder with training/rgb and "
+            "training_K.json, or evaluation/rgb and evaluation_K.json."
+        )
+    facts: dict[str, Facts] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        for split in present:
+            task = bar.add_task(split, total=None)
+            facts[split] = check_freihand(folder, split, progress=partial(_advance, bar, task))
+    _print_facts(folder, facts)
+
+
+def _advance(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
+    bar.update(task, completed=done, total=total)
+
+
+def _print_facts(folder: Path, facts: "dict[str, Facts]") -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", *facts, title=f"{folder}: every label is sound and every image decodes")
+    for row in zip(*(_rows(value) for value in facts.values()), strict=True):
+        table.add_row(row[0][0], *(text for _, text in row))
+    Console().print(table)
+
+
+def _rows(facts: "Facts") -> list[tuple[str, str]]:
+    """The name and the text of each fact."""
+    sizes = ", ".join(f"{width} x {height} ({count})" for (width, height), count in facts.image_sizes)
+    difference_mm, inside = facts.scale_difference_mm, facts.joints_inside_share
+    return [
+        ("images", f"{facts.images}"),
+        ("labels", f"{facts.labels}"),
+        ("versions", f"{facts.versions}"),
+        ("label fields", ", ".join(facts.fields)),
+        ("masks", f"{facts.masks}"),
+        ("masks without a hand", f"{facts.empty_masks}"),
+        ("image sizes, px (count)", sizes),
+        ("scale against bone 9-10, largest difference, mm", "-" if difference_mm is None else f"{difference_mm:.3f}"),
+        ("projected joints inside the image, %", "-" if inside is None else f"{100 * inside:.2f}"),
+    ]

@@ -1,0 +1,125 @@
+"""A full check of one split: labels, counts, and every image and mask decoded."""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import BoolArray, FloatArray
+from cliphand.data.crop import read_image, read_mask
+from cliphand.data.freihand import FreiHand, Split, open_freihand
+from cliphand.data.label_file import FIELD_SHAPES
+from cliphand.errors import InputError
+from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP, N_JOINTS
+
+# FreiHAND's versions 1 and 2 differ by 0.6 mm on average; other units or another sample's label by far more.
+MAX_SCALE_DIFFERENCE_MM = 5.0
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a split holds.
+
+    Attributes:
+        images: how many.
+        labels: unique samples.
+        versions: images per sample.
+        fields: the label fields that are there.
+        masks: how many hand masks.
+        empty_masks: how many of them show no hand; the crop rule `mask` cannot use those.
+        image_sizes: (width, height) and how many images have it, most frequent first.
+        scale_difference_mm: largest difference of `scale` and the length of bone 9-10, or None without both.
+        joints_inside_share: share of projected joints that fall inside their image, or None without joints.
+    """
+
+    images: int
+    labels: int
+    versions: int
+    fields: tuple[str, ...]
+    masks: int
+    empty_masks: int
+    image_sizes: tuple[tuple[tuple[int, int], int], ...]
+    scale_difference_mm: float | None
+    joints_inside_share: float | None
+
+
+def check_freihand(root: Path, split: Split, *, progress: Progress | None = None) -> Facts:
+    """Check the labels of a split and decode every image and mask.
+
+    Args:
+        root: a folder in FreiHAND's layout.
+        split: `training` or `evaluation`.
+        progress: called with the number of images done and their total after each.
+
+    Raises:
+        InputError: the first mismatch, by file and field, and how many more images fail.
+    """
+    dataset = open_freihand(root, split)
+    scale_difference_mm = _scale_difference_mm(dataset)
+    sizes: Counter[tuple[int, int]] = Counter()
+    faults: list[str] = []
+    inside = empty_masks = 0
+    for index in range(len(dataset)):
+        try:
+            height, width = read_image(dataset.image_path(index)).shape[:2]
+            sizes[width, height] += 1
+            uv = dataset.joints_uv(dataset.label_index(index))
+            inside += _inside(uv, width, height) if uv is not None else 0
+            if index < dataset.n_labels:
+                mask = _checked_mask(dataset, index, (height, width))
+                empty_masks += mask is not None and not mask.any()
+        except InputError as error:
+            faults.append(str(error))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    if faults:
+        more = f" {len(faults) - 1} more of {len(dataset)} images fail too." if len(faults) > 1 else ""
+        raise InputError(faults[0] + more)
+    return Facts(
+        images=len(dataset),
+        labels=dataset.n_labels,
+        versions=dataset.n_versions,
+        fields=tuple(field for field in FIELD_SHAPES if getattr(dataset, field) is not None),
+        masks=dataset.n_labels if dataset.has_masks else 0,
+        empty_masks=empty_masks,
+        image_sizes=tuple(sizes.most_common()),
+        scale_difference_mm=scale_difference_mm,
+        joints_inside_share=None if dataset.xyz is None else inside / (N_JOINTS * len(dataset)),
+    )
+
+
+def _scale_difference_mm(dataset: FreiHand) -> float | None:
+    if dataset.xyz is None or dataset.scale is None:
+        return None
+    bones = np.linalg.norm(dataset.xyz[:, MIDDLE_MCP] - dataset.xyz[:, MIDDLE_PIP], axis=-1)
+    difference_mm = 1000 * np.abs(bones - dataset.scale)
+    worst = int(difference_mm.argmax())
+    if difference_mm[worst] > MAX_SCALE_DIFFERENCE_MM:
+        raise InputError(
+            f"{dataset.label_path('scale')}: field 'scale', entry {worst} is {dataset.scale[worst]:.6g} m but joints "
+            f"9 and 10 in {dataset.label_path('xyz').name} are {bones[worst]:.6g} m apart; they must agree within "
+            f"{MAX_SCALE_DIFFERENCE_MM:g} mm."
+        )
+    return float(difference_mm[worst])
+
+
+def _inside(uv: FloatArray, width: int, height: int) -> int:
+    """How many points lie on a pixel of the image."""
+    return int(((uv >= -0.5) & (uv < (width - 0.5, height - 0.5))).all(axis=-1).sum())
+
+
+def _checked_mask(dataset: FreiHand, index: int, image_shape: tuple[int, int]) -> BoolArray | None:
+    path = dataset.mask_path(index)
+    if path is None:
+        return None
+    mask = read_mask(path)
+    if mask.shape != image_shape:
+        raise InputError(
+            f"{path} is {mask.shape[1]} x {mask.shape[0]} pixels but its image is {image_shape[1]} x "
+            f"{image_shape[0]}; both must have the same size."
+        )
+    return mask

@@ -1,0 +1,162 @@
+"""Samples as training and evaluation see them: a crop, its camera matrix and the labels that follow it.
+
+A crop's turn and zoom live in its camera matrix (crop matrix @ K); camera coordinates never change.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cliphand.arrays import ByteArray, FloatArray
+from cliphand.camera import camera_to_uvd, root_and_bone
+from cliphand.config import AugmentConfig, CropConfig
+from cliphand.data.augment import View, draw_view
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, read_image, read_mask
+from cliphand.data.freihand import FreiHand
+from cliphand.errors import InputError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingView:
+    """One augmented view with its labels.
+
+    Attributes:
+        crop: (S, S, 3) uint8 RGB.
+        joints_uvd: (21, 3) float64 uvd.
+        verts_uvd: (778, 3) float64 uvd.
+        matrix: (3, 3) source pixels to crop pixels.
+        K_crop: (3, 3) camera frame to crop pixels.
+    """
+
+    crop: ByteArray
+    joints_uvd: FloatArray
+    verts_uvd: FloatArray
+    matrix: FloatArray
+    K_crop: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingPair:
+    """Two views of one photograph.
+
+    Attributes:
+        first: one view.
+        second: another.
+        affine: (2, 3), maps (u, v, 1) of the first view onto (u, v) of the second; d is the same in both.
+    """
+
+    first: TrainingView
+    second: TrainingView
+    affine: FloatArray
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EvaluationView:
+    """One view without augmentation.
+
+    Attributes:
+        crop: (S, S, 3) uint8 RGB.
+        matrix: (3, 3) source pixels to crop pixels.
+        K_crop: (3, 3) camera frame to crop pixels.
+        label_index: the sample that the photograph shows.
+    """
+
+    crop: ByteArray
+    matrix: FloatArray
+    K_crop: FloatArray
+    label_index: int
+
+
+def training_pair(
+    dataset: FreiHand,
+    image_index: int,
+    *,
+    crop: CropConfig,
+    augment: AugmentConfig,
+    side_px: int,
+    rng: np.random.Generator,
+) -> TrainingPair:
+    """Draw two views of one photograph.
+
+    Args:
+        dataset: a split with joints and vertices.
+        image_index: which image.
+        crop: the rule whose box the augmentation changes.
+        augment: the bounds of the changes.
+        side_px: side of the crops in pixels.
+        rng: the only source of chance.
+
+    Raises:
+        InputError: the split has no joints or no vertices, the image or its mask cannot be read, or the crop rule
+            finds nothing to cut.
+    """
+    image = read_image(dataset.image_path(image_index))
+    box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
+    first, second = (
+        _labelled(dataset, image_index, draw_view(image, box, augment, rng, side_px=side_px), side_px=side_px)
+        for _ in range(2)
+    )
+    affine = (second.matrix @ np.linalg.inv(first.matrix))[:2]
+    affine[:, 2] /= side_px  # pixels to uv
+    return TrainingPair(first=first, second=second, affine=affine)
+
+
+def evaluation_view(dataset: FreiHand, image_index: int, crop: CropConfig, side_px: int) -> EvaluationView:
+    """Cut one photograph by the crop rule alone.
+
+    Args:
+        dataset: a split; labels are needed only by the rule `joints`, masks only by the rule `mask`.
+        image_index: which image.
+        crop: the rule.
+        side_px: side of the crop in pixels.
+
+    Raises:
+        InputError: the image or its mask cannot be read, or the crop rule finds nothing to cut.
+    """
+    image = read_image(dataset.image_path(image_index))
+    box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
+    matrix = crop_matrix(box, side_px)
+    label = dataset.label_index(image_index)
+    return EvaluationView(
+        crop=cut(image, matrix, side_px=side_px), matrix=matrix, K_crop=matrix @ dataset.K[label], label_index=label
+    )
+
+
+def source_box(dataset: FreiHand, image_index: int, *, image_shape: tuple[int, int], crop: CropConfig) -> Box:
+    """The box that the crop rule finds in one image of a data set; reads the mask where the rule needs it.
+
+    Raises:
+        InputError: as `crop_box`; the sentence names the image.
+    """
+    mask_path = dataset.mask_path(image_index) if crop.rule == "mask" else None
+    mask = read_mask(mask_path) if mask_path is not None else None
+    joints_uv = dataset.joints_uv(dataset.label_index(image_index)) if crop.rule == "joints" else None
+    try:
+        return crop_box(crop, image_shape, mask=mask, joints_uv=joints_uv)
+    except InputError as error:
+        raise InputError(f"{dataset.image_path(image_index)}: {error}") from None
+
+
+def _labelled(dataset: FreiHand, image_index: int, view: View, *, side_px: int) -> TrainingView:
+    label = dataset.label_index(image_index)
+    joints = _required(dataset, "xyz", dataset.xyz)[label]
+    vertices = _required(dataset, "verts", dataset.verts)[label]
+    K_crop = view.matrix @ dataset.K[label]
+    root_depth, bone = root_and_bone(joints)
+
+    def project(points_m: FloatArray) -> FloatArray:
+        return camera_to_uvd(points_m, K_crop, side_px=side_px, root_depth_m=root_depth, bone_m=bone)
+
+    return TrainingView(
+        crop=view.crop,
+        joints_uvd=project(joints),
+        verts_uvd=project(vertices),
+        matrix=view.matrix,
+        K_crop=K_crop,
+    )
+
+
+def _required(dataset: FreiHand, field: str, labels: FloatArray | None) -> FloatArray:
+    if labels is None:
+        raise InputError(f"{dataset.label_path(field)} does not exist; training needs the field '{field}'.")
+    return labels

@@ -1,0 +1,183 @@
+"""Training batches: two augmented views of each photograph with their labels and prompts.
+
+Everything random in a sample comes from (seed, pass over the data, image), so that a run that is resumed, or spread
+over other workers or processes, sees the same views.
+"""
+
+from collections.abc import Callable, Iterator, Sized
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from cliphand.arrays import IntArray
+from cliphand.camera import root_and_bone
+from cliphand.config import CropConfig, TrainConfig
+from cliphand.data.crop import normalise
+from cliphand.data.freihand import FreiHand
+from cliphand.data.prompts import axis_prompts, sample_joints
+from cliphand.data.views import TrainingView, evaluation_view, training_pair
+from cliphand.errors import InputError
+
+Tokenise = Callable[[tuple[str, str, str]], Tensor]
+
+
+class View(NamedTuple):
+    """One view: image (3, S, S) normalised, joints (21, 3) and vertices (778, 3) in uvd; batched with a leading B."""
+
+    image: Tensor
+    joints_uvd: Tensor
+    verts_uvd: Tensor
+
+
+class Pair(NamedTuple):
+    """Two views of one photograph.
+
+    Attributes:
+        affine: (2, 3) maps (u, v) of the first view onto the second.
+        tokens: (3, 77) int64 prompts of the first view, one per axis.
+    """
+
+    first: View
+    second: View
+    affine: Tensor
+    tokens: Tensor
+
+
+class PairDataset(Dataset[Pair]):
+    """Training pairs of the given images; indexed by (pass, position) as `EpochSampler` gives them."""
+
+    def __init__(
+        self,
+        data: FreiHand,
+        images: IntArray,
+        *,
+        crop: CropConfig,
+        side_px: int,
+        train: TrainConfig,
+        tokenise: Tokenise,
+    ) -> None:
+        self.data = data
+        self.images = images
+        self.crop = crop
+        self.side_px = side_px
+        self.train = train
+        self.tokenise = tokenise
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Pair:
+        """The pair of image `position` in the given pass over the data."""
+        data_pass, position = key
+        index = int(self.images[position])
+        rng = np.random.default_rng([self.train.seed, data_pass, index])
+        pair = training_pair(
+            self.data, index, crop=self.crop, augment=self.train.augment, side_px=self.side_px, rng=rng
+        )
+        chosen = sample_joints(self.train.text.joints, rng)
+        return Pair(
+            self._view(pair.first),
+            self._view(pair.second),
+            torch.from_numpy(pair.affine).float(),
+            self.tokenise(axis_prompts(pair.first.joints_uvd, chosen)),
+        )
+
+    def _view(self, view: TrainingView) -> View:
+        return View(
+            torch.from_numpy(normalise(view.crop, self.crop)),
+            torch.from_numpy(view.joints_uvd).float(),
+            torch.from_numpy(view.verts_uvd).float(),
+        )
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """The order of an epoch: `repeats` passes, each shuffled anew, dealt out over the processes.
+
+    Each process gets the same number of samples; the last few of an epoch that do not fill all processes' batches are
+    left out (with fewer samples than one global batch, samples repeat until it is full).
+    """
+
+    def __init__(self, data: Sized, *, train: TrainConfig, rank: int = 0, processes: int = 1) -> None:
+        self.length = len(data)
+        self.train = train
+        self.rank = rank
+        self.processes = processes
+        self.epoch = 0
+        global_batch = train.batch * processes
+        self.global_length = max(self.length * train.repeats // global_batch, 1) * global_batch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the order of the next epoch; the trainer calls this."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Samples of this process in one epoch."""
+        return self.global_length // self.processes
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """(pass, position) of this process's samples."""
+        n_passes = -(-self.global_length // self.length)
+        passes = range(self.epoch * n_passes, (self.epoch + 1) * n_passes)
+        order = [
+            (data_pass, int(position))
+            for data_pass in passes
+            for position in np.random.default_rng([self.train.seed, data_pass]).permutation(self.length)
+        ]
+        yield from order[: self.global_length][self.rank :: self.processes]
+
+
+class Labelled(NamedTuple):
+    """One image for validation, with what turns its uvd into metres under the authors' protocol.
+
+    Attributes:
+        image: (3, S, S) normalised.
+        K: (3, 3) camera frame to crop pixels, float64.
+        xyz_m: (21, 3) true joints, float64.
+        root_depth_m: depth of the wrist.
+        bone_m: length of bone 0-9.
+    """
+
+    image: Tensor
+    K: Tensor
+    xyz_m: Tensor
+    root_depth_m: Tensor
+    bone_m: Tensor
+
+
+class LabelledDataset(Dataset[Labelled]):
+    """Un-augmented images with their true joints.
+
+    Raises:
+        InputError: the folder has no joints to compare with.
+    """
+
+    def __init__(self, data: FreiHand, images: IntArray, *, crop: CropConfig, side_px: int) -> None:
+        if data.xyz is None:
+            raise InputError(f"{data.label_path('xyz')} does not exist; validation needs true joints.")
+        self.xyz = data.xyz
+        self.data = data
+        self.images = images
+        self.crop = crop
+        self.side_px = side_px
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.images)
+
+    def __getitem__(self, position: int) -> Labelled:
+        """Image `position` of the given ones."""
+        index = int(self.images[position])
+        view = evaluation_view(self.data, index, crop=self.crop, side_px=self.side_px)
+        xyz = self.xyz[self.data.label_index(index)]
+        root_depth, bone = root_and_bone(xyz)
+        return Labelled(
+            torch.from_numpy(normalise(view.crop, self.crop)),
+            torch.tensor(view.K_crop),
+            torch.tensor(xyz),
+            torch.tensor(root_depth),
+            torch.tensor(bone),
+        )

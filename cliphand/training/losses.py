@@ -1,0 +1,80 @@
+"""Every term of the training loss as a function of its own.
+
+All points are uvd, (B, N, 3): u and v over the crop's side, d in bones from the wrist.
+
+Source: paper section 3.5.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cliphand.hand import WRIST
+
+
+def point_l1(predicted: Tensor, target: Tensor) -> Tensor:
+    """L_P and L_V: mean absolute difference of coordinates; both (B, N, 3)."""
+    return (predicted - target).abs().mean()
+
+
+def normal_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:
+    """L_N: mean |cosine| between each predicted edge of a face and the true normal of that face.
+
+    Args:
+        verts: (B, 778, 3) predicted.
+        target: (B, 778, 3) true.
+        faces: (F, 3) int64.
+    """
+    corners = target[:, faces]  # (B, F, 3, 3)
+    normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
+    normals = functional.normalize(normals, dim=-1).unsqueeze(2)  # (B, F, 1, 3)
+    edges = functional.normalize(_face_edges(verts, faces), dim=-1)  # (B, F, 3, 3)
+    return (edges * normals).sum(-1).abs().mean()
+
+
+def edge_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:
+    """L_E: mean absolute difference of edge lengths over the edges of all faces; arguments as `normal_loss`."""
+    return (_lengths(_face_edges(verts, faces)) - _lengths(_face_edges(target, faces))).abs().mean()
+
+
+def _face_edges(verts: Tensor, faces: Tensor) -> Tensor:
+    """(B, F, 3, 3): the vectors along the three edges of each face."""
+    corners = verts[:, faces]
+    return corners - corners.roll(-1, dims=2)
+
+
+def _lengths(vectors: Tensor) -> Tensor:
+    # The gradient of a norm at zero is undefined: a collapsed edge would turn the weights to NaN.
+    return (vectors.square().sum(-1) + 1e-12).sqrt()
+
+
+def consistency_2d(first: Tensor, second: Tensor, affine: Tensor) -> Tensor:
+    """L_C2d: distance of view 1's joints, mapped into view 2, from view 2's joints.
+
+    Args:
+        first: (B, 21, 3) joints predicted in view 1.
+        second: (B, 21, 3) joints predicted in view 2.
+        affine: (B, 2, 3) maps (u, v) of view 1 onto (u, v) of view 2 (the paper's Aff).
+    """
+    mapped = first[..., :2] @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
+    return (mapped - second[..., :2]).abs().mean()
+
+
+def consistency_3d(
+    first: Tensor, second: Tensor, first_joints: Tensor, second_joints: Tensor, affine: Tensor
+) -> Tensor:
+    """L_C3d: distance of view 1's root-relative vertices, turned into view 2, from view 2's.
+
+    In uvd the paper's Rot, a rotation about the optical axis, is the linear part of the affine map on (u, v), which
+    carries the crop's scale as well; d does not change.
+
+    Args:
+        first: (B, 778, 3) vertices predicted in view 1.
+        second: (B, 778, 3) vertices predicted in view 2.
+        first_joints: (B, 21, 3) joints predicted in view 1, whose wrist is the root.
+        second_joints: (B, 21, 3) the same in view 2.
+        affine: (B, 2, 3), as in `consistency_2d`.
+    """
+    from_root = first - first_joints[:, WRIST : WRIST + 1]
+    turned = torch.cat([from_root[..., :2] @ affine[:, :, :2].transpose(1, 2), from_root[..., 2:]], dim=-1)
+    return (turned - (second - second_joints[:, WRIST : WRIST + 1])).abs().mean()

@@ -1,0 +1,126 @@
+import dataclasses
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from linear_hand import linear_checkpoint, make_manifest, save_export, save_onnx
+
+from benchmarks.entrants import REFERENCE, Entrant, exported_key, open_entrants
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology
+from engines.manifest import Manifest, describe, read_manifest
+
+
+@pytest.fixture
+def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An export folder with its checkpoint, whose model is `LinearHand`."""
+    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+    folder = save_export(tmp_path / "export", hand_topology)
+    (folder / "checkpoint").mkdir()
+    return folder
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def opened(
+    export: Path, stack: ExitStack, *, manifest: Manifest | None = None, checkpoint: Path | None = None
+) -> tuple[dict[str, Entrant], tuple[str, ...]]:
+    return open_entrants(export, manifest or read_manifest(export), stack, threads=1, checkpoint=checkpoint)
+
+
+def test_pytorch_comes_first_and_every_model_file_after_it(export: Path, stack: ExitStack) -> None:
+    entrants, omitted = opened(export, stack)
+    assert list(entrants) == [REFERENCE, "model.onnx"]
+    assert [entrant.engine.name for entrant in entrants.values()] == ["pytorch", "onnxruntime"]
+    assert omitted == ()
+    assert exported_key(entrants) == "model.onnx"
+
+
+def test_sizes_are_the_files_and_for_pytorch_the_weights(export: Path, stack: ExitStack) -> None:
+    entrants, _ = opened(export, stack)
+    assert entrants["model.onnx"].size_mb == (export / "model.onnx").stat().st_size / 1e6
+    # A matrix (3, n) and an offset (n,) of float32 for 21 and 778 points of 3 coordinates.
+    assert entrants[REFERENCE].size_mb == 4 * 4 * 3 * (21 + 778) / 1e6
+
+
+def test_engines_are_closed_with_the_stack(export: Path) -> None:
+    with ExitStack() as stack:
+        engine = opened(export, stack)[0]["model.onnx"].engine
+    with pytest.raises(RuntimeError, match="closed"):
+        engine(None)
+
+
+def test_a_missing_checkpoint_is_an_omission_that_is_stated(export: Path, stack: ExitStack) -> None:
+    (export / "checkpoint").rmdir()
+    entrants, omitted = opened(export, stack)
+    assert list(entrants) == ["model.onnx"]
+    assert omitted == (
+        f"PyTorch is left out: its checkpoint {export / 'checkpoint'} does not exist; name it with --checkpoint",
+    )
+
+
+def test_a_checkpoint_named_by_hand_must_exist(export: Path, stack: ExitStack) -> None:
+    with pytest.raises(InputError, match=r"elsewhere does not exist; give the checkpoint that was exported"):
+        opened(export, stack, checkpoint=export / "elsewhere")
+
+
+def test_a_checkpoint_named_by_hand_is_used(export: Path, stack: ExitStack) -> None:
+    shutil.move(export / "checkpoint", export.parent / "moved")
+    entrants, _ = opened(export, stack, checkpoint=export.parent / "moved")
+    assert entrants[REFERENCE].artefact == str(export.parent / "moved")
+
+
+def test_another_checkpoint_than_the_exported_one_is_refused(export: Path, stack: ExitStack) -> None:
+    manifest = read_manifest(export)
+    other = dataclasses.replace(manifest, checkpoint=dataclasses.replace(manifest.checkpoint, sha256="0" * 64))
+    with pytest.raises(InputError, match=r"is not the checkpoint that was exported \(sha256 c0ffee.*, not 0000"):
+        opened(export, stack, manifest=other)
+
+
+def test_a_model_file_in_place_of_a_checkpoint_is_refused(export: Path, stack: ExitStack) -> None:
+    with pytest.raises(InputError, match=r"model\.onnx is not a checkpoint"):
+        opened(export, stack, checkpoint=export / "model.onnx")
+
+
+def test_without_torch_its_absence_is_stated(export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert opened(export, stack)[1] == ("PyTorch is left out: torch is not installed",)
+
+
+def test_a_file_that_nothing_here_runs_is_an_omission_that_is_stated(export: Path, stack: ExitStack) -> None:
+    shutil.copy(export / "model.onnx", export / "model.plan")
+    manifest = make_manifest(export, {"model.onnx": "fp32", "model.plan": "fp16"})
+    entrants, omitted = opened(export, stack, manifest=manifest)
+    assert "model.plan" not in entrants
+    assert omitted == ("model.plan is left out: no engine here runs '.plan' files",)
+
+
+def test_nothing_to_run_is_an_error(export: Path, stack: ExitStack) -> None:
+    (export / "checkpoint").rmdir()
+    with pytest.raises(InputError, match="nothing in .* can be run here"):
+        opened(export, stack, manifest=make_manifest(export, {}))
+
+
+def test_a_listed_file_that_is_gone_is_named(export: Path, stack: ExitStack) -> None:
+    (export / "model.onnx").unlink()
+    with pytest.raises(InputError, match=r"model\.onnx does not exist"):
+        opened(export, stack)
+
+
+def test_a_precision_is_the_manifests(export: Path, stack: ExitStack) -> None:
+    save_onnx(export / "model.int8.onnx")
+    manifest = make_manifest(export, {"model.onnx": "fp32"})
+    artefacts = manifest.artefacts | {"model.int8.onnx": describe(export / "model.int8.onnx", precision="int8")}
+    both = dataclasses.replace(manifest, artefacts=artefacts)
+    (export / "manifest.json").unlink()
+    from engines.manifest import write_manifest
+
+    write_manifest(both, export)
+    entrants, _ = opened(export, stack)
+    assert [entrant.engine.precision for entrant in entrants.values()] == ["fp32", "fp32", "int8"]

@@ -1,0 +1,70 @@
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from linear_hand import SIDE, TrueHand
+
+from benchmarks.photographs import Photographs, Root, end_to_end, read_batch, to_metres
+from cliphand.config import CropConfig
+from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def data(freihand_folder: Callable[..., Path]) -> FreiHand:
+    return open_freihand(freihand_folder(n_labels=3, versions=2), "training")
+
+
+def photographs_of(data: FreiHand, *, rule: str = "whole", root: Root = "truth") -> Photographs:
+    return Photographs(data=data, crop=CropConfig(rule=rule), input_size=SIDE, root=root)
+
+
+@pytest.mark.parametrize("rule", ["whole", "centre", "mask", "joints"])
+@pytest.mark.parametrize("root", ["truth", "scale"])
+def test_true_uvd_comes_back_as_the_labels_in_metres_after_any_crop(data: FreiHand, rule: str, root: Root) -> None:
+    photographs = photographs_of(data, rule=rule, root=root)
+    indices = range(6)
+    batch = read_batch(photographs, indices)
+    joints, verts = to_metres(photographs, indices, batch=batch, output=TrueHand(photographs)(batch.images))
+    labels = [0, 1, 2, 0, 1, 2]
+    # float32 uvd: 6e-8 of a crop some 0.2 m wide, and of depth 0.7 m solved from it.
+    np.testing.assert_allclose(joints, data.xyz[labels], atol=1e-6 if root == "truth" else 1e-5)
+    np.testing.assert_allclose(verts, data.verts[labels], atol=1e-6 if root == "truth" else 1e-5)
+
+
+def test_crops_are_normalised_float32_in_the_order_asked_for(data: FreiHand) -> None:
+    photographs = photographs_of(data)
+    both, second = read_batch(photographs, [0, 4]), read_batch(photographs, [4])
+    assert both.images.shape == (2, 3, SIDE, SIDE)
+    assert both.images.dtype == np.float32
+    assert both.images.flags.c_contiguous
+    assert -1 <= both.images.min() < 0 < both.images.max() <= 1
+    np.testing.assert_array_equal(both.images[1:], second.images)
+    np.testing.assert_array_equal(both.K[1:], second.K)
+
+
+def test_end_to_end_is_what_its_parts_give(data: FreiHand) -> None:
+    photographs = photographs_of(data)
+    verts = end_to_end(TrueHand(photographs), photographs, [0, 1])
+    np.testing.assert_allclose(verts, data.verts[:2], atol=1e-6)
+
+
+@pytest.mark.parametrize(("root", "field", "other"), [("truth", "xyz", "scale"), ("scale", "scale", "truth")])
+def test_a_missing_label_is_named_with_the_other_protocol(data: FreiHand, root: Root, field: str, other: str) -> None:
+    bare = dataclasses.replace(data, **{field: None})
+    with pytest.raises(InputError, match=rf"--root {root} needs .*training_{field}\.json.*choose --root {other}"):
+        photographs_of(bare, root=root)
+
+
+def test_the_mask_rule_without_masks_is_refused(data: FreiHand) -> None:
+    photographs = photographs_of(dataclasses.replace(data, has_masks=False), rule="mask")
+    with pytest.raises(InputError, match="needs a mask"):
+        read_batch(photographs, [0])
+
+
+def test_the_joints_rule_without_joints_is_refused(data: FreiHand) -> None:
+    photographs = photographs_of(dataclasses.replace(data, xyz=None), rule="joints", root="scale")
+    with pytest.raises(InputError, match="needs joint labels"):
+        read_batch(photographs, [0])

@@ -1,0 +1,108 @@
+import dataclasses
+import io
+
+import pytest
+from rich.console import Console
+
+from benchmarks.bench import Report
+from benchmarks.rows import Row
+from benchmarks.table import bench_table
+
+ROW = Row(
+    engine="onnxruntime",
+    precision="fp32",
+    batch=4,
+    latency_ms_p50=12.345,
+    latency_ms_p90=13.456,
+    latency_ms_p99=14.567,
+    fps=324.0,
+    end_to_end_fps=210.5,
+    pjpe_mm=9.876,
+    pa_pjpe_mm=6.543,
+    pa_pvpe_mm=6.789,
+    f_at_5=0.7281,
+    f_at_15=0.9812,
+    lixel_pa_pjpe_mm=7.012,
+    delta_pa_pjpe_mm=-0.00001,
+    size_mb=165.44,
+    artefact="model.onnx",
+    threads=2,
+    calls=100,
+    end_to_end_ms_p50=19.0,
+    end_to_end_ms_p90=20.0,
+    end_to_end_ms_p99=21.0,
+    end_to_end_calls=100,
+    pvpe_mm=9.9,
+    pa_pjpe_median_mm=6.1,
+    pa_pjpe_auc={"0-50 mm": 0.8695, "0-30 mm": 0.8, "20-50 mm": 0.99},
+    lixel_pjpe_mm=10.1,
+    vertex_distance_mm={"mean": 0.001, "median": 0.001, "p99": 0.002, "max": 0.00345},
+    nonfinite_images=0,
+)
+REPORT = Report(
+    machine={"cpu": "Abacus 3000", "cores": 2, "memory_gib": 16.0, "os": "Linux", "gpu": None},
+    versions={"torch": "2.15.0"},
+    commit="abc",
+    export={"path": "exports/a", "checkpoint_sha256": "c0ffee" * 10 + "beef"},
+    data={"path": "data/real", "split": "evaluation", "images": 5, "floor_pa_pjpe_mm": 1.75},
+    crop={"rule": "centre", "input_size": 256},
+    root="scale",
+    protocol="root scale (solved); AUC of PA-PJPE over 0-50 mm",
+    training={"backbone": "resnet18", "text_tower": "random", "losses": {"clip": 0.1}},
+    speed={"calls": 100, "seconds": 10.0, "threads": None},
+    omitted=("PyTorch is left out: its checkpoint is gone",),
+    warnings=("model.onnx: 2 of 5 hands fit better mirrored",),
+    rows=(ROW,),
+)
+
+
+def printed(report: Report) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(bench_table(report))
+    return console.file.getvalue()
+
+
+def test_every_figure_stands_in_its_row() -> None:
+    row = next(line for line in printed(REPORT).splitlines() if line.strip().startswith("onnxruntime"))
+    assert row.split() == [
+        *("onnxruntime", "fp32", "4", "12.35", "13.46", "14.57", "324.0", "210.5", "9.88", "6.54", "6.79"),
+        *("0.728", "0.981", "0.869", "7.01", "+0.0000", "0.0034", "165.4"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "exports/a (checkpoint c0ffeec0ffee): backbone resnet18, text_tower random",
+        "data: data/real, evaluation split, 5 images, floor of the joint regressor 1.75 mm PA-PJPE",
+        "crop: centre, 256 px",
+        "protocol: root scale (solved); AUC of PA-PJPE over 0-50 mm",
+        "Abacus 3000, 2 cores, threads as each run-time chooses",
+        "up to 100 calls or 10 s each",
+        "PyTorch is left out: its checkpoint is gone",
+        "model.onnx: 2 of 5 hands fit better mirrored",
+    ],
+)
+def test_every_condition_stands_beside_the_figures(condition: str) -> None:
+    assert condition in printed(REPORT)
+
+
+def test_what_cannot_be_told_is_a_dash() -> None:
+    bare = dataclasses.replace(
+        ROW,
+        pa_pvpe_mm=None,
+        f_at_5=None,
+        f_at_15=None,
+        pa_pjpe_auc=None,
+        delta_pa_pjpe_mm=None,
+        vertex_distance_mm=None,
+    )
+    data = dict(REPORT.data) | {"floor_pa_pjpe_mm": None}
+    text = printed(dataclasses.replace(REPORT, rows=(bare,), data=data))
+    row = next(line for line in text.splitlines() if line.strip().startswith("onnxruntime"))
+    assert row.split().count("-") == 6
+    assert "floor" not in text
+
+
+def test_asked_for_threads_are_named() -> None:
+    assert "threads 2;" in printed(dataclasses.replace(REPORT, speed=dict(REPORT.speed) | {"threads": 2}))

@@ -1,0 +1,90 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import typer
+from linear_hand import linear_checkpoint, save_export
+from typer.testing import CliRunner, Result
+
+from cliphand.cli.bench import bench
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology
+
+app = typer.Typer()
+app.command()(bench)
+QUICK = ("--calls", "2", "--seconds", "1", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def data(freihand_folder: Callable[..., Path]) -> Path:
+    return freihand_folder(n_labels=2)
+
+
+@pytest.fixture
+def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """exports/first under the current folder, with its checkpoint."""
+    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+    monkeypatch.chdir(tmp_path)
+    folder = save_export(tmp_path / "exports" / "first", hand_topology)
+    (folder / "checkpoint").mkdir()
+    return folder
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in (*arguments, *QUICK)])
+
+
+def test_the_last_line_is_the_json_object_and_the_file_holds_the_same(export: Path, data: Path, tmp_path: Path) -> None:
+    result = run(export, "--data", data, "--batch", 1, "--batch", 2, "--json", tmp_path / "out.json")
+    assert result.exit_code == 0, result.output
+    value = json.loads(result.stdout.splitlines()[-1])
+    assert [(row["engine"], row["batch"]) for row in value["rows"]] == [
+        ("pytorch", 1),
+        ("pytorch", 2),
+        ("onnxruntime", 1),
+        ("onnxruntime", 2),
+    ]
+    assert json.loads((tmp_path / "out.json").read_text()) == value
+
+
+def test_the_table_is_whole_where_stdout_is_a_pipe(export: Path, data: Path) -> None:
+    lines = run(export, "--data", data).stdout.splitlines()
+    rows = [line for line in lines if line.strip().startswith(("pytorch", "onnxruntime")) and "fp32" in line]
+    assert [len(row.split()) for row in rows] == [18, 18]
+    assert not any("…" in line for line in lines)
+
+
+def test_the_newest_export_is_the_default(export: Path, data: Path) -> None:
+    result = run("--data", data)
+    assert json.loads(result.stdout.splitlines()[-1])["export"]["path"] == "exports/first"
+
+
+def test_options_reach_the_report(export: Path, data: Path, tmp_path: Path) -> None:
+    result = run(
+        *(export, "--data", data, "--root", "scale", "--split", "training", "--images", 1),
+        *("--checkpoint", export / "checkpoint", "--predictions", tmp_path / "pred.json"),
+    )
+    value = json.loads(result.stdout.splitlines()[-1])
+    assert (value["root"], value["data"]["split"], value["data"]["images"]) == ("scale", "training", 1)
+    assert value["speed"]["calls"] == 2
+    assert len(json.loads((tmp_path / "pred.json").read_text())[0]) == 1
+
+
+def test_progress_stays_off_stdout(export: Path, data: Path) -> None:
+    result = run(export, "--data", data)
+    assert "accuracy" in result.stderr
+    assert "accuracy  " not in result.stdout
+
+
+def test_a_folder_that_is_no_export_is_one_sentence(tmp_path: Path, data: Path) -> None:
+    result = run(tmp_path, "--data", data)
+    assert isinstance(result.exception, InputError)
+    assert "has no manifest.json" in str(result.exception)
+
+
+def test_another_root_is_refused_with_the_valid_ones(export: Path, data: Path) -> None:
+    result = run(export, "--data", data, "--root", "guess")
+    assert result.exit_code == 2
+    assert "truth" in result.stderr
+    assert "scale" in result.stderr

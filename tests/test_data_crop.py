@@ -1,0 +1,218 @@
+"""cliphand.data.crop: boxes, matrices, cutting, normalising and reading."""
+
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cliphand.config import CropConfig
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise, read_image, read_mask
+from cliphand.errors import InputError
+
+SHAPE = (120, 200)  # height, width
+
+
+def blob_image(x: float, y: float, *, sigma: float) -> np.ndarray:
+    rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
+    blob = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
+    return np.repeat(np.rint(blob).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def centroid(image: np.ndarray) -> np.ndarray:
+    weight = image[..., 0].astype(float)
+    rows, columns = np.mgrid[: image.shape[0], : image.shape[1]]
+    return np.array([(weight * columns).sum(), (weight * rows).sum()]) / weight.sum()
+
+
+def apply(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
+    return (matrix @ (x, y, 1))[:2]
+
+
+def jpeg(image: np.ndarray) -> bytes:
+    return cv2.imencode(".jpg", image)[1].tobytes()
+
+
+def test_whole_rule_cuts_the_largest_centred_square() -> None:
+    assert crop_box(CropConfig(rule="whole"), SHAPE) == Box(99.5, 59.5, 120)
+
+
+def test_centre_rule_cuts_a_fixed_box_about_the_image_centre() -> None:
+    assert crop_box(CropConfig(rule="centre", side_px=130), (224, 224)) == Box(111.5, 111.5, 130)
+
+
+def test_mask_rule_measures_the_mask_by_its_outer_pixel_edges() -> None:
+    mask = np.zeros(SHAPE, np.bool_)
+    mask[30:50, 60:100] = True
+    assert crop_box(CropConfig(rule="mask", margin=1.5), SHAPE, mask=mask) == Box(79.5, 39.5, 60)
+
+
+def test_joints_rule_surrounds_the_joints() -> None:
+    joints = np.full((21, 2), 50.0)
+    joints[3] = 30, 60
+    joints[7] = 90, 45
+    assert crop_box(CropConfig(rule="joints", margin=2), SHAPE, joints_uv=joints) == Box(60, 52.5, 120)
+
+
+@pytest.mark.parametrize(
+    ("rule", "given_", "reason"),
+    [
+        ("mask", {}, "needs a mask"),
+        ("mask", {"mask": np.zeros(SHAPE, np.bool_)}, "no hand"),
+        ("mask", {"mask": np.ones((120, 199), np.bool_)}, "same size"),
+        ("joints", {}, "needs joint labels"),
+        ("joints", {"joints_uv": np.full((21, 2), 5.0)}, "one pixel"),
+        ("joints", {"joints_uv": np.full((21, 2), np.nan)}, "finite"),
+    ],
+)
+def test_a_rule_without_what_it_needs_says_so(rule: str, given_: dict[str, np.ndarray], reason: str) -> None:
+    with pytest.raises(InputError, match=reason):
+        crop_box(CropConfig(rule=rule), SHAPE, **given_)
+
+
+def test_a_whole_image_at_its_own_size_is_untouched() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    matrix = crop_matrix(crop_box(CropConfig(rule="whole"), (64, 64)), 64)
+    np.testing.assert_array_equal(matrix, np.eye(3))
+    np.testing.assert_array_equal(cut(image, matrix, side_px=64), image)
+
+
+@given(
+    x=st.floats(-50, 300),
+    y=st.floats(-50, 300),
+    side=st.floats(1, 1000),
+    side_px=st.integers(32, 512),
+    angle=st.floats(-math.pi, math.pi),
+)
+def test_a_crop_matrix_is_the_similarity_of_its_box(
+    x: float, y: float, side: float, side_px: int, angle: float
+) -> None:
+    matrix = crop_matrix(Box(x, y, side), side_px, angle_rad=angle)
+    middle = (side_px - 1) / 2
+    np.testing.assert_allclose(apply(matrix, x, y), (middle, middle), atol=1e-9 * side_px * (1 + 300 / side))
+    zoom = side_px / side
+    np.testing.assert_allclose(matrix[:2, :2] @ matrix[:2, :2].T, zoom**2 * np.eye(2), atol=1e-9 * zoom**2)
+    assert np.linalg.det(matrix[:2, :2]) > 0
+
+
+def test_an_edge_of_the_box_is_an_edge_of_the_crop() -> None:
+    matrix = crop_matrix(Box(100, 60, 40), 256)
+    np.testing.assert_allclose(apply(matrix, 80, 40), (-0.5, -0.5), atol=1e-9)
+    np.testing.assert_allclose(apply(matrix, 120, 80), (255.5, 255.5), atol=1e-9)
+
+
+def test_a_positive_angle_turns_what_is_seen_clockwise() -> None:
+    matrix = crop_matrix(Box(100, 60, 64), 64, angle_rad=math.pi / 2)
+    np.testing.assert_allclose(apply(matrix, 110, 60), (31.5, 41.5), atol=1e-9)  # right of the centre goes below it
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.6, -2.5, math.pi])
+@pytest.mark.parametrize("side", [40.0, 100.0, 170.0, 330.0, 800.0])
+def test_what_is_cut_lies_where_the_matrix_says(side: float, angle: float) -> None:
+    x, y = 93.3, 61.8
+    shrink = side / 100
+    matrix = crop_matrix(Box(99, 58, side), 100, angle_rad=angle)
+    crop = cut(blob_image(x, y, sigma=max(4, 2 * shrink)), matrix, side_px=100)
+    # A thirtieth of a pixel is the step of OpenCV's fixed-point sampling.
+    np.testing.assert_allclose(centroid(crop), apply(matrix, x, y), atol=0.04)
+
+
+@pytest.mark.parametrize("angle", [0.0, 0.5])
+def test_shrinking_averages_instead_of_skipping_pixels(angle: float) -> None:
+    image = np.zeros((512, 512, 3), np.uint8)
+    image[:, ::2] = 255
+    crop = cut(image, crop_matrix(Box(255.5, 255.5, 320), 40, angle_rad=angle), side_px=40)
+    assert crop.std() < 8
+    assert abs(crop.mean() - 127.5) < 2
+
+
+def test_what_leaves_the_image_is_black() -> None:
+    image = np.full((50, 50, 3), 200, np.uint8)
+    crop = cut(image, crop_matrix(Box(24.5, 24.5, 100), 100), side_px=100)
+    assert crop[:24].max() == crop[:, 76:].max() == 0
+    assert (crop[25:75, 25:75] == 200).all()
+
+
+def test_normalise_subtracts_mean_and_divides_by_std_per_channel() -> None:
+    config = CropConfig(mean=(0.0, 0.5, 0.2), std=(1.0, 0.5, 0.1))
+    crops = np.zeros((2, 4, 4, 3), np.uint8)
+    crops[1] = 255, 51, 102
+    batch = normalise(crops, config)
+    assert batch.shape == (2, 3, 4, 4)
+    assert batch.dtype == np.float32
+    assert batch.flags.c_contiguous
+    np.testing.assert_allclose(batch[0, :, 0, 0], (0, -1, -2), atol=1e-6)
+    np.testing.assert_allclose(batch[1, :, 3, 2], (1, -0.6, 2), atol=1e-6)
+    np.testing.assert_array_equal(normalise(crops[1], config), batch[1])
+
+
+@pytest.mark.parametrize("crops", [np.zeros((4, 4, 3), np.float32), np.zeros((3, 4, 4), np.uint8)])
+def test_normalise_refuses_other_arrays(crops: np.ndarray) -> None:
+    with pytest.raises(ValueError, match="must be uint8"):
+        normalise(crops, CropConfig())
+
+
+def test_images_are_read_as_rgb(tmp_path: Path) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    image[..., 0] = 250
+    cv2.imwrite(str(tmp_path / "red.png"), image[..., ::-1])
+    np.testing.assert_array_equal(read_image(tmp_path / "red.png"), image)
+
+
+def test_a_grey_image_has_three_channels(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((4, 6), 7, np.uint8))
+    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.full((4, 6, 3), 7, np.uint8))
+
+
+def test_a_mask_is_true_where_its_file_is_bright(tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "mask.png"), np.array([[0, 20, 127], [128, 240, 255]], np.uint8))
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [[False] * 3, [True] * 3])
+
+
+NOISE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+THUMBNAIL = b"\xff\xe1\x00\x0cExif\x00\x00\xff\xd9\x00\x00"  # a segment that holds an end marker
+UNREADABLE = {
+    "empty": (b"", "not an image"),
+    "text": (b"this is no photograph", "not an image"),
+    "cut in half": (jpeg(NOISE)[:2000], "truncated"),
+    "without end marker": (jpeg(NOISE)[:-2], "truncated"),
+    "cut, with a whole thumbnail": (b"\xff\xd8" + THUMBNAIL + jpeg(NOISE)[2:2000], "truncated"),
+    "cut PNG": (cv2.imencode(".png", NOISE)[1].tobytes()[:3000], "truncated"),
+    "broken header": (b"\xff\xd8\xff\xda\x00\x00\xff\xd9", "not an image|decoded"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_an_unreadable_image_is_an_error_that_names_it(case: str, tmp_path: Path) -> None:
+    data, reason = UNREADABLE[case]
+    path = tmp_path / "hand.jpg"
+    path.write_bytes(data)
+    with pytest.raises(InputError, match=reason) as raised:
+        read_image(path)
+    assert str(path) in str(raised.value)
+
+
+def test_a_missing_image_is_an_error_that_names_it(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.jpg cannot be read \(No such file"):
+        read_image(tmp_path / "none.jpg")
+
+
+@pytest.mark.parametrize("trailer", [b"", b"\x00\x00", b"a maker's note after the picture"])
+@pytest.mark.parametrize("header", [b"", THUMBNAIL, b"\xff" + THUMBNAIL])
+def test_a_complete_jpeg_is_read_whatever_stands_around_it(header: bytes, trailer: bytes, tmp_path: Path) -> None:
+    path = tmp_path / "hand.jpg"
+    path.write_bytes(b"\xff\xd8" + header + jpeg(NOISE)[2:] + trailer)
+    assert read_image(path).shape == (64, 64, 3)
+
+
+def test_importing_leaves_the_threads_of_opencv_alone() -> None:
+    code = (
+        "import cv2; cv2.setNumThreads(3); import cliphand.data.crop, cliphand.data.augment, sys;"
+        "assert cv2.getNumThreads() == 3; assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
