@@ -94,11 +94,12 @@ def to_metres(
     """
     side, K = photographs.input_size, batch.K
     joints, verts = output.joints_uvd.astype(np.float64), output.verts_uvd.astype(np.float64)
-    root_depth, bone = _root(photographs, indices, K=K, joints_uvd=joints)
-    return (
-        uvd_to_camera(joints, K, side_px=side, root_depth_m=root_depth, bone_m=bone),
-        uvd_to_camera(verts, K, side_px=side, root_depth_m=root_depth, bone_m=bone),
-    )
+    with np.errstate(invalid="ignore", over="ignore"):  # an engine that overflows is counted where it is scored
+        root_depth, bone = _root(photographs, indices, K=K, joints_uvd=joints)
+        return (
+            uvd_to_camera(joints, K, side_px=side, root_depth_m=root_depth, bone_m=bone),
+            uvd_to_camera(verts, K, side_px=side, root_depth_m=root_depth, bone_m=bone),
+        )
 
 
 def end_to_end(engine: Engine, photographs: Photographs, indices: Sequence[int]) -> FloatArray:

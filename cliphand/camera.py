@@ -76,9 +76,10 @@ def root_from_scale(
     """Root depth and bone length from uvd, K and FreiHAND's published `scale` = |joint 9 - joint 10|.
 
     With rays r and root depth Z = zeta * bone, a joint is bone * r * (zeta + d). By the definition of d,
-    |r_0 (zeta + d_0) - r_9 (zeta + d_9)| = 1: a quadratic in zeta whose larger root is the hand in front of the
-    camera. The published length then fixes the bone. Noise can leave the quadratic without a real root; its
-    vertex is then the closest approach and is used.
+    |r_0 (zeta + d_0) - r_9 (zeta + d_9)| = 1: a quadratic in zeta. Its larger root is the hand's wherever
+    |r_9| |d_9| < 1, which fails only for a middle MCP seen almost exactly behind or before the wrist, at the edge of
+    a wide view; two depths then explain the same uvd. The published length fixes the bone. Noise can leave the
+    quadratic without a real root; its vertex is then the closest approach and is used.
 
     Args:
         joints_uvd: (..., 21, 3) uvd.

@@ -19,6 +19,7 @@ from cliphand.files import read_json_object, sha256_of, whole_folder, write_json
 from cliphand.hand import HandTopology, check_topology
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel
+from cliphand.model.text_encoder import TextTower
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
@@ -132,9 +133,10 @@ def load_text_branch(checkpoint: Checkpoint) -> TextBranch:
     weights = _part(_read_weights(checkpoint.path / WEIGHTS), "text.")
     if checkpoint.train is None or not weights:
         raise InputError(f"{checkpoint.path} holds no text branch; it was trained or imported without one.")
-    branch = TextBranch(checkpoint.model_config, checkpoint.train.text, seed=checkpoint.train.seed)
-    tower = {f"tower.{key}": value for key, value in branch.tower.state_dict().items()}
-    _fill(branch, weights | tower, checkpoint.path)
+    text = checkpoint.train.text
+    tower = TextTower(text.tower, seed=checkpoint.train.seed)
+    branch = TextBranch(checkpoint.model_config, text, tower)
+    _fill(branch, weights | {f"tower.{key}": value for key, value in tower.state_dict().items()}, checkpoint.path)
     return branch.eval()
 
 

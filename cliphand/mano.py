@@ -127,11 +127,11 @@ def _array(value: object) -> np.ndarray:
         raise ValueError(f"is an array with {len(value.state)} parts, not 5")
     _, shape, dtype, fortran, content = value.state
     raw, kind = _raw(content), _dtype(dtype)
-    if not isinstance(shape, tuple) or not all(isinstance(n, int) and n >= 0 for n in shape):
-        raise ValueError("has no valid shape")
-    if math.prod(shape) * kind.itemsize != len(raw):
-        raise ValueError(f"has {len(raw)} bytes, which is not its shape's")
-    return np.frombuffer(raw, kind).reshape(shape, order="F" if fortran else "C")
+    sizes = shape if isinstance(shape, tuple) else ()
+    fits = all(isinstance(n, int) and 0 <= n <= len(raw) for n in sizes)
+    if not fits or math.prod(sizes) * kind.itemsize != len(raw):
+        raise ValueError(f"has {len(raw)} bytes, which do not fit its shape")
+    return np.frombuffer(raw, kind).reshape(sizes, order="F" if fortran else "C")
 
 
 def _dtype(value: object) -> np.dtype[np.generic]:
@@ -174,7 +174,7 @@ def _dense(node: object) -> FloatArray:
 
 
 def _is_left(topology: HandTopology) -> bool:
-    """Whether the thumb, which MANO shows 28 mm in front of the palm, is there on a left hand's side."""
+    """Whether the thumb, which MANO's template holds 28 mm in front of the palm, makes it a left hand's palm."""
     wrist, thumb_tip, index, middle, little = (topology.joint_regressor @ topology.template)[[0, 4, 5, 9, 17]]
-    normal = np.cross(middle - wrist, index - little)
-    return bool((thumb_tip - wrist) @ normal > 0)
+    right_hands_back = np.cross(middle - wrist, index - little)
+    return bool((thumb_tip - wrist) @ right_hands_back > 0)

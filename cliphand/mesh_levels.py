@@ -6,7 +6,8 @@ stands for others pays their squared distances, which spreads the levels over fl
 """
 
 import heapq
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -17,7 +18,6 @@ from cliphand.hand import N_VERTICES, HandTopology
 LEVELS = (98, 195, 389, N_VERTICES)
 FINGERTIPS = (4, 8, 12, 16, 20)  # joints whose nearest vertex belongs to every level
 POINT_WEIGHT = 0.1  # of the point term against the plane term
-MIN_TURN_COSINE = 0.2  # a collapse may not turn a face by more than about 80 degrees
 
 Vector = tuple[float, float, float]
 Quadric = tuple[float, ...]  # upper triangle of a symmetric 4x4 matrix, row by row
@@ -107,7 +107,7 @@ class _Mesh:
         x, y, z = self.points[onto]
         return x * (a * x + 2 * (b * y + c * z + d)) + y * (e * y + 2 * (f * z + g)) + z * (h * z + 2 * i) + j
 
-    def _queue(self, vertices: Sequence[int] | dict[int, set[int]] | set[int]) -> None:
+    def _queue(self, vertices: Iterable[int]) -> None:
         """Queue both directions of every edge at the given vertices."""
         for vertex in vertices:
             for other in self.neighbours[vertex]:
@@ -116,29 +116,23 @@ class _Mesh:
                         heapq.heappush(self.heap, (self._cost(gone, onto), gone, onto))
 
     def _may_collapse(self, gone: int, onto: int) -> bool:
-        """Whether the surface stays a surface, keeps its rim, and no face flips."""
+        """Whether the surface stays a surface of the same kind and keeps its rim."""
         shared = self.faces_of[gone] & self.faces_of[onto]
         opposite = {vertex for face in shared for vertex in face} - {gone, onto}
         # The link condition: any other common neighbour would glue two sheets together.
-        if self.neighbours[gone] & self.neighbours[onto] != opposite or len(shared) != len(opposite):
+        if self.neighbours[gone] & self.neighbours[onto] != opposite:
             return False
         # A vertex on the rim may only move along the rim.
-        if len(shared) != (1 if self._on_rim(gone) else 2):
-            return False
-        return all(self._keeps_direction(face, gone, onto) for face in self.faces_of[gone] - shared)
+        return len(shared) == (1 if self._on_rim(gone) else 2)
 
     def _on_rim(self, vertex: int) -> bool:
         # Around an inner vertex there are as many faces as neighbours; on the rim there is one face less.
         return len(self.faces_of[vertex]) != len(self.neighbours[vertex])
 
-    def _keeps_direction(self, face: tuple[int, int, int], gone: int, onto: int) -> bool:
-        before = _normal(*(self.points[vertex] for vertex in face))
-        after = _normal(*(self.points[onto if vertex == gone else vertex] for vertex in face))
-        return _dot(before, after) > MIN_TURN_COSINE * _length(before) * _length(after)
-
     def _collapse(self, gone: int, onto: int) -> None:
         changed = self.neighbours.pop(gone)
-        for face in self.faces_of[gone]:
+        removed, self.faces_of[gone] = self.faces_of[gone], set()
+        for face in removed:
             for vertex in face:
                 if vertex != gone:
                     self.faces_of[vertex].discard(face)
@@ -164,7 +158,7 @@ def _dot(a: Vector, b: Vector) -> float:
 
 
 def _length(a: Vector) -> float:
-    return float(_dot(a, a) ** 0.5)
+    return math.sqrt(_dot(a, a))
 
 
 def _outer(row: tuple[float, ...], weight: float) -> Quadric:

@@ -191,7 +191,7 @@ def test_the_newest_export_is_the_one_written_last(tmp_path: Path) -> None:
 
 
 def test_no_export_at_all_says_what_to_run(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no export under .*; run `cliphand export`"):
+    with pytest.raises(InputError, match=r"there is no export under .*; run `cliphand export`"):
         newest_export(tmp_path)
 
 

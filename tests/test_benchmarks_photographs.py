@@ -2,6 +2,7 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from linear_hand import SIDE, TrueHand
@@ -32,6 +33,35 @@ def test_true_uvd_comes_back_as_the_labels_in_metres_after_any_crop(data: FreiHa
     # float32 uvd: 6e-8 of a crop some 0.2 m wide, and of depth 0.7 m solved from it.
     np.testing.assert_allclose(joints, data.xyz[labels], atol=1e-6 if root == "truth" else 1e-5)
     np.testing.assert_allclose(verts, data.verts[labels], atol=1e-6 if root == "truth" else 1e-5)
+
+
+@pytest.mark.parametrize("rule", ["whole", "centre", "mask", "joints"])
+def test_k_projects_a_joint_onto_the_pixel_that_shows_it(freihand_folder: Callable[..., Path], rule: str) -> None:
+    data = open_freihand(freihand_folder(n_labels=2, versions=2), "training")
+    points = data.xyz[:, 9]
+    for index in range(4):
+        u, v, w = data.K[index % 2] @ points[index % 2]
+        picture = np.zeros((224, 224, 3), np.uint8)
+        centre = (round(u / w * 16), round(v / w * 16))
+        cv2.circle(picture, centre, 4 * 16, (255, 255, 255), cv2.FILLED, cv2.LINE_AA, shift=4)
+        assert cv2.imwrite(str(data.image_path(index)), picture)
+    photographs = Photographs(data=data, crop=CropConfig(rule=rule, side_px=200), input_size=128, root="truth")
+    batch = read_batch(photographs, range(4))
+    light = batch.images.mean(axis=1) + 1
+    light[light < 0.2] = 0  # JPEG ringing
+    row, column = np.mgrid[:128, :128]
+    shown = np.stack([(light * axis).sum(axis=(1, 2)) / light.sum(axis=(1, 2)) for axis in (column, row)], axis=-1)
+    projected = np.einsum("bij,bj->bi", batch.K, points[[0, 1, 0, 1]])
+    np.testing.assert_allclose(projected[:, :2] / projected[:, 2:], shown, atol=0.2)
+
+
+@pytest.mark.parametrize("rule", ["mask", "joints"])
+def test_a_box_around_the_hand_holds_it(data: FreiHand, rule: str) -> None:
+    batch = read_batch(photographs_of(data, rule=rule), range(6))
+    projected = data.xyz[[0, 1, 2, 0, 1, 2]] @ np.swapaxes(batch.K, 1, 2)
+    uv = projected[..., :2] / projected[..., 2:]
+    assert uv.min() > 0.1 * SIDE
+    assert uv.max() < 0.9 * SIDE
 
 
 def test_crops_are_normalised_float32_in_the_order_asked_for(data: FreiHand) -> None:

@@ -8,18 +8,21 @@ from linear_hand import SIDE, save_onnx
 from benchmarks.photographs import Photographs
 from benchmarks.speed import SpeedSettings, end_to_end_latency, model_latency, summarise, time_in_turns
 from cliphand.config import CropConfig
+from cliphand.data.crop import read_image
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from engines.ort import OrtEngine
 
 
 class Clock:
-    """Time that passes only where `advance` is called."""
+    """Time that passes only in the calls that it makes, and by `ns_per_look` whenever it is read."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, ns_per_look: int = 0) -> None:
         self.now_ns = 0
+        self.ns_per_look = ns_per_look
 
     def __call__(self) -> int:
+        self.now_ns += self.ns_per_look
         return self.now_ns
 
     def taking(self, name: str, ms: float, log: list[str]) -> Callable[[], None]:
@@ -77,7 +80,7 @@ def test_the_time_limit_ends_a_measurement_after_whole_turns() -> None:
 
 
 def test_one_turn_is_timed_however_short_the_limit() -> None:
-    clock, log = Clock(), []
+    clock, log = Clock(ns_per_look=100), []
     times = time_in_turns(
         {"a": clock.taking("a", 1000, log)}, SpeedSettings(calls=8, seconds=1e-9, calls_per_turn=4), clock_ns=clock
     )
@@ -98,10 +101,19 @@ def test_settings_that_time_nothing_are_refused(options: dict[str, float], said:
         SpeedSettings(**options)
 
 
-def test_engines_are_timed_at_the_batch_asked_for(tmp_path: Path, freihand_folder: Callable[..., Path]) -> None:
+def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_file(
+    tmp_path: Path, freihand_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = open_freihand(freihand_folder(n_labels=2), "evaluation")
     photographs = Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth")
     batches: list[int] = []
+    read: list[str] = []
+
+    def watched_read(path: Path) -> np.ndarray:
+        read.append(path.name)
+        return read_image(path)
+
+    monkeypatch.setattr("benchmarks.photographs.read_image", watched_read)
 
     class Watched(OrtEngine):
         def __call__(self, images: np.ndarray) -> object:
@@ -111,8 +123,10 @@ def test_engines_are_timed_at_the_batch_asked_for(tmp_path: Path, freihand_folde
     settings = SpeedSettings(warmup_calls=0, calls=3, seconds=5)
     with Watched(save_onnx(tmp_path / "model.onnx"), threads=1) as engine:
         model = model_latency({"ort": engine}, photographs, 5, settings=settings)
+        assert len(read) == 5  # once, before the timing
+        read.clear()
         whole = end_to_end_latency({"ort": engine}, photographs, 5, settings=settings)
     assert set(batches) == {5}  # more than there are photographs: they come round again
     assert (model["ort"].batch, model["ort"].calls, whole["ort"].calls) == (5, 3, 3)
-    # Five JPEG files are read in one and not in the other.
-    assert whole["ort"].p50_ms > model["ort"].p50_ms
+    # A turn is one untimed and three timed calls.
+    assert read == ["00000000.jpg", "00000001.jpg", "00000000.jpg", "00000001.jpg", "00000000.jpg"] * 4

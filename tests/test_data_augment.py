@@ -85,10 +85,10 @@ def test_colour_changes_channels_brightness_and_contrast_but_not_geometry() -> N
     for _, other in views:
         np.testing.assert_array_equal(other, matrix)
     means = np.array([crop.mean(axis=(0, 1)) for crop, _ in views]) / plain.mean(axis=(0, 1))
-    spreads = np.array([crop.std() for crop, _ in views]) / plain.std()
-    assert means.mean(axis=1).std() > 0.08  # brightness
+    spreads = np.array([crop.std(axis=(0, 1)) for crop, _ in views]) / plain.std(axis=(0, 1))
+    assert means.mean(axis=1).std() > 0.14  # brightness: 0.20 expected, 0.10 from the channels' gains alone
     assert (means - means.mean(axis=1, keepdims=True)).std() > 0.08  # channels against each other
-    assert (spreads / means.mean(axis=1)).std() > 0.08  # contrast apart from brightness
+    assert (spreads / means).std() > 0.08  # contrast: gains leave this ratio alone
 
 
 def test_colour_stays_within_its_bounds_on_a_grey_image() -> None:

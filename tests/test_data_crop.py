@@ -1,8 +1,10 @@
 """cliphand.data.crop: boxes, matrices, cutting, normalising and reading."""
 
 import math
+import struct
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import cv2
@@ -169,6 +171,13 @@ def test_a_grey_image_has_three_channels(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.full((4, 6, 3), 7, np.uint8))
 
 
+@pytest.mark.parametrize("level", [np.uint8(40), np.uint16(40 * 256 + 16)])
+@pytest.mark.parametrize("channels", [3, 4])
+def test_an_image_with_alpha_or_16_bits_has_three_bytes(channels: int, level: np.generic, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "image.png"), np.full((4, 6, channels), level))
+    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), np.full((4, 6, 3), 40, np.uint8))
+
+
 def test_a_mask_is_true_where_its_file_is_bright(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "mask.png"), np.array([[0, 20, 127], [128, 240, 255]], np.uint8))
     np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [[False] * 3, [True] * 3])
@@ -176,7 +185,20 @@ def test_a_mask_is_true_where_its_file_is_bright(tmp_path: Path) -> None:
 
 NOISE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 THUMBNAIL = b"\xff\xe1\x00\x0cExif\x00\x00\xff\xd9\x00\x00"  # a segment that holds an end marker
+
+
+def png_of_size(side: int) -> bytes:
+    """A PNG file that claims to be `side` pixels wide and high."""
+    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
+    body = (
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
+
+
 UNREADABLE = {
+    "too large": (png_of_size(40000), "cannot be decoded"),
     "empty": (b"", "not an image"),
     "text": (b"this is no photograph", "not an image"),
     "cut in half": (jpeg(NOISE)[:2000], "truncated"),

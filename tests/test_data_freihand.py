@@ -1,19 +1,16 @@
-"""cliphand.data.freihand and label_file: folders in FreiHAND's layout."""
+"""cliphand.data.freihand: folders in FreiHAND's layout, their labels and counts."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from cliphand.data import label_file
 from cliphand.data.freihand import open_freihand, validation_split
-from cliphand.data.label_file import cache_path, read_labels
 from cliphand.errors import InputError
 
 MakeFolder = Callable[..., Path]
@@ -30,22 +27,10 @@ def folder(intact: Path, tmp_path: Path) -> Path:
     return shutil.copytree(intact, tmp_path / "data")
 
 
-@pytest.fixture
-def cached(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A vertex file whose size asks for the cache, and a cache folder of the test's own."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(label_file, "CACHE_FROM_BYTES", 0)
-    return folder / "training_verts.json"
-
-
 def edit(path: Path, change: Callable[[list], object]) -> None:
     value = json.loads(path.read_text())
     result = change(value)
     path.write_text(json.dumps(value if result is None else result))
-
-
-def refuse_to_parse(*_: object) -> None:
-    raise AssertionError("parsed again")
 
 
 @pytest.mark.parametrize("versions", [1, 2, 3, 4])
@@ -141,7 +126,9 @@ def test_a_damaged_label_is_an_error_that_names_file_and_field(folder: Path, cas
     assert f"'{field}'" in str(raised.value)
 
 
-@pytest.mark.parametrize("text", ["", "[0.03, 0.03", "[0.03, 0.03,]", "[0.03 0.03]", "[0.03, 0.03] 7", "[0.03, x]"])
+@pytest.mark.parametrize(
+    "text", ["", "[0.03, 0.03", "[0.03, 0.03,]", "[0.03 0.03]", "[0.03, 0.03] 7", "[0.03, x]", "{0.03]"]
+)
 def test_broken_json_is_an_error_that_names_the_file(folder: Path, text: str) -> None:
     (folder / "training_scale.json").write_text(text)
     with pytest.raises(InputError, match=r"training_scale\.json: field 'scale' is not a JSON list"):
@@ -216,105 +203,6 @@ def test_masks_must_be_one_per_sample(folder: Path) -> None:
     (folder / "training" / "mask" / "00000002.jpg").unlink()
     with pytest.raises(InputError, match="training/mask holds 2 masks for 3 labels"):
         open_freihand(folder, "training")
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    scales=st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20),
-    block=st.integers(2, 40),
-    indent=st.sampled_from([None, 0, 3]),
-)
-def test_a_file_read_in_blocks_holds_the_same_numbers(
-    scales: list[float], block: int, indent: int | None, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "blocks_scale.json"
-    path.write_text(" " + json.dumps(scales, indent=indent) + "\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(label_file, "BLOCK_CHARACTERS", block)
-        np.testing.assert_array_equal(read_labels(path, "scale"), scales)
-
-
-def test_a_large_file_is_parsed_once(cached: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = read_labels(cached, "verts")
-    assert cache_path(cached).is_file()
-    monkeypatch.setattr(label_file, "_parse", refuse_to_parse)
-    np.testing.assert_array_equal(read_labels(cached, "verts"), first)
-
-
-def test_a_small_file_leaves_no_cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    read_labels(folder / "training_verts.json", "verts")
-    assert not (tmp_path / "cache").exists()
-
-
-def test_a_changed_file_is_parsed_again_and_replaces_its_cache(cached: Path) -> None:
-    before = read_labels(cached, "verts")
-    time_ns = cached.stat().st_mtime_ns
-    text = cached.read_text()
-    edit(cached, lambda labels: labels[::-1])
-    assert len(cached.read_text()) == len(text)  # only the time of change tells
-    os.utime(cached, ns=(time_ns, time_ns + 1000))
-    np.testing.assert_array_equal(read_labels(cached, "verts"), before[::-1])
-    assert [path.name for path in cache_path(cached).parent.iterdir()] == [cache_path(cached).name]
-
-
-def test_files_of_the_same_name_have_caches_of_their_own(cached: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other" / cached.name
-    other.parent.mkdir()
-    other.write_text(json.dumps(json.loads(cached.read_text())[:1]))
-    read_labels(cached, "verts")
-    assert len(read_labels(other, "verts")) == 1
-    assert len(read_labels(cached, "verts")) == 3
-
-
-def save(path: Path, array: np.ndarray) -> None:
-    with path.open("wb") as stream:
-        np.save(stream, array, allow_pickle=True)
-
-
-BROKEN_CACHES: dict[str, Callable[[Path], object]] = {
-    "empty": lambda path: path.write_bytes(b""),
-    "text": lambda path: path.write_text("no array"),
-    "cut": lambda path: path.write_bytes(path.read_bytes()[:5000]),
-    "another shape": lambda path: save(path, np.ones((3, 21, 3))),
-    "another type": lambda path: save(path, np.ones((3, 778, 3), np.float32)),
-    "NaN": lambda path: save(path, np.full((3, 778, 3), np.nan)),
-    "pickled objects": lambda path: save(path, np.array([{"a": 1}], dtype=object)),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN_CACHES)
-def test_a_broken_cache_is_rebuilt(cached: Path, case: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    expected = np.array(read_labels(cached, "verts"))
-    cache = cache_path(cached)
-    cache.unlink()  # not written over: another process may still look at the file through its map
-    save(cache, expected)
-    BROKEN_CACHES[case](cache)
-    np.testing.assert_array_equal(read_labels(cached, "verts"), expected)
-    monkeypatch.setattr(label_file, "_parse", refuse_to_parse)
-    np.testing.assert_array_equal(read_labels(cached, "verts"), expected)
-
-
-def test_without_a_writable_cache_labels_are_still_read(
-    cached: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert read_labels(cached, "verts").shape == (3, 778, 3)
-    assert "cannot be written" in caplog.text
-
-
-def test_a_relative_cache_folder_is_not_used(cached: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    assert cache_path(cached).parent == tmp_path / "home" / ".cache" / "cliphand"
-
-
-def test_a_bad_label_is_never_cached(cached: Path) -> None:
-    edit(cached, set_number(1, 3, 0, to=float("nan")))
-    for _ in range(2):
-        with pytest.raises(InputError, match="entry 1 holds NaN"):
-            read_labels(cached, "verts")
 
 
 @given(n_labels=st.integers(2, 300), fraction=st.floats(0.001, 0.5), seed=st.integers(0, 2**31))

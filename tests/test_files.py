@@ -18,8 +18,10 @@ def test_a_file_appears_only_when_its_block_has_ended(tmp_path: Path) -> None:
         assert not path.exists()
         assert temporary.parent == tmp_path
         assert temporary.suffix == ".onnx"
+        written = temporary.stat().st_ino
     assert names(tmp_path) == ["model.onnx"]
     assert path.read_text() == "new"
+    assert path.stat().st_ino == written  # renamed, not copied: a reader never meets half of it
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

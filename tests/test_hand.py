@@ -113,6 +113,24 @@ def test_a_file_that_is_no_archive_of_arrays_is_refused(tmp_path: Path, content:
     assert str(path) in str(caught.value)
 
 
+class Payload:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return Path.touch, (self.marker,)
+
+
+def test_an_archive_with_a_pickle_in_it_is_refused_and_not_run(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    np.savez(tmp_path / "hand.npz", faces=np.array([Payload(marker)], object))
+    with pytest.raises(InputError, match="is not a readable npz archive"):
+        load_hand(tmp_path / "hand.npz")
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("damage", ["cut", "flipped"])
 def test_a_damaged_archive_is_refused(hand_topology: HandTopology, tmp_path: Path, damage: str) -> None:
     path = tmp_path / "hand.npz"

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology, load_hand
@@ -211,41 +213,51 @@ def test_a_missing_entry_is_refused_by_name(model: dict[str, object], write: Cal
         read_mano(write(model))
 
 
+NO_MATRIX = r"is not a sparse matrix of \(16, 778\)"
+NO_FIT = "has indices that do not fit its values"
+OUTSIDE = "has indices outside the matrix"
+
+
 @pytest.mark.parametrize(
-    ("part", "value"),
+    ("part", "change", "says"),
     [
-        ("_shape", (10**9, 10**9)),
-        ("_shape", None),
-        ("indices", np.full(5, 16, np.int32)),
-        ("indices", np.zeros((1, 1))),
-        ("indptr", np.zeros(779, np.int32)),
-        ("indptr", np.zeros(3, np.int32)),
-        ("indptr", np.r_[0, -5, np.full(777, 9)].astype(np.int32)),
-        ("data", np.ones(3)),
-        ("data", None),
+        ("_shape", lambda old: (10**9, 10**9), NO_MATRIX),
+        ("_shape", lambda old: None, NO_MATRIX),
+        ("data", lambda old: old[:-1], NO_FIT),
+        ("data", lambda old: old[None], NO_MATRIX),
+        ("data", lambda old: None, "is no stored array"),
+        ("indices", lambda old: old[:5], NO_FIT),
+        ("indices", lambda old: old.astype(float), NO_FIT),
+        ("indices", lambda old: old + 1, OUTSIDE),
+        ("indices", lambda old: old - 1, OUTSIDE),
+        ("indptr", lambda old: old.astype(float), NO_FIT),
+        ("indptr", lambda old: old[:0], NO_MATRIX),
+        ("indptr", lambda old: np.maximum(old, 1), OUTSIDE),
+        ("indptr", lambda old: np.minimum(old, 9), OUTSIDE),
+        ("indptr", lambda old: np.where(np.arange(len(old)) == 300, -5, old).astype(np.int32), OUTSIDE),
     ],
 )
 def test_a_sparse_matrix_that_does_not_fit_is_refused(
-    model: dict[str, object], write: Callable[..., Path], part: str, value: object
+    model: dict[str, object],
+    write: Callable[..., Path],
+    part: str,
+    change: Callable[[np.ndarray], np.ndarray],
+    says: str,
 ) -> None:
-    setattr(model["J_regressor"], part, value)
-    with pytest.raises(InputError, match="'J_regressor' "):
+    matrix = model["J_regressor"]
+    setattr(matrix, part, change(getattr(matrix, part)))
+    with pytest.raises(InputError, match=f"'J_regressor' {says}"):
         read_mano(write(model))
 
 
-def test_indices_outside_the_matrix_are_refused(model: dict[str, object], write: Callable[..., Path]) -> None:
-    model["J_regressor"].indices[3] = 16
-    with pytest.raises(InputError, match="'J_regressor' has indices outside the matrix"):
-        read_mano(write(model))
-
-
-def test_an_array_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
-    huge = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
+@pytest.mark.parametrize("sizes", [b"L1000000000000L\nL1000000000000L\n", b"I-1\nI-1\n", b"S'1'\n", b"N", b"I3\n"])
+def test_a_shape_that_the_stored_bytes_do_not_have_is_refused(tmp_path: Path, sizes: bytes) -> None:
+    made = b"cnumpy.core.multiarray\n_reconstruct\n(cnumpy\nndarray\n(I0\ntS'b'\ntR"
     dtype = b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR(I3\nS'<'\nNNNI-1\nI-1\nI0\ntb"
-    state = b"(I1\n(L1000000000000L\nL1000000000000L\nt" + dtype + b"I00\nS''\ntb"
+    state = b"(I1\n(" + sizes + b"t" + dtype + b"I00\nS'12345678'\ntb"
     path = tmp_path / "MANO_RIGHT.pkl"
-    path.write_bytes(b"(dS'f'\n" + huge + state + b"s.")
-    with pytest.raises(InputError, match="'f' has 0 bytes, which is not its shape's"):
+    path.write_bytes(b"(dS'f'\n" + made + state + b"s.")
+    with pytest.raises(InputError, match="'f' has 8 bytes, which do not fit its shape"):
         read_mano(path)
 
 
@@ -269,6 +281,45 @@ def test_code_anywhere_in_the_model_is_refused_by_name_and_not_run(
     with pytest.raises(InputError, match=f"asks for '{module}.{name}'"):
         read_mano(path)
     assert not marker.exists()
+
+
+# Pieces of a model's pickle, valid one by one.
+PIECES = [
+    *(
+        b"(",
+        b"N",
+        b"]",
+        b"}",
+        b")",
+        b"K\x01",
+        b"K\x03",
+        b"U\x01f",
+        b"U\x01x",
+        b"U\x02f8",
+        b"U\x01<",
+        b"U\x08" + bytes(8),
+    ),
+    *(b"t", b"\x85", b"\x86", b"\x87", b"l", b"d", b"a", b"e", b"s", b"u", b"b", b"R", b"\x81", b"o", b"0", b"1"),
+    *(b"q\x00", b"q\x01", b"h\x00", b"h\x01", b"cnumpy\nndarray\n", b"cnumpy\ndtype\n", b"cchumpy.ch\nCh\n"),
+    *(b"cscipy.sparse.csc\ncsc_matrix\n", b"ccopy_reg\n_reconstructor\n", b"c_codecs\nencode\n"),
+    b"cnumpy.core.multiarray\n_reconstruct\n",
+]
+ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01"
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(before=st.lists(st.sampled_from(PIECES), max_size=12), after=st.lists(st.sampled_from(PIECES), max_size=12))
+def test_any_mixture_of_valid_pieces_is_refused_in_a_sentence(
+    tmp_path: Path, before: list[bytes], after: list[bytes]
+) -> None:
+    path = tmp_path / "MANO_RIGHT.pkl"
+    for data in (
+        b"".join(before + after) + b".",
+        b"}U\x01f" + ARRAY + b"".join(before) + b"tbs" + b"".join(after) + b".",
+    ):
+        path.write_bytes(data)
+        with pytest.raises(InputError):
+            read_mano(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello world", b"\x80\x02]q\x00.", b"PK\x03\x04"])

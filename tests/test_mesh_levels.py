@@ -7,7 +7,7 @@ import pytest
 
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology, load_hand
-from cliphand.mesh_levels import FINGERTIPS, mesh_levels
+from cliphand.mesh_levels import FINGERTIPS, _Mesh, mesh_levels
 
 MOST_OVER_FARTHEST_POINTS = 1.8  # pure quadric error, without the point term, is at 2.0 to 2.9
 
@@ -80,6 +80,16 @@ def test_the_rim_at_the_wrist_stays_in_every_level(hand_topology: HandTopology, 
         assert len(kept) >= 4
         wide, whole = (np.ptp(hand_topology.template[list(ring)], axis=0).max() for ring in (kept, rim))
         assert wide > 2 / 3 * whole
+
+
+def test_the_decimated_surface_is_still_a_disc(hand_topology: HandTopology) -> None:
+    mesh = _Mesh(hand_topology, kept=set())
+    for count in (98, 20):
+        mesh.decimate(count)
+        faces = set().union(*mesh.faces_of)
+        edges = Counter(tuple(sorted(edge)) for face in faces for edge in itertools.combinations(face, 2))
+        assert count - len(edges) + len(faces) == 1  # Euler's characteristic of a disc
+        assert set(edges.values()) == {1, 2}
 
 
 @pytest.mark.parametrize("counts", [(), (195, 98), (98, 98), (0, 98), (98, 779)])

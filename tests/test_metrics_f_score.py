@@ -49,6 +49,11 @@ def test_the_search_finds_what_the_definition_says(seed: int, noise_m: float) ->
     np.testing.assert_allclose(f_scores(predicted, target), expected, atol=1e-12)
 
 
+@pytest.mark.filterwarnings("error")
+def test_meshes_that_nowhere_meet_score_zero_without_a_warning() -> None:
+    assert f_scores(on_a_line(200, 300), on_a_line(0, 100)).tolist() == [[0, 0]]
+
+
 def test_each_image_has_its_own_score_and_thresholds_may_be_chosen() -> None:
     target = np.concatenate([on_a_line(0, 100)] * 2)
     predicted = np.concatenate([on_a_line(0, 100), on_a_line(3, 103)])

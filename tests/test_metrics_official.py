@@ -16,8 +16,10 @@ KEYS = [
 
 @pytest.fixture(scope="module")
 def truth(hand_topology: HandTopology) -> tuple[np.ndarray, np.ndarray]:
-    """Joints and vertices of three hands before a camera."""
-    verts = hand_topology.template + np.array([0, 0, 0.5]) + np.arange(3).reshape(3, 1, 1) * 0.01
+    """Joints and vertices of three hands before a camera, bent so that none is its own mirror image."""
+    x, y, z = np.moveaxis(hand_topology.template, 1, 0)
+    bent = np.stack([x, y, z + 4 * y**2 + 3 * x * y], axis=1)
+    verts = bent + np.array([0, 0, 0.5]) + np.arange(3).reshape(3, 1, 1) * 0.01
     return hand_topology.joint_regressor @ verts, verts
 
 

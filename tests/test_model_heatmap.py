@@ -65,7 +65,7 @@ def test_no_tensor_of_the_volumes_size_is_made() -> None:
     sizes: list[int] = []
 
     class Largest(torch.utils._python_dispatch.TorchDispatchMode):
-        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):  # noqa: ANN001, ANN204
             out = func(*args, **(kwargs or {}))
             sizes.append(out.numel() if isinstance(out, Tensor) else 0)
             return out

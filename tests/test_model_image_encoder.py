@@ -33,7 +33,7 @@ def test_an_unknown_backbone_is_refused_with_close_names() -> None:
 
 
 def test_a_backbone_without_the_four_strides_is_refused() -> None:
-    with pytest.raises(InputError, match="needs 4, 8, 16 and 32|cannot give feature maps"):
+    with pytest.raises(InputError, match=r"needs 4, 8, 16 and 32|cannot give feature maps"):
         ImageEncoder("vit_tiny_patch16_224")
 
 
@@ -42,5 +42,5 @@ def test_imagenet_weights_that_cannot_be_had_stop_with_the_way_out(monkeypatch: 
         raise ConnectionError("no route to host")
 
     monkeypatch.setattr("timm.create_model", refuse)
-    with pytest.raises(InputError, match="cannot be had .*no route to host.*--backbone-weights none"):
+    with pytest.raises(InputError, match=r"cannot be had .*no route to host.*--backbone-weights none"):
         ImageEncoder("resnet18", imagenet_weights=True)

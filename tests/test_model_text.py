@@ -120,7 +120,7 @@ def test_a_tower_that_cannot_be_downloaded_stops_with_the_way_out(monkeypatch: p
 
 
 def test_an_unknown_tower_is_refused() -> None:
-    with pytest.raises(InputError, match="'clip.pt' is not a file; valid are openai, random"):
+    with pytest.raises(InputError, match=r"'clip.pt' is not a file; valid are openai, random"):
         TextTower("clip.pt", seed=0)
 
 
@@ -137,8 +137,8 @@ def test_axis_encoder_ignores_what_follows_the_end_of_text() -> None:
     assert not torch.allclose(encoder(features, end)[0], encoder(changed, end)[0])
 
 
-def test_a_prompt_gives_the_same_features_alone_and_beside_others(tokens: PromptTokens) -> None:
-    branch = TextBranch(ModelConfig(input_size=64), TEXT, seed=0).eval()
+def test_a_prompt_gives_the_same_features_alone_and_beside_others(tower: TextTower, tokens: PromptTokens) -> None:
+    branch = TextBranch(ModelConfig(input_size=64), TEXT, tower).eval()
     rng = np.random.default_rng(0)
     encoded = torch.stack([tokens(axis_prompts(rng.standard_normal((21, 3)), np.arange(n))) for n in (5, 21)])
     logits = (torch.randn(2, 21, 8), torch.randn(2, 21, 8), torch.randn(2, 21, 64))
@@ -149,8 +149,8 @@ def test_a_prompt_gives_the_same_features_alone_and_beside_others(tokens: Prompt
     torch.testing.assert_close(both.text.norm(dim=-1), torch.ones(3, 2))
 
 
-def test_temperatures_start_at_100_and_stay_in_range() -> None:
-    branch = TextBranch(ModelConfig(input_size=64), TEXT, seed=0)
+def test_temperatures_start_at_100_and_stay_in_range(tower: TextTower) -> None:
+    branch = TextBranch(ModelConfig(input_size=64), TEXT, tower)
     torch.testing.assert_close(branch.scales(), torch.full((3,), 100.0))
     with torch.no_grad():
         branch.log_scale.copy_(torch.tensor([-1.0, 2.0, 9.0]))

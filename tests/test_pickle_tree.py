@@ -38,6 +38,13 @@ def test_plain_values_are_read_as_python_wrote_them(protocol: int, value: object
     assert read(pickle.dumps(value, protocol)) == value
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_truth_values_are_not_numbers(protocol: int) -> None:
+    first, second = read(pickle.dumps([True, False], protocol))
+    assert first is True
+    assert second is False
+
+
 @pytest.mark.parametrize("protocol", [3, 4])
 def test_bytes_are_bytes(protocol: int) -> None:
     for value in (b"", b"\x00\xff", bytes(300)):

@@ -6,7 +6,12 @@ from typing import Annotated
 import typer
 
 from cliphand import __version__
-from cliphand.cli import train as train_command
+from cliphand.cli.bench import bench
+from cliphand.cli.data import app as data_app
+from cliphand.cli.export import export
+from cliphand.cli.hand import hand
+from cliphand.cli.score import score
+from cliphand.cli.train import train
 from cliphand.errors import InputError
 
 app = typer.Typer(
@@ -15,7 +20,9 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("train")(train_command.train)
+for command in (train, export, bench, score, hand):
+    app.command()(command)
+app.add_typer(data_app, name="data")
 
 
 def _show_version(asked: bool) -> None:

@@ -41,7 +41,7 @@ def f_scores(
         precision = _share_near(predicted[image], target[image], bound, thresholds_m)
         recall = _share_near(target[image], predicted[image], bound, thresholds_m)
         total = precision + recall
-        scores[image] = np.where(total > 0, 2 * precision * recall / np.where(total > 0, total, 1), 0)
+        scores[image] = np.divide(2 * precision * recall, total, out=np.zeros_like(total), where=total > 0)
     return scores
 
 

@@ -14,7 +14,7 @@ from cliphand.config import ModelConfig, TextConfig
 from cliphand.hand import N_JOINTS
 from cliphand.model.hand_model import HandModel
 from cliphand.model.joint_regressor import UPSAMPLING
-from cliphand.model.text_encoder import N_AXES, TOWER_WIDTH, AxisEncoder, TextTower
+from cliphand.model.text_encoder import N_AXES, TOWER_WIDTH, AxisEncoder
 
 MAX_SCALE = 100.0
 
@@ -34,13 +34,18 @@ class Matched(NamedTuple):
 class TextBranch(nn.Module):
     """Prompts and 1D heatmaps to a common space, per axis.
 
+    Args:
+        model: sizes of the 1D heatmaps.
+        text: sizes of the branch.
+        tower: token ids (P, L) to features (P, L, 512), as `TextTower`.
+
     Attributes:
         log_scale: (3,) learnable logarithms of the temperatures tau.
     """
 
-    def __init__(self, model: ModelConfig, text: TextConfig, *, seed: int) -> None:
+    def __init__(self, model: ModelConfig, text: TextConfig, tower: nn.Module) -> None:
         super().__init__()
-        self.tower = TextTower(text.tower, seed=seed)
+        self.tower = tower
         n_bins_xy = model.input_size // 32 * UPSAMPLING
         bins = (n_bins_xy, n_bins_xy, model.depth_bins)
         self.axis_encoders = nn.ModuleList(AxisEncoder(text) for _ in range(N_AXES))

@@ -5,24 +5,53 @@ Features are gathered over all processes, so that a global batch contrasts as on
 Source: paper sections 3.3 and 3.5 (L_CLIP).
 """
 
+from typing import Protocol, cast
+
 import torch
 from torch import Tensor, distributed
-from torch.distributed.nn.functional import all_gather
 from torch.nn import functional
 
 from cliphand.model.clip_hand import Matched
 
 
+class Context(Protocol):
+    """What the forward pass leaves for the backward pass."""
+
+    batch: int
+
+
+class _Gather(torch.autograd.Function):
+    """Concatenate every process's features along the batch; each gets back the gradient of all processes' losses."""
+
+    @staticmethod
+    def forward(context: Context, features: Tensor) -> Tensor:
+        parts = [torch.empty_like(features) for _ in range(distributed.get_world_size())]
+        distributed.all_gather(parts, features)
+        context.batch = features.shape[1]
+        return torch.cat(parts, dim=1)
+
+    @staticmethod
+    def backward(context: Context, gradient: Tensor) -> Tensor:
+        total = gradient.contiguous()
+        distributed.all_reduce(total)
+        start = distributed.get_rank() * context.batch
+        return total[:, start : start + context.batch]
+
+
 def gather_batch(features: Tensor) -> Tensor:
-    """(3, B, common) of this process to (3, processes * B, common), differentiable for every process's part."""
+    """(A, B, common) of this process to (A, processes * B, common), differentiable for every process's part.
+
+    Every process then computes the same global loss. The gradients add up over the processes and data-parallel
+    training averages them, which leaves the gradient of that one loss.
+    """
     if not distributed.is_initialized() or distributed.get_world_size() == 1:
         return features
-    return torch.cat(all_gather(features.contiguous()), dim=1)  # type: ignore[no-untyped-call]
+    return cast("Tensor", _Gather.apply(features.contiguous()))
 
 
 def match_logits(matched: Matched, scales: Tensor) -> Tensor:
     """(3, B, B) logits M: tau times the cosine of pose (rows) and text (columns), over the global batch."""
-    pose, text = gather_batch(matched.pose), gather_batch(matched.text)
+    pose, text = gather_batch(torch.cat([matched.pose, matched.text])).chunk(2)
     return scales.view(-1, 1, 1) * pose @ text.transpose(1, 2)
 
 

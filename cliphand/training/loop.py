@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
 import lightning
 import open_clip
 import torch
@@ -27,6 +28,7 @@ from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.model.text_encoder import TOWER as TOWER_NAME
+from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, Pair, PairDataset
 from cliphand.training.module import HandTraining
@@ -136,8 +138,10 @@ def build_model(run: Run) -> ClipHand:
     if run.start is not None:
         _start_from(hand, run.model, load_checkpoint(run.start))
     uses_text = run.train.loss.clip > 0 and run.train.stage == "mesh"
-    text = TextBranch(run.model, run.train.text, seed=run.train.seed) if uses_text else None
-    return ClipHand(hand, text)
+    if not uses_text:
+        return ClipHand(hand, None)
+    tower = TextTower(run.train.text.tower, seed=run.train.seed)
+    return ClipHand(hand, TextBranch(run.model, run.train.text, tower))
 
 
 def _start_from(hand: HandModel, config: ModelConfig, start: Checkpoint) -> None:
@@ -176,10 +180,16 @@ def make_loaders(run: Run, data: FreiHand, trainer: lightning.Trainer) -> tuple[
             sampler=sampler,
             num_workers=train.workers,
             persistent_workers=train.workers > 0,
+            worker_init_fn=_single_threaded,
             pin_memory=pin,
         ),
         DataLoader(labelled, batch_size=train.batch, num_workers=0, pin_memory=pin),
     )
+
+
+def _single_threaded(worker: int) -> None:
+    """A loader's workers are the parallelism: OpenCV's own threads in each of them would only contend."""
+    cv2.setNumThreads(0)
 
 
 class PromptTokens:

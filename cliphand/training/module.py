@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import uvd_to_camera
-from cliphand.config import ModelConfig, TrainConfig
+from cliphand.config import LossConfig, ModelConfig, TrainConfig
 from cliphand.hand import HandTopology
 from cliphand.metrics import pa_pjpe_mm
 from cliphand.model.clip_hand import ClipHand
@@ -27,11 +27,15 @@ TOWER = "model.text.tower."
 VALIDATION_METRIC = "val_pa_pjpe_mm"
 
 
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
+    """L of section 3.5."""
+    return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+
+
 class HandTraining(lightning.LightningModule):
     """Losses, optimiser and validation of `ClipHand`, for one of the two stages."""
 
     faces: Tensor
-    joint_regressor: Tensor
 
     def __init__(
         self, model: ClipHand, *, topology: HandTopology, model_config: ModelConfig, train: TrainConfig
@@ -50,9 +54,8 @@ class HandTraining(lightning.LightningModule):
 
     def training_step(self, batch: Pair, batch_index: int) -> Tensor:
         """The weighted sum of section 3.5 on a batch of pairs."""
-        terms = self.joint_terms(batch) if self.train_config.stage == "joints" else self.mesh_terms(batch)
-        weights = self.train_config.loss
-        total = torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+        terms = self.loss_terms(batch)
+        total = weighted_sum(terms, self.train_config.loss)
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
             raise FloatingPointError(f"the loss is not finite ({parts}); lower the learning rate or use 32-true")
@@ -62,14 +65,12 @@ class HandTraining(lightning.LightningModule):
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
 
-    def joint_terms(self, batch: Pair) -> dict[str, Tensor]:
-        """Stage 1's terms: those that need joints only."""
-        joints = self.model.hand.predict_joints(torch.cat([batch.first.image, batch.second.image]))
-        return self._joint_terms(joints, batch)
-
-    def mesh_terms(self, batch: Pair) -> dict[str, Tensor]:
-        """Every term of section 3.5."""
-        joints, verts = self.model.hand.predict(torch.cat([batch.first.image, batch.second.image]))
+    def loss_terms(self, batch: Pair) -> dict[str, Tensor]:
+        """The stage's terms by their names in `LossConfig`: all of section 3.5, or those that need joints only."""
+        images = torch.cat([batch.first.image, batch.second.image])
+        if self.train_config.stage == "joints":
+            return self._joint_terms(self.model.hand.predict_joints(images), batch)
+        joints, verts = self.model.hand.predict(images)
         target = torch.cat([batch.first.verts_uvd, batch.second.verts_uvd])
         verts = verts.float()
         first_joints, second_joints = joints.uvd.chunk(2)
@@ -106,16 +107,14 @@ class HandTraining(lightning.LightningModule):
             self.model.text.clamp_scales()
 
     def validation_step(self, batch: Labelled, batch_index: int) -> None:
-        """PA-PJPE, of the mesh's joints in stage 2 and of the joint regressor's always."""
+        """PA-PJPE: of the joints regressed from the mesh, and of the joint regressor (all there is in stage 1)."""
         hand = self.model.hand
-        lixel = hand.predict_joints(batch.image).uvd if self.train_config.stage == "joints" else None
-        if lixel is None:
-            joints, verts = hand(batch.image)
-            mesh_joints = self.regressor @ self._metres(verts, batch)
-            self._log_error(VALIDATION_METRIC, mesh_joints, batch)
-            self._log_error("val_lixel_pa_pjpe_mm", self._metres(joints, batch), batch)
-        else:
-            self._log_error(VALIDATION_METRIC, self._metres(lixel, batch), batch)
+        if self.train_config.stage == "joints":
+            self._log_error(VALIDATION_METRIC, self._metres(hand.predict_joints(batch.image).uvd, batch), batch)
+            return
+        joints, verts = hand(batch.image)
+        self._log_error(VALIDATION_METRIC, self.regressor @ self._metres(verts, batch), batch)
+        self._log_error("val_lixel_pa_pjpe_mm", self._metres(joints, batch), batch)
 
     def _metres(self, uvd: Tensor, batch: Labelled) -> FloatArray:
         return uvd_to_camera(

@@ -38,6 +38,7 @@ class RunRecorder(Checkpoint):
         self.train = train
         self.facts = facts
         self.best = math.inf
+        self.learning_rate = math.nan
         self.history: list[dict[str, float]] = []
 
     def state_dict(self) -> dict[str, object]:
@@ -51,10 +52,14 @@ class RunRecorder(Checkpoint):
         assert isinstance(history, list)  # noqa: S101
         self.best, self.history = best, list(history)
 
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Note the epoch's learning rate: at its end the schedule has already stepped."""
+        self.learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Record the epoch: metrics first, then checkpoints, the resumable state last."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        metrics |= {"epoch": trainer.current_epoch, "learning_rate": trainer.optimizers[0].param_groups[0]["lr"]}
+        metrics |= {"epoch": trainer.current_epoch, "learning_rate": self.learning_rate}
         self.history.append(metrics)
         error = metrics.get(VALIDATION_METRIC, math.inf)
         improved, self.best = error < self.best, min(error, self.best)

@@ -1,0 +1,186 @@
+"""Short real runs: what they leave, that they can go on, and what they refuse."""
+
+import dataclasses
+import importlib.metadata
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from cliphand.checkpoint import load_checkpoint
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology
+from cliphand.model.text_encoder import TOWER_WIDTH
+from cliphand.training.loop import Run, accelerator_of, build_model, train_hand
+from cliphand.training.module import HandTraining
+from cliphand.training.recorder import read_history
+
+MODEL = ModelConfig(
+    backbone="test_resnet",
+    input_size=64,
+    lixel_channels=32,
+    joint_feature=64,
+    feature_sizes=(64, 48, 32, 24),
+    depths=(1, 0, 0, 0),
+)
+TRAIN = TrainConfig(
+    epochs=3,
+    batch=2,
+    step_epochs=1,
+    step_factor=0.5,
+    accelerator="cpu",
+    workers=0,
+    validation_fraction=0,
+    backbone_weights="none",
+    text=TextConfig(tower="random", joints=2),
+)
+WITHOUT_TEXT = dataclasses.replace(TRAIN, loss=LossConfig(clip=0.0))
+
+
+class SmallTower(nn.Embedding):
+    """In the place of CLIP's tower, whose making and running would take most of these tests' time."""
+
+    def __init__(self, source: str, *, seed: int) -> None:
+        super().__init__(49408, TOWER_WIDTH)
+        nn.init.normal_(self.weight, generator=torch.Generator().manual_seed(seed))
+        self.requires_grad_(False)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_tower() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cliphand.training.loop.TextTower", SmallTower)
+        yield
+
+
+@pytest.fixture(scope="module")
+def data(freihand_folder: Callable[..., Path]) -> Path:
+    return freihand_folder(n_labels=4)
+
+
+@pytest.fixture(scope="module")
+def run(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run of three epochs with every loss term on."""
+    out = tmp_path_factory.mktemp("runs") / "full"
+    made = Run(data=data, topology=hand_topology, out=out, model=MODEL, crop=CropConfig(), train=TRAIN)
+    train_hand(made, progress=False)
+    return made
+
+
+def test_a_run_folder_holds_configs_metrics_logs_and_checkpoints(run: Run) -> None:
+    facts = json.loads((run.out / "run.json").read_text())
+    assert facts["train"]["text"]["tower"] == "random"
+    assert facts["versions"]["torch"] == importlib.metadata.version("torch")
+    assert facts["commit"]
+    assert list((run.out / "csv").rglob("metrics.csv"))
+    assert list((run.out / "tensorboard").rglob("events.*"))
+    for name in ("last", "best"):
+        assert load_checkpoint(run.out / name).facts["data"] == str(run.data.resolve())
+
+
+def test_every_loss_term_and_the_retrieval_accuracy_are_logged(run: Run) -> None:
+    history = read_history(run.out)
+    assert [entry["epoch"] for entry in history] == [0, 1, 2]
+    terms = {"joints", "vertices", "normals", "edges", "consistency_2d", "consistency_3d", "clip"}
+    wanted = {f"loss_{term}" for term in terms} | {"loss", "retrieval_accuracy", "val_pa_pjpe_mm"}
+    assert wanted <= set(history[0])
+    header = next((run.out / "csv").rglob("metrics.csv")).read_text().splitlines()[0]
+    assert wanted <= set(header.split(","))
+
+
+def test_the_learning_rate_steps_down_as_configured(run: Run) -> None:
+    assert [entry["learning_rate"] for entry in read_history(run.out)] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_best_is_the_epoch_of_lowest_validation_error(run: Run) -> None:
+    history = read_history(run.out)
+    errors = [entry["val_pa_pjpe_mm"] for entry in history]
+    assert load_checkpoint(run.out / "best").facts["epoch"] == errors.index(min(errors))
+    assert load_checkpoint(run.out / "last").facts["epoch"] == 2
+
+
+def test_the_resumable_state_leaves_the_frozen_tower_out(run: Run) -> None:
+    state = torch.load(run.out / "resume.ckpt", weights_only=True)["state_dict"]
+    assert [key for key in state if key.startswith("model.text.axis_encoders.")]
+    assert not [key for key in state if ".tower." in key]
+
+
+def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(run: Run, tmp_path: Path) -> None:
+    part = dataclasses.replace(run, out=tmp_path / "part", train=dataclasses.replace(TRAIN, epochs=1))
+    train_hand(part, progress=False)
+    train_hand(dataclasses.replace(part, train=TRAIN), resume=True, progress=False)
+    resumed, whole = read_history(part.out), read_history(run.out)
+    assert len(resumed) == len(whole) == 3
+    for ours, theirs in zip(resumed, whole, strict=True):
+        assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_resuming_with_another_config_is_refused(run: Run) -> None:
+    other = dataclasses.replace(run, train=dataclasses.replace(TRAIN, learning_rate=1.0))
+    with pytest.raises(InputError, match="was started with another train config"):
+        train_hand(other, resume=True, progress=False)
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(run: Run) -> None:
+    with pytest.raises(InputError, match="already holds a run"):
+        train_hand(run, progress=False)
+
+
+def test_resuming_nothing_is_refused(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no finished epoch to resume from"):
+        train_hand(dataclasses.replace(run, out=tmp_path), resume=True, progress=False)
+
+
+def test_stage_1_leaves_the_mesh_regressor_as_it_was_and_stage_2_starts_from_it(run: Run, tmp_path: Path) -> None:
+    train = dataclasses.replace(WITHOUT_TEXT, stage="joints", epochs=1)
+    first = dataclasses.replace(run, out=tmp_path / "one", train=train)
+    torch.manual_seed(0)
+    train_hand(first, progress=False)
+    assert "loss_vertices" not in read_history(first.out)[0]
+    trained = load_checkpoint(first.out / "last").model.state_dict()
+
+    second = dataclasses.replace(run, train=WITHOUT_TEXT, start=first.out / "last")
+    started = build_model(second).hand.state_dict()
+    assert all(torch.equal(trained[key], started[key]) for key in trained)
+
+    module = HandTraining(build_model(first), topology=run.topology, model_config=MODEL, train=train)
+    frozen = {name.split(".")[2] for name, p in module.named_parameters() if not p.requires_grad}
+    assert frozen == {"joint_feature", "mesh_regressor"}
+
+
+def test_starting_from_another_shape_is_refused(run: Run) -> None:
+    other = dataclasses.replace(
+        run, train=WITHOUT_TEXT, start=run.out / "last", model=dataclasses.replace(MODEL, joint_feature=32)
+    )
+    with pytest.raises(InputError, match="was trained with joint_feature 64, this run has 32"):
+        build_model(other)
+
+
+def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    with pytest.raises(InputError, match="torch finds no GPU here"):
+        accelerator_of(dataclasses.replace(TRAIN, accelerator="cuda"))
+    assert accelerator_of(dataclasses.replace(TRAIN, accelerator="auto")) == "cpu"
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    assert accelerator_of(dataclasses.replace(TRAIN, accelerator="auto")) == "cuda"
+
+
+def test_bad_data_stops_before_anything_is_written(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="not a folder"):
+        train_hand(dataclasses.replace(run, data=tmp_path / "none", out=tmp_path / "run"), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_few_photographs_can_be_over_fitted(run: Run, tmp_path: Path) -> None:
+    still = AugmentConfig(rotation_deg=0, scale=0, shift=0, colour=0, blur_px=0, noise=0)
+    train = dataclasses.replace(
+        WITHOUT_TEXT, epochs=4, repeats=20, step_epochs=3, batch=4, augment=still, learning_rate=2e-3
+    )
+    train_hand(dataclasses.replace(run, out=tmp_path / "fit", train=train), progress=False)
+    errors = [entry["val_pa_pjpe_mm"] for entry in read_history(tmp_path / "fit")]
+    untrained = read_history(run.out)[0]["val_pa_pjpe_mm"]
+    assert min(errors) < 3 < untrained
