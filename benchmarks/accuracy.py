@@ -6,16 +6,20 @@ scored beside them. Un-aligned errors are absolute, in the camera frame, with no
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.photographs import Photographs, read_batch, to_metres
 from cliphand.arrays import FloatArray
-from cliphand.data.freihand import FreiHand
+from cliphand.data.freihand import SPLITS, FreiHand, open_freihand
+from cliphand.errors import InputError
 from cliphand.hand import N_JOINTS, N_VERTICES
 from cliphand.metrics import (
     aligned_point_errors,
     area_under_pck,
+    constant_prediction,
+    mean_pose,
     pa_pjpe_mm,
     score_joints,
     score_mesh,
@@ -144,6 +148,18 @@ def floor_pa_pjpe_mm(data: FreiHand, joint_regressor: FloatArray, *, n_images: i
         return None
     labels = _labels(data, n_images)
     return pa_pjpe_mm(joint_regressor @ data.verts[labels], data.xyz[labels])
+
+
+def mean_pose_pa_pjpe_mm(root: Path) -> float:
+    """PA-PJPE on the evaluation split of a predictor that always answers with the mean training pose.
+
+    Raises:
+        InputError: a split or its joints are missing.
+    """
+    training, evaluation = (open_freihand(root, split).xyz for split in SPLITS)
+    if training is None or evaluation is None:
+        raise InputError(f"{root} has no joints in one of its splits; the mean pose needs training_xyz.json and truth.")
+    return pa_pjpe_mm(constant_prediction(mean_pose(training), len(evaluation)), evaluation)
 
 
 def vertex_distances_mm(predictions: Predictions, reference: Predictions) -> FloatArray | None:

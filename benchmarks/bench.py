@@ -111,11 +111,12 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         entrants, omitted = open_entrants(
             request.export, manifest, stack, threads=request.threads, checkpoint=request.checkpoint
         )
+        machine = machine_facts()  # the load is that of others: nothing has been measured yet
         findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
         rows = make_rows(entrants, findings, threads=request.threads)
     written, refused = _write_predictions(request.predictions, findings, exported_key(entrants))
     return Report(
-        machine=machine_facts(),
+        machine=machine,
         versions=library_versions(),
         commit=git_commit(),
         export=_export_facts(request, manifest) | {"predictions": written},

@@ -11,7 +11,7 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 
 def machine_facts() -> dict[str, object]:
-    """Processor, cores this process may use, memory, operating system, GPU.
+    """Processor, cores this process may use, memory, load, operating system, GPU.
 
     The GPU is named only where PyTorch is loaded already and sees one: looking would import it for nothing.
     """
@@ -19,6 +19,7 @@ def machine_facts() -> dict[str, object]:
         "cpu": cpu_name(CPU_INFO),
         "cores": usable_cores(),
         "memory_gib": memory_gib(),
+        "load": load(),
         "os": platform.platform(),
         "gpu": gpu_name(sys.modules.get("torch")),
     }
@@ -45,6 +46,14 @@ def memory_gib() -> float | None:
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1)
     except (AttributeError, ValueError, OSError):
+        return None
+
+
+def load() -> float | None:
+    """Processes that ran or wanted to in the last minute, or None where the system does not say."""
+    try:
+        return round(os.getloadavg()[0], 1)
+    except (AttributeError, OSError):
         return None
 
 

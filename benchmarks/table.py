@@ -1,8 +1,11 @@
 """The benchmark's report as a table for people."""
 
+import io
 from collections.abc import Callable, Mapping
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -11,6 +14,7 @@ from benchmarks.bench import Report
 from benchmarks.rows import Row
 
 MISSING = "-"
+WIDEST = 1000  # columns; more than any table needs
 AUC_RANGE = f"{AUC_RANGES_MM[0][0]:g}-{AUC_RANGES_MM[0][1]:g}"
 SHORT_HASH = 12
 _MILLIMETRES = "{:.2f}"
@@ -65,6 +69,16 @@ def bench_table(report: Report) -> Table:
     return table
 
 
+def table_text(report: Report) -> str:
+    """The table as plain text, as wide as it needs to be."""
+    table = bench_table(report)
+    needed = Measurement.get(Console(), Console().options.update(max_width=WIDEST), table).maximum
+    console = Console(highlight=False, width=needed, file=io.StringIO())
+    with console.capture() as capture:
+        console.print(table)
+    return capture.get()
+
+
 def title(report: Report) -> str:
     """What the figures were measured on and how they are to be read, a line for each kind of condition."""
     data, crop, speed = report.data, report.crop, report.speed
@@ -76,8 +90,8 @@ def title(report: Report) -> str:
         f"data: {data['path']}, {data['split']} split, {data['images']} images{floor_text}",
         f"crop: {crop['rule']}, {crop['input_size']} px",
         f"protocol: {report.protocol}",
-        f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, threads "
-        f"{speed['threads'] or 'as each run-time chooses'}; engines in turns, up to {speed['calls']} calls or "
+        f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
+        f"threads {speed['threads'] or 'as each run-time chooses'}; engines in turns, up to {speed['calls']} calls or "
         f"{speed['seconds']:g} s each; FPS at the median; end to end from JPEG file to vertices in metres",
     ]
     return "\n".join(lines)
@@ -85,4 +99,7 @@ def title(report: Report) -> str:
 
 def _facts(training: Mapping[str, object]) -> str:
     """Training facts on one line; longer values stand in the JSON only."""
-    return ", ".join(f"{name} {value}" for name, value in training.items() if isinstance(value, str | int | float))
+    plain = {name: value for name, value in training.items() if isinstance(value, str | int | float)}
+    return ", ".join(
+        f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}" for name, value in plain.items()
+    )

@@ -15,6 +15,12 @@ Config = TypeVar("Config")
 MULTIPLE = 32  # the coarsest pyramid map has stride 32
 
 
+def require(condition: bool, sentence: str) -> None:
+    """Raise InputError with `sentence` unless `condition` holds."""
+    if not condition:
+        raise InputError(sentence)
+
+
 @dataclass(frozen=True, slots=True)
 class CropConfig:
     """How a photograph becomes the square that the model sees.
@@ -99,6 +105,13 @@ class ModelConfig:
                 f"a level has {feature} features and {heads} heads; the features must be a multiple of the "
                 "heads, and more than 3.",
             )
+
+
+PRESETS: dict[str, ModelConfig] = {
+    "paper": ModelConfig(),
+    # A first look on a CPU: a quarter of the pixels, and attention only where it is cheap.
+    "small": ModelConfig(backbone="resnet18", input_size=128, depths=(1, 1, 1, 0), heads=(8, 4, 2, 1)),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,12 +222,6 @@ class TrainConfig:
             0 <= self.validation_fraction < 1,
             f"validation_fraction is {self.validation_fraction}; valid are 0 up to, not including, 1.",
         )
-
-
-def require(condition: bool, sentence: str) -> None:
-    """Raise InputError with `sentence` unless `condition` holds."""
-    if not condition:
-        raise InputError(sentence)
 
 
 def to_json(config: object) -> dict[str, object]:

@@ -63,7 +63,7 @@ def read_json_object(path: Path) -> Mapping[str, object]:
         value = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; give the path of an existing file.") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, IsADirectoryError) as error:
+    except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not readable as JSON ({error}); write it again.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a JSON {type(value).__name__}; it must hold an object.")

@@ -4,6 +4,9 @@ Joint order is FreiHAND's: the wrist, then thumb, index, middle, ring and little
 (Zimmermann et al. 2019).
 """
 
+import zipfile
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,31 +51,37 @@ _SHAPES: dict[str, tuple[tuple[int, int], str]] = {
 }
 
 
-def check_topology(arrays: dict[str, np.ndarray], *, source: str) -> HandTopology:
+def check_topology(arrays: Mapping[str, object], *, source: str) -> HandTopology:
     """Check names, shapes, kinds and ranges of the three arrays.
 
     Raises:
         InputError: something is missing, mis-shaped, not finite or out of range; the sentence names `source`.
     """
-    for name, (shape, kinds) in _SHAPES.items():
-        if name not in arrays:
-            raise InputError(f"{source} has no array '{name}'; it needs faces, template and joint_regressor.")
-        array = arrays[name]
-        if array.shape != shape or array.dtype.kind not in kinds:
-            raise InputError(f"{source}: '{name}' is {array.dtype} {array.shape}; it must be {shape}.")
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise InputError(f"{source}: '{name}' holds NaN or infinity; every number must be finite.")
-    faces = arrays["faces"].astype(np.int64)
+    checked = {name: _check_array(arrays, name, source=source) for name in _SHAPES}
+    faces = checked["faces"].astype(np.int64)
     if faces.min() < 0 or faces.max() >= N_VERTICES:
         raise InputError(f"{source}: 'faces' points outside the {N_VERTICES} vertices.")
-    rows = arrays["joint_regressor"].sum(axis=1)
+    rows = checked["joint_regressor"].sum(axis=1)
     if np.abs(rows - 1).max() > 1e-2:
         raise InputError(f"{source}: rows of 'joint_regressor' sum to {rows.min():.3f}..{rows.max():.3f}, not 1.")
     return HandTopology(
         faces=faces,
-        template=arrays["template"].astype(np.float64),
-        joint_regressor=arrays["joint_regressor"].astype(np.float64),
+        template=checked["template"].astype(np.float64),
+        joint_regressor=checked["joint_regressor"].astype(np.float64),
     )
+
+
+def _check_array(arrays: Mapping[str, object], name: str, *, source: str) -> FloatArray | IntArray:
+    shape, kinds = _SHAPES[name]
+    if name not in arrays:
+        raise InputError(f"{source} has no array '{name}'; it needs faces, template and joint_regressor.")
+    array = arrays[name]
+    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind not in kinds:
+        have = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
+        raise InputError(f"{source}: '{name}' is {have}; it must be {shape}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise InputError(f"{source}: '{name}' holds NaN or infinity; every number must be finite.")
+    return array
 
 
 def load_hand(path: Path) -> HandTopology:
@@ -86,7 +95,7 @@ def load_hand(path: Path) -> HandTopology:
             arrays = {name: archive[name] for name in archive.files}
     except FileNotFoundError:
         raise InputError(f"{path} does not exist; `cliphand hand MANO_RIGHT.pkl --out hand.npz` writes one.") from None
-    except (ValueError, OSError, AttributeError) as error:
+    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable npz archive ({error}).") from None
     return check_topology(arrays, source=str(path))
 

@@ -17,6 +17,7 @@ from cliphand.errors import InputError
 from engines.available import available_engines
 from engines.cuda_device import Gpu, find_gpu
 
+LEAN_MODULE = "tensorrt_lean"
 POLYGRAPHY_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 
 
@@ -57,7 +58,7 @@ TENSORRT_RTX = Flavour(
     title="TensorRT for RTX",
     module="tensorrt_rtx",
     suffix=".rtx.plan",
-    versions=((1, 5), (2,)),
+    versions=((1, 7), (2,)),
     install="pip install 'cliphand[tensorrt-rtx]'",
     builds_without_gpu=True,
 )
@@ -75,14 +76,20 @@ def flavour_named(name: str) -> Flavour:
     return FLAVOURS[name]
 
 
-def load_tensorrt(flavour: Flavour) -> ModuleType:
+def load_tensorrt(flavour: Flavour, *, lean: bool = False) -> ModuleType:
     """Import the flavour's module.
+
+    Args:
+        flavour: to import.
+        lean: whether TensorRT's lean runtime, which only runs version-compatible plans, will do where the whole is
+            not installed.
 
     Raises:
         InputError: it is not installed, does not load, or has a version outside the bounds.
     """
+    lean = lean and flavour is TENSORRT and importlib.util.find_spec(flavour.module) is None
     try:
-        trt = importlib.import_module(flavour.module)
+        trt = importlib.import_module(LEAN_MODULE if lean else flavour.module)
     except (ImportError, OSError) as error:  # an OSError where its libraries are missing
         raise _missing(flavour.title, str(error), install=flavour.install) from None
     first, beyond = flavour.versions
@@ -110,23 +117,24 @@ def load_polygraphy(flavour: Flavour) -> ModuleType:
         raise _missing("Polygraphy", str(error), install=flavour.install) from None
     if used != wanted:
         raise InputError(
-            f"Polygraphy serves one TensorRT flavour per process and this one began with the other than {flavour.name}; "
-            f"set {POLYGRAPHY_SWITCH}={int(wanted)}, or build in a new process."
+            f"Polygraphy serves one TensorRT flavour per process, and this one did not begin with {flavour.name}; "
+            f"build in a new process, with {POLYGRAPHY_SWITCH}={int(wanted)} where it is set."
         )
     return backend
 
 
 def why_not_built(flavour: Flavour, *, gpu: Callable[[], Gpu | str] = find_gpu) -> str | None:
-    """Why this machine cannot build the flavour's plans, as one sentence; None where it can."""
+    """Why this machine cannot build the flavour's plans, as half a sentence; None where it can."""
+    for module in (flavour.module, "polygraphy"):
+        if importlib.util.find_spec(module) is None:
+            return f"{module} is not installed: {flavour.install}"
     try:
         load_tensorrt(flavour)
     except InputError as error:
-        return str(error)
-    if importlib.util.find_spec("polygraphy") is None:
-        return str(_missing("Polygraphy", "No module named 'polygraphy'", install=flavour.install))
+        return str(error).rstrip(".")
     found = "" if flavour.builds_without_gpu else gpu()
     if isinstance(found, str) and found:
-        return f"{flavour.title} builds plans only on the GPU that will run them, and {found}: build there."
+        return f"it builds only on the GPU that will run the plans, and {found}: build there"
     return None
 
 
@@ -139,7 +147,7 @@ def cache_folder() -> Path:
 def _missing(what: str, error: str, *, install: str) -> InputError:
     reason = " ".join(error.split())
     return InputError(
-        f"{what} cannot be used here ({reason}): {install}; engines that run here: {', '.join(available_engines())}."
+        f"{what} cannot be used here ({reason}): {install}; engines that run here: {available_engines(find_gpu())}."
     )
 
 

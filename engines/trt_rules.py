@@ -1,4 +1,4 @@
-"""Rules about plans that need neither TensorRT nor a GPU: what is refused, what a name promises, which profile serves."""
+"""Rules about plans, without TensorRT or a GPU: what is refused, what a name promises, which profile serves."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from engines.cuda_device import Gpu
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour
 from engines.trt_plan import BatchRange, BuildSettings, PlanRecord
 
+WORDS = 600  # characters of TensorRT's own message that a sentence passes on
 # Layers that do the arithmetic, as TensorRT's LayerType names them.
 COMPUTE_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
 # What most of a graph's compute layers must be for its name to be true.

@@ -181,13 +181,15 @@ def test_a_request_for_nothing_is_refused(options: dict[str, object], said: str)
 
 
 def test_the_newest_export_is_the_one_written_last(tmp_path: Path) -> None:
-    for name, written in (("b", 300), ("a", 200), ("c", 100)):
-        path = tmp_path / name / "manifest.json"
+    paths = [tmp_path / name / "manifest.json" for name in ("a", "b", "c")]
+    for path in paths:
         path.parent.mkdir()
         path.write_text("{}")
-        os.utime(path, (written, written))
+        os.utime(path, (0, 0))
     (tmp_path / "no-export").mkdir()
-    assert newest_export(tmp_path) == tmp_path / "b"
+    for time_s, path in enumerate((paths[1], paths[0], paths[2]), start=1_000_000_000):
+        os.utime(path, (time_s, time_s))
+        assert newest_export(tmp_path) == path.parent
 
 
 def test_no_export_at_all_says_what_to_run(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from benchmarks.machine import cpu_name, gpu_name, machine_facts, usable_cores
 
 def test_facts_name_this_machine_and_fit_into_json() -> None:
     facts = machine_facts()
-    assert list(facts) == ["cpu", "cores", "memory_gib", "os", "gpu"]
+    assert list(facts) == ["cpu", "cores", "memory_gib", "load", "os", "gpu"]
     assert facts["cpu"]
     assert json.loads(json.dumps(facts, allow_nan=False)) == facts
 

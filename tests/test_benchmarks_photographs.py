@@ -64,6 +64,24 @@ def test_a_box_around_the_hand_holds_it(data: FreiHand, rule: str) -> None:
     assert uv.max() < 0.9 * SIDE
 
 
+def test_the_mask_rule_cuts_around_the_mask_of_the_sample(freihand_folder: Callable[..., Path]) -> None:
+    data = open_freihand(freihand_folder(n_labels=2, versions=2), "training")
+    mask = np.zeros((224, 224), np.uint8)
+    mask[96:136, 48:80] = 255  # 40 px high: a box of 60 px about (63.5, 115.5)
+    assert cv2.imwrite(str(data.mask_path(3)), mask)
+    K = read_batch(photographs_of(data, rule="mask"), [3]).K[0]
+    zoom, middle = SIDE / 60, (SIDE - 1) / 2
+    cut = np.array([[zoom, 0, middle - zoom * 63.5], [0, zoom, middle - zoom * 115.5], [0, 0, 1]])
+    np.testing.assert_allclose(K, cut @ data.K[1], atol=1e-9)
+
+
+def test_the_whole_rule_shrinks_the_image_to_the_models_side(data: FreiHand) -> None:
+    K = read_batch(photographs_of(data), [5]).K[0]
+    zoom = SIDE / 224
+    edge = (zoom - 1) / 2  # an integer is the centre of a pixel: the image reaches from -0.5 to 223.5
+    np.testing.assert_allclose(K, np.array([[zoom, 0, edge], [0, zoom, edge], [0, 0, 1]]) @ data.K[2], atol=1e-9)
+
+
 def test_crops_are_normalised_float32_in_the_order_asked_for(data: FreiHand) -> None:
     photographs = photographs_of(data)
     both, second = read_batch(photographs, [0, 4]), read_batch(photographs, [4])

@@ -8,6 +8,7 @@ import typer
 from click.testing import Result
 from typer.testing import CliRunner
 
+from cliphand.cli.app import main
 from cliphand.cli.score import score
 from cliphand.data.predictions import write_predictions
 from cliphand.errors import InputError
@@ -152,6 +153,19 @@ def test_nothing_is_written_where_the_predictions_are_bad(data: Path, tmp_path: 
     with pytest.raises(InputError, match="is not a JSON list"):
         score(tmp_path / "pred.json", data=data, json_file=tmp_path / "scores.json")
     assert not (tmp_path / "scores.json").exists()
+
+
+def test_the_command_line_tells_bad_input_in_one_sentence_and_exits_with_2(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cliphand", "score", str(tmp_path / "absent.json"), "--data", str(data)])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "absent.json cannot be read" in said.err
 
 
 @pytest.fixture

@@ -10,7 +10,9 @@ from cliphand.cli.bench import bench
 from cliphand.cli.data import app as data_app
 from cliphand.cli.export import export
 from cliphand.cli.hand import hand
+from cliphand.cli.quickstart import quickstart
 from cliphand.cli.score import score
+from cliphand.cli.synth import synth
 from cliphand.cli.train import train
 from cliphand.errors import InputError
 
@@ -20,7 +22,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (train, export, bench, score, hand):
+for command in (quickstart, train, export, bench, score, hand, synth):
     app.command()(command)
 app.add_typer(data_app, name="data")
 

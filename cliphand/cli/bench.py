@@ -9,7 +9,6 @@ if TYPE_CHECKING:
     from benchmarks.bench import BenchRequest, Report
 
 EXPORTS = Path("exports")
-WIDEST = 1000  # columns; more than any table needs
 
 
 def bench(
@@ -54,11 +53,11 @@ def bench(
         predictions=predictions,
         speed=SpeedSettings(calls=calls, seconds=seconds),
     )
-    _show(_run(request), json_file)
+    _show(measure(request), json_file)
 
 
-def _run(request: "BenchRequest") -> "Report":
-    """The report, under a progress bar on stderr."""
+def measure(request: "BenchRequest") -> "Report":
+    """The report, made under a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -82,18 +81,12 @@ def _show(report: "Report", json_file: Path | None) -> None:
     import dataclasses
     import json
 
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    from benchmarks.table import bench_table
+    from benchmarks.table import table_text
     from cliphand.files import write_json
 
     value = dataclasses.asdict(report)
     if json_file is not None:
         write_json(json_file, value)
-    table = bench_table(report)
-    console = Console(highlight=False)
     # Figures are worth more than the margin: a pipe or a narrow terminal gets the whole width, too.
-    needed = Measurement.get(console, console.options.update(max_width=WIDEST), table).maximum
-    Console(highlight=False, width=max(needed, console.width)).print(table)
+    typer.echo(table_text(report))
     typer.echo(json.dumps(value, allow_nan=False))

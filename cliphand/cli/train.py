@@ -1,22 +1,24 @@
 """`cliphand train`: photographs in FreiHAND's layout to a run folder with checkpoints."""
 
+import dataclasses
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from cliphand.config import (
+    PRESETS,
     AugmentConfig,
     CropConfig,
     LossConfig,
-    ModelConfig,
     TextConfig,
     TrainConfig,
     from_json,
+    require,
     to_json,
 )
 
-MODEL, AUGMENT, LOSS = ModelConfig(), AugmentConfig(), LossConfig()
+AUGMENT, LOSS = AugmentConfig(), LossConfig()
 TEXT, CROP, TRAIN = TextConfig(), CropConfig(), TrainConfig()
 
 
@@ -26,8 +28,13 @@ def train(
     hand: Annotated[
         Path | None, typer.Option(help="Topology, from `cliphand hand`.", show_default="DATA/hand.npz")
     ] = None,
-    backbone: Annotated[str, typer.Option(help="timm model with strides 4, 8, 16, 32.")] = MODEL.backbone,
-    input_size: Annotated[int, typer.Option(help="Side of the crop in pixels, a multiple of 32.")] = MODEL.input_size,
+    preset: Annotated[str, typer.Option(help=f"Sizes of the network: {' or '.join(PRESETS)}.")] = "paper",
+    backbone: Annotated[
+        str | None, typer.Option(help="timm model with strides 4, 8, 16, 32.", show_default="the preset's")
+    ] = None,
+    input_size: Annotated[
+        int | None, typer.Option(help="Side of the crop in pixels, a multiple of 32.", show_default="the preset's")
+    ] = None,
     stage: Annotated[str, typer.Option(help="joints (stage 1) or mesh (stage 2).")] = TRAIN.stage,
     start: Annotated[Path | None, typer.Option(help="Checkpoint to start from, such as stage 1's.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after OUT's last finished epoch.")] = False,
@@ -54,6 +61,9 @@ def train(
     prompt_joints: Annotated[int, typer.Option(help="Joints a prompt names, of 21.")] = TEXT.joints,
     crop: Annotated[str, typer.Option(help="whole, centre, mask or joints.")] = CROP.rule,
     crop_side: Annotated[float, typer.Option(help="Side of the centre crop in pixels.")] = CROP.side_px,
+    crop_margin: Annotated[
+        float, typer.Option(help="Side of mask and joints crops over what they hold.")
+    ] = CROP.margin,
     rotation: Annotated[float, typer.Option(help="Augmentation: rotation in degrees.")] = AUGMENT.rotation_deg,
     scale: Annotated[float, typer.Option(help="Augmentation: share of the crop's side.")] = AUGMENT.scale,
     shift: Annotated[float, typer.Option(help="Augmentation: share of the crop's side.")] = AUGMENT.shift,
@@ -100,8 +110,12 @@ def train(
         ),
         "text": to_json(TextConfig(tower=text_tower, joints=prompt_joints)),
     }
-    model = ModelConfig(backbone=backbone, input_size=input_size)
-    crop_config = from_json(CropConfig, {"rule": crop, "side_px": crop_side}, source="--crop")
+    require(preset in PRESETS, f"preset '{preset}' is unknown; valid are {list(PRESETS)}.")
+    sizes = PRESETS[preset]
+    side = sizes.input_size if input_size is None else input_size
+    model = dataclasses.replace(sizes, backbone=backbone or sizes.backbone, input_size=side)
+    crop_options = {"rule": crop, "side_px": crop_side, "margin": crop_margin}
+    crop_config = from_json(CropConfig, crop_options, source="--crop")
     train_config = from_json(TrainConfig, train_options, source="options")
 
     from rich.console import Console

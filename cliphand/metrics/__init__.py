@@ -3,6 +3,7 @@
 from cliphand.metrics.alignment import Similarity, align, fit_similarity
 from cliphand.metrics.f_score import f_scores
 from cliphand.metrics.hand_score import JointScore, MeshScore, score_joints, score_mesh
+from cliphand.metrics.mean_pose import constant_prediction, mean_pose
 from cliphand.metrics.official import official_joint_scores, official_mesh_scores, official_scores
 from cliphand.metrics.pck import OFFICIAL_RANGE_MM, area_under_pck, pck_curve, pck_thresholds
 from cliphand.metrics.point_errors import (
@@ -24,8 +25,10 @@ __all__ = [
     "align",
     "aligned_point_errors",
     "area_under_pck",
+    "constant_prediction",
     "f_scores",
     "fit_similarity",
+    "mean_pose",
     "official_joint_scores",
     "official_mesh_scores",
     "official_scores",

@@ -5,11 +5,13 @@ A run folder holds `run.json` (configs, data, commit, versions), `metrics.json` 
 """
 
 import logging
+import timeit
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import cv2
 import lightning
@@ -129,6 +131,16 @@ def accelerator_of(train: TrainConfig) -> str:
     if train.accelerator == "auto":
         return "cuda" if found else "cpu"
     return train.accelerator
+
+
+def fastest_precision(size: int = 512, rounds: int = 5) -> Literal["32-true", "bf16-mixed"]:
+    """The precision in which this machine multiplies matrices faster: some CPUs only emulate bfloat16."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    seconds = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        matrix = torch.randn(size, size, device=device).to(dtype)
+        seconds[dtype] = min(timeit.repeat("(m @ m).sum().item()", globals={"m": matrix}, number=3, repeat=rounds))
+    return "bf16-mixed" if seconds[torch.bfloat16] < seconds[torch.float32] else "32-true"
 
 
 def build_model(run: Run) -> ClipHand:

@@ -1,0 +1,189 @@
+"""`cliphand doctor`: what this machine can run, what is missing, and which engine comes first."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from engines.available import Choice
+    from engines.cuda_device import Gpu
+
+# Without these there is no training, export or benchmark.
+MAIN_JOB = (
+    "torch",
+    "torchvision",
+    "timm",
+    "open_clip",
+    "lightning",
+    "cv2",
+    "onnx",
+    "onnxscript",
+    "onnxsim",
+    "onnxruntime",
+)
+COMPILERS = ("c++", "g++", "clang++", "cl")
+
+
+def doctor(
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
+) -> None:
+    """Say what this machine can run; exit code 0 if it can train, export and benchmark."""
+    import dataclasses
+    import importlib.util
+    import json
+
+    from cliphand.files import write_json
+    from engines.available import choices
+    from engines.cuda_device import find_gpu
+
+    gpu = find_gpu()
+    facts = {name: look(gpu) for name, look in FACTS.items()}
+    ranked = choices(gpu)
+    missing = [name for name in MAIN_JOB if importlib.util.find_spec(name) is None]
+    value = {
+        "facts": facts,
+        "engines": [dataclasses.asdict(choice) for choice in ranked],
+        "missing_for_the_main_job": missing,
+        "can_run_the_main_job": not missing,
+    }
+    if json_file is not None:
+        write_json(json_file, value)
+    _show(facts, ranked, missing)
+    typer.echo(json.dumps(value))
+    if missing:
+        raise typer.Exit(1)
+
+
+def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> None:
+    """Two tables and the verdict."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False)
+    machine = Table(box=box.SIMPLE_HEAD, title="This machine", title_justify="left")
+    machine.add_column("")
+    machine.add_column("found", overflow="fold")
+    for name, found in facts.items():
+        machine.add_row(name, found)
+    console.print(machine)
+    first = next((choice.engine for choice in ranked if choice.usable), None)
+    engines = Table(box=box.SIMPLE_HEAD, title="Engines, best first; --engine auto takes ->", title_justify="left")
+    for heading in ("", "engine", "why, or what is missing"):
+        engines.add_column(heading, overflow="fold")
+    for choice in ranked:
+        engines.add_row("->" if choice.engine == first else "", choice.engine, choice.why)
+    console.print(engines)
+    console.print(
+        f"The main job cannot run: {', '.join(missing)} not installed; run `pip install -e .` again."
+        if missing
+        else "The main job (train, export, bench) can run here."
+    )
+
+
+def _python(gpu: "Gpu | str") -> str:
+    import platform
+
+    return f"{platform.python_version()}, {platform.platform()}"
+
+
+def _processor(gpu: "Gpu | str") -> str:
+    from benchmarks.machine import machine_facts
+
+    facts = machine_facts()
+    return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB"
+
+
+def _torch(gpu: "Gpu | str") -> str:
+    import torch
+
+    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "sees no GPU"
+    return f"{torch.__version__}, CUDA {torch.version.cuda or 'none'}, {device}"
+
+
+def _gpu(gpu: "Gpu | str") -> str:
+    if isinstance(gpu, str):
+        return gpu
+    return (
+        f"{gpu.name}, compute capability {gpu.compute_capability}, driver {gpu.driver_version}, CUDA {gpu.cuda_version}"
+    )
+
+
+def _onnxruntime(gpu: "Gpu | str") -> str:
+    import onnxruntime
+
+    return f"{onnxruntime.__version__}, {', '.join(onnxruntime.get_available_providers())}"
+
+
+def _openvino(gpu: "Gpu | str") -> str:
+    import importlib
+
+    openvino = importlib.import_module("openvino")
+    return f"{openvino.__version__}, devices {', '.join(openvino.Core().available_devices)}"
+
+
+def _plans(flavour_name: str) -> Callable[["Gpu | str"], str]:
+    """What can be done with one TensorRT flavour."""
+
+    def look(gpu: "Gpu | str") -> str:
+        from engines.trt_flavour import FLAVOURS, load_tensorrt, why_not_built
+
+        flavour = FLAVOURS[flavour_name]
+        why = why_not_built(flavour, gpu=lambda: gpu)
+        runs = "runs plans" if not isinstance(gpu, str) else f"runs none: {gpu}"
+        return f"{load_tensorrt(flavour).__version__}, builds plans, {runs}" if why is None else why
+
+    return look
+
+
+def _version(distribution: str) -> Callable[["Gpu | str"], str]:
+    """Version of an installed package."""
+
+    def look(gpu: "Gpu | str") -> str:
+        import importlib.metadata
+
+        return importlib.metadata.version(distribution)
+
+    return look
+
+
+def _compiler(gpu: "Gpu | str") -> str:
+    import shutil
+
+    found = [path for name in COMPILERS if (path := shutil.which(name)) is not None]
+    return found[0] if found else "none of " + ", ".join(COMPILERS) + ": AOTInductor and pycuda need one"
+
+
+def _said(look: Callable[["Gpu | str"], str]) -> Callable[["Gpu | str"], str]:
+    """The look, or in one line why it failed: a broken package must not hide the others."""
+
+    def guarded(gpu: "Gpu | str") -> str:
+        try:
+            return look(gpu)
+        except ModuleNotFoundError as error:  # PackageNotFoundError is one
+            return f"not installed ({error.name or error})"
+        except Exception as error:  # whatever a package does at its import
+            return f"broken: {' '.join(str(error).split())}"
+
+    return guarded
+
+
+FACTS: dict[str, Callable[["Gpu | str"], str]] = {
+    name: _said(look)
+    for name, look in {
+        "Python": _python,
+        "processor": _processor,
+        "GPU": _gpu,
+        "PyTorch": _torch,
+        "ONNX Runtime": _onnxruntime,
+        "OpenVINO": _openvino,
+        "TensorRT": _plans("tensorrt"),
+        "TensorRT for RTX": _plans("tensorrt-rtx"),
+        "Polygraphy": _version("polygraphy"),
+        "pycuda": _version("pycuda"),
+        "cuda-python": _version("cuda-python"),
+        "C++ compiler": _compiler,
+    }.items()
+}

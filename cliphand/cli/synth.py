@@ -1,0 +1,52 @@
+"""`cliphand synth`: make a synthetic data set in FreiHAND's layout."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def synth(
+    out: Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or begun by the same command.")],
+    train: Annotated[int, typer.Option("--train", help="Training images.")] = 10_000,
+    evaluation: Annotated[int, typer.Option("--evaluation", help="Evaluation images.")] = 500,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
+    backgrounds: Annotated[
+        Path | None, typer.Option("--backgrounds", help="Folder of photographs to put behind most hands.")
+    ] = None,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that render; 0: one per core.")] = 0,
+) -> None:
+    """Render hands with labels: a data set that needs no registration and no download.
+
+    Killed and started again, it goes on where it stopped; with a larger --train it adds images.
+    """
+    import os
+
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from cliphand.data.synthetic.dataset import make_dataset
+    from cliphand.data.synthetic.plan import make_plan
+    from cliphand.errors import InputError
+
+    if workers < 0:
+        raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
+    plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds)
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task("building the hand", total=train + evaluation, rate="")
+
+        def show(done: int, total: int) -> None:
+            speed = bar.tasks[task].speed
+            rate = f"{speed:.0f} images/s" if speed else ""
+            bar.update(task, completed=done, total=total, rate=rate, description="rendering")
+
+        make_dataset(plan, workers=workers or len(os.sched_getaffinity(0)), progress=show)
+    Console().print(f"{train} training and {evaluation} evaluation images in {out}; look at {out / 'preview.png'}")

@@ -1,0 +1,1 @@
+"""A licence-clean hand, rendered: anny's parametric hand in FreiHAND's layout."""

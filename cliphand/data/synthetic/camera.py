@@ -1,0 +1,93 @@
+"""FreiHAND-like cameras: focal lengths, distances and how much of the image the hand fills.
+
+Ranges from FreiHAND's training set (f 370 to 680 px at 224 px, 0.35 to 1.1 m, hands turned every way), with hands
+somewhat larger and less central than there so that other photographs are covered too. Pixel centres lie at whole
+numbers, as in OpenCV.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from cliphand.arrays import FloatArray
+
+SIDE_PX = 224  # of a written image
+RENDER_PX = 256
+FOCAL_PX = (370.0, 680.0)
+DEPTH_M = (0.30, 1.15)
+EXTENT_PX = (55.0, 88.0, 165.0)  # smallest, median and largest joint extent
+EXTENT_SPREAD = 0.3  # of its logarithm
+SHIFT_PX = 15.0
+MARGIN_PX = 6.0
+BONE_M = (0.0295, 0.0030)  # mean and standard deviation of |joint 9 - joint 10|
+BONE_RANGE_M = (0.023, 0.036)
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the hand is: camera point = size * rotation @ hand point + offset.
+
+    Attributes:
+        K: (3, 3) camera frame to pixels of the written image.
+        size: scale of the hand.
+        rotation: (3, 3); offset: (3,) metres.
+    """
+
+    K: FloatArray
+    size: float
+    rotation: FloatArray
+    offset: FloatArray
+
+    def place(self, points: FloatArray) -> FloatArray:
+        """(N, 3) from the hand frame to the camera frame, metres."""
+        return np.asarray(self.size * points @ self.rotation.T + self.offset)
+
+
+def random_view(rng: np.random.Generator, joints: FloatArray) -> View:
+    """Draw a camera that sees all joints.
+
+    Args:
+        rng: source of randomness.
+        joints: (21, 3) metres, hand frame.
+    """
+    bone = float(np.linalg.norm(joints[9] - joints[10]))
+    size = float(np.clip(rng.normal(*BONE_M), *BONE_RANGE_M)) / bone
+    # Uniform over all rotations: the viewpoint uniform on the sphere, and the in-plane angle uniform.
+    rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+    turned = size * joints @ rotation.T
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    across = float((high - low)[:2].max())
+    across = max(across, 0.6 * float((high - low).max()))  # a finger that points at the camera brings nobody closer
+    focal = float(np.exp(rng.uniform(*np.log(FOCAL_PX))))
+    smallest, median, largest = EXTENT_PX
+    extent = float(np.clip(median * np.exp(rng.normal(0, EXTENT_SPREAD)), smallest, largest))
+    depth = float(np.clip(focal * across / extent, *DEPTH_M))
+    centre = (SIDE_PX - 1) / 2
+    K = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
+    offset = np.append(-(low + high)[:2] / 2, depth - turned[:, 2].mean())
+    offset[:2] += rng.normal(0, SHIFT_PX, 2) * depth / focal
+    return View(K, size, rotation, _kept_inside(turned, offset, K))
+
+
+def _kept_inside(turned: FloatArray, offset: FloatArray, K: FloatArray) -> FloatArray:
+    """Move the hand back into the image where a joint has left it."""
+    for _ in range(3):
+        pixels = project(turned + offset, K)
+        over = np.maximum(pixels.max(axis=0) - (SIDE_PX - 1 - MARGIN_PX), 0)
+        under = np.maximum(MARGIN_PX - pixels.min(axis=0), 0)
+        offset = offset + np.append((under - over) * offset[2] / K[0, 0], 0)
+    return offset
+
+
+def project(points: FloatArray, K: FloatArray) -> FloatArray:
+    """(N, 3) camera frame to (N, 2) pixels."""
+    homogeneous = points @ K.T
+    return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
+
+
+def render_matrix(K: FloatArray) -> FloatArray:
+    """K for the rendered image, which is the written one enlarged about its corner."""
+    ratio = RENDER_PX / SIDE_PX
+    enlarge = np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2], [0, 0, 1]])
+    return np.asarray(enlarge @ K)

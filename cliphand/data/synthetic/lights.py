@@ -1,0 +1,58 @@
+"""The light of one image: an ambient sky, and one to three lamps or windows that cast shadows."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from cliphand.arrays import FloatArray
+from cliphand.data.synthetic.mesh import unit
+from cliphand.data.synthetic.palette import light_colour
+
+
+@dataclass(frozen=True, slots=True)
+class Lamp:
+    """A far light: direction towards it (3,), linear colour (3,), and how large it looks (radians)."""
+
+    direction: FloatArray
+    colour: FloatArray
+    radius: float
+
+
+@dataclass(frozen=True, slots=True)
+class Light:
+    """Ambient light from above and below along `up`, and lamps; irradiance of a white sheet is about 1."""
+
+    up: FloatArray
+    sky: FloatArray
+    ground: FloatArray
+    lamps: tuple[Lamp, ...]
+
+
+def random_light(rng: np.random.Generator) -> Light:
+    """Draw from flat overcast light to a single hard lamp, as a camera that balances white sees it."""
+    kelvin = float(np.exp(rng.normal(np.log(5000), 0.25)))
+    white = light_colour(_in_range(kelvin * np.exp(rng.normal(0, 0.1))))
+    directness = float(rng.beta(1.4, 1.6))
+    up = unit(np.array([0, -1.0, -0.35]) + rng.normal(0, 0.45, 3))
+    sky = light_colour(_in_range(kelvin * rng.uniform(0.9, 1.35))) / white
+    ground = sky * rng.uniform(0.3, 0.85) * np.exp(rng.normal(0, 0.08, 3))
+    count = int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
+    lamps = []
+    for share in rng.dirichlet([4.0, 1.5, 0.8][:count]):
+        direction = unit(rng.normal(0, 0.75, 3) + np.array([0, -0.5, -0.65]))  # mostly from above and in front
+        colour = light_colour(_in_range(kelvin * np.exp(rng.normal(0, 0.12)))) / white
+        lamps.append(Lamp(direction, colour * share * directness * 1.6, float(rng.choice([0.04, 0.15, 0.35]))))
+    strength = 1 - 0.8 * directness
+    # The camera exposes for what faces it: a cube's front, top and sides.
+    seen = strength * 0.8 + sum(lamp.colour.mean() * max(-lamp.direction[2], 0.3) for lamp in lamps)
+    level = float(np.exp(rng.normal(-0.05, 0.24))) / seen
+    return Light(
+        up=up,
+        sky=sky * strength * level,
+        ground=ground * strength * level,
+        lamps=tuple(Lamp(lamp.direction, lamp.colour * level, lamp.radius) for lamp in lamps),
+    )
+
+
+def _in_range(kelvin: float) -> float:
+    return float(np.clip(kelvin, 2300, 12000))

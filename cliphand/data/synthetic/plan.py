@@ -1,0 +1,136 @@
+"""What a synthetic data set is made from, and whether a folder may take it."""
+
+import dataclasses
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from cliphand.data.synthetic.background import list_photos
+from cliphand.data.synthetic.sample import SPLITS
+from cliphand.errors import InputError
+from cliphand.files import read_json_object, write_json
+
+RECORD = "synthetic.json"
+WORK = ".cliphand_synth"  # labels that are not yet in their lists; gone once the set is complete
+GENERATOR = 1  # raised whenever the same seed gives other bytes
+LARGEST = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A data set: how many images, from which seed, before which backgrounds."""
+
+    root: Path
+    training: int
+    evaluation: int
+    seed: int
+    photos: tuple[Path, ...] = ()
+
+    def count(self, split: str) -> int:
+        """Images of a split."""
+        return self.training if split == "training" else self.evaluation
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """The content of `synthetic.json`.
+
+    Attributes:
+        generator: GENERATOR of the program that wrote it.
+        seed: of the set.
+        backgrounds: digest of the backgrounds' content, empty without.
+        training, evaluation: images asked for.
+        complete: whether all of them are there.
+    """
+
+    generator: int
+    seed: int
+    backgrounds: str
+    training: int
+    evaluation: int
+    complete: bool = False
+
+
+def make_plan(root: Path, *, training: int, evaluation: int, seed: int, backgrounds: Path | None) -> Plan:
+    """Check the numbers and list the backgrounds.
+
+    Raises:
+        InputError: a number is out of range, or the backgrounds' folder holds no picture.
+    """
+    for name, value, least in (("train", training, 1), ("evaluation", evaluation, 0), ("seed", seed, 0)):
+        if not least <= value <= LARGEST:
+            raise InputError(f"--{name} is {value}; valid are {least} to {LARGEST}.")
+    photos: tuple[Path, ...] = ()
+    if backgrounds is not None:
+        if not backgrounds.is_dir():
+            raise InputError(f"--backgrounds {backgrounds} is not a folder; name a folder of photographs.")
+        photos = list_photos(backgrounds)
+        if not photos:
+            raise InputError(f"--backgrounds {backgrounds} holds no .jpg or .png picture; name a folder that does.")
+    return Plan(root, training, evaluation, seed, photos)
+
+
+def record_of(plan: Plan, *, complete: bool) -> Record:
+    """The record that a plan leaves."""
+    digest = hashlib.sha256()
+    for photo in plan.photos:
+        digest.update(hashlib.sha256(photo.read_bytes()).digest())
+    backgrounds = digest.hexdigest() if plan.photos else ""
+    return Record(GENERATOR, plan.seed, backgrounds, plan.training, plan.evaluation, complete)
+
+
+def read_record(root: Path) -> Record | None:
+    """The record in a folder, None where there is none.
+
+    Raises:
+        InputError: the record is damaged.
+    """
+    path = root / RECORD
+    if not path.exists():
+        return None
+    value = dict(read_json_object(path))
+    names = {field.name: field.type for field in dataclasses.fields(Record)}
+    kinds = {"complete": bool, "backgrounds": str}
+    if set(value) != set(names) or any(not isinstance(value[name], kinds.get(name, int)) for name in names):
+        raise InputError(f"{path} is not the record of a synthetic data set; give --out an empty or new folder.")
+    return Record(**value)  # type: ignore[arg-type]
+
+
+def write_record(root: Path, record: Record) -> None:
+    """Write `synthetic.json`."""
+    write_json(root / RECORD, dataclasses.asdict(record))
+
+
+def check_folder(plan: Plan) -> Record | None:
+    """Whether the plan may be written to its folder.
+
+    Returns:
+        The record of the same set begun earlier, None for a new folder.
+
+    Raises:
+        InputError: the folder holds something else, or a set of another seed, backgrounds or more images.
+    """
+    root = plan.root
+    if not root.exists():
+        return None
+    if not root.is_dir():
+        raise InputError(f"--out {root} is a file; name a folder.")
+    found = read_record(root)
+    if found is None:
+        if any(root.iterdir()):
+            raise InputError(f"--out {root} is not empty and holds no {RECORD}; name a new or an empty folder.")
+        return None
+    asked = record_of(plan, complete=found.complete)
+    for name in ("generator", "seed", "backgrounds"):
+        have, want = getattr(found, name), getattr(asked, name)
+        if have != want:
+            shown = "of other backgrounds" if name == "backgrounds" else f"of {name} {have}, not {want}"
+            raise InputError(f"--out {root} holds a synthetic set {shown}; name another folder, or delete this one.")
+    for split in SPLITS:
+        have, want = getattr(found, split), getattr(asked, split)
+        if have > want:
+            raise InputError(
+                f"--out {root} holds a synthetic set of {have} {split} images, more than the {want} asked for; "
+                "ask for as many or more, or name another folder."
+            )
+    return found

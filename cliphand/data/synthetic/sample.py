@@ -1,0 +1,80 @@
+"""One image and its labels, from (seed, split, index) alone."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import FloatArray
+from cliphand.data.synthetic.background import linear_background
+from cliphand.data.synthetic.camera import View, project, random_view, render_matrix
+from cliphand.data.synthetic.hand_model import PosedHand, random_hand
+from cliphand.data.synthetic.lights import random_light
+from cliphand.data.synthetic.render import Picture, render
+from cliphand.data.synthetic.scene import Stage, build_scene
+from cliphand.data.synthetic.sensor import develop, encode_mask, encode_photo, expose, frame
+from cliphand.data.synthetic.shading import random_look
+from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP
+
+SPLITS = ("training", "evaluation")
+DECIMALS = 6  # labels are written to the micrometre
+LEAST_SEEN = 0.35  # of the hand's outline that things in front must leave free
+LEAST_SEEN_PX = 350
+TRIES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What is written for one image.
+
+    Attributes:
+        photo, mask: JPEG bytes, 224 px.
+        K: (3, 3) pixels. xyz: (21, 3), verts: (778, 3) metres, camera frame. scale: |joint 9 - joint 10| in metres.
+    """
+
+    photo: bytes
+    mask: bytes
+    K: FloatArray
+    xyz: FloatArray
+    verts: FloatArray
+    scale: float
+
+
+def make_sample(stage: Stage, *, seed: int, split: str, index: int, photos: tuple[Path, ...] = ()) -> Sample:
+    """Make image `index` of a split; nothing else decides its bytes.
+
+    Args:
+        stage: the hand.
+        seed: of the data set, not negative.
+        split: one of SPLITS.
+        index: from 0.
+        photos: the user's backgrounds.
+    """
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    hand, view, picture = _seen_hand(rng, stage)
+    light = expose(rng, picture.colour, picture.coverage, linear_background(rng, photos))
+    verts = np.round(view.place(hand.mesh), DECIMALS)
+    xyz = np.round(stage.model.topology.joint_regressor @ verts, DECIMALS)
+    K = np.round(view.K, DECIMALS)
+    image = frame(rng, develop(rng, light), project(verts, K))
+    scale = round(float(np.linalg.norm(xyz[MIDDLE_MCP] - xyz[MIDDLE_PIP])), DECIMALS)
+    return Sample(encode_photo(rng, image), encode_mask(picture.hand), K, xyz, verts, scale)
+
+
+def _seen_hand(rng: np.random.Generator, stage: Stage) -> tuple[PosedHand, View, Picture]:
+    """Draw until enough of the hand can be seen."""
+    for _ in range(TRIES):
+        hand = random_hand(rng, stage.model)
+        view = random_view(rng, hand.joints)
+        look, light = random_look(rng), random_light(rng)
+        scene = build_scene(rng, stage, hand, view)
+        picture = render(rng, stage, scene, render_matrix(view.K), look, light)
+        if picture.hand.sum() >= max(LEAST_SEEN_PX, LEAST_SEEN * _outline_px(view, hand)):
+            break
+    return hand, view, picture
+
+
+def _outline_px(view: View, hand: PosedHand) -> float:
+    """Roughly the pixels that the whole hand covers: half of the box around it."""
+    pixels = project(view.place(hand.mesh), render_matrix(view.K))
+    return float(0.5 * np.prod(np.ptp(pixels, axis=0)))

@@ -1,0 +1,163 @@
+"""Exact rewrites of a deployed network before its export: the same function, less to compute for each image.
+
+Every constant is computed in float64 and stored in float32. What is folded:
+
+- BatchNorm into the convolution, transposed convolution or linear map before it (the encoder's by the exporter);
+- a linear map into the linear map after it where nothing stands between: the flattening of a joint's map into the first
+  level's features, the value into the output of single-token attention, the span of the depth into its bins;
+- of node attention the scale into the query; the key's bias, which moves all scores of one query alike, so that the
+  softmax drops it; the value's bias into the output's, since it is mixed by weights that sum to one;
+- per level every bias, the template's coordinates and what the level before left out into one (nodes, features).
+"""
+
+import copy
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+
+from cliphand.model.hand_model import HandModel
+from cliphand.model.heatmap import KERNEL, JointFeature, SeparableHeatmapConv
+from cliphand.model.joint_regressor import JointRegressor
+from cliphand.model.mesh_regressor import MeshLevel, MeshRegressor, NodeAttention, SingleTokenAttention
+from cliphand.model.mesh_regressor import TransformerBlock as Block
+from export.folded_model import (
+    Affine,
+    FoldedAttention,
+    FoldedBlock,
+    FoldedHand,
+    FoldedHeatmap,
+    FoldedJointRegressor,
+    FoldedLevel,
+    FoldedMeshRegressor,
+    Gaussian,
+)
+
+# Where padding lies, in standard deviations times root 2 from the grid's first cell: exp(-FAR^2) is zero in float32,
+# and FAR^2 stays well inside float16's range.
+FAR = 100.0
+
+
+def fold(model: HandModel) -> FoldedHand:
+    """The folded form of a deployed model, which itself is left as it is.
+
+    Args:
+        model: from `export.deploy_model`, in evaluation mode.
+    """
+    encoder = copy.deepcopy(model.encoder)
+    exact = copy.deepcopy(model).double()
+    folded = FoldedHand(
+        encoder,
+        _joint_regressor(exact.joint_regressor),
+        _heatmap(exact.joint_feature),
+        _mesh_regressor(exact.mesh_regressor, exact.joint_feature),
+    )
+    return folded.float().eval().requires_grad_(False)
+
+
+def _joint_regressor(module: JointRegressor) -> FoldedJointRegressor:
+    first, first_norm, relu, second, second_norm, _ = module.upsample
+    upsample = nn.Sequential(
+        fuse_conv_bn_eval(first, first_norm, transpose=True),
+        relu,
+        fuse_conv_bn_eval(second, second_norm, transpose=True),
+        relu,
+    )
+    depth = _affine(fuse_linear_bn_eval(module.depth_expand, module.depth_norm))
+    # Expected values are linear in the positions, so the depth's span is theirs.
+    positions_d = (module.positions_z - module.depth_origin) * module.depth_range
+    heads = (module.head_x, module.head_y, module.head_z)
+    return FoldedJointRegressor(upsample, heads, depth, (module.positions_xy, positions_d))
+
+
+def _heatmap(module: JointFeature) -> FoldedHeatmap:
+    shallow = fuse_conv_bn_eval(module.shallow_conv, module.norm)
+    conv, norm = module.heatmap_conv, module.norm
+    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
+    weight = conv.weight * scale.view(-1, 1, 1, 1, 1)  # (out, 21, bins, ky, kx)
+    depth_weight = weight.permute(1, 2, 4, 0, 3).flatten(2)  # (21, bins, kx * out * ky)
+    return FoldedHeatmap(shallow, depth_weight, _gaussians(conv), fuse_conv_bn_eval(*module.refine[:2]))
+
+
+def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
+    """Along x and y on the grid shifted by each tap of the kernel, zero outside; along z on the depth's bins."""
+    unit = 1 / (conv.sigma * math.sqrt(2))  # exp(-t^2) needs cells of this width
+    cells = torch.arange(conv.side) + torch.arange(KERNEL).unsqueeze(1) - KERNEL // 2  # (kernel, side)
+    inside = (cells >= 0) & (cells < conv.side)
+    shifted = torch.where(inside, cells.double() * unit, -FAR).flatten()
+    along_z = (torch.arange(conv.depth_bins).double() - conv.depth_origin * conv.depth_bins) * unit
+    return (
+        Gaussian(conv.side * unit, shifted),
+        Gaussian(conv.side * unit, shifted),
+        Gaussian(conv.depth_bins / conv.depth_range * unit, along_z),
+    )
+
+
+def _mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
+    # A joint's map reaches the first level through a linear map: its weight joins the level's, its bias is an offset.
+    before, offset = feature.flatten.weight, feature.flatten.bias.expand(module.levels[0].nodes_up.in_features, -1)
+    levels = []
+    for level in module.levels:
+        folded, offset = _level(level, before, offset)
+        levels.append(folded)
+        before = torch.eye(offset.shape[1], dtype=offset.dtype)
+    side = feature.heatmap_conv.side
+    out = Affine(module.out.weight.T, offset @ module.out.weight.T + module.out.bias)
+    return FoldedMeshRegressor(levels, out, sides=(side // 8, side // 4, side // 2, side))
+
+
+def _level(level: MeshLevel, before: Tensor, offset: Tensor) -> tuple[FoldedLevel, Tensor]:
+    """A level whose true input is x before^T + offset; returned with the offset that its own output lacks."""
+    down, up = level.features_down, level.nodes_up
+    padding = (0, 0, 0, level.template.shape[1])  # features that the template fills
+    weight = nn.functional.pad(down.weight, padding)  # (features, in_features)
+    bias = torch.cat([down.bias.expand(up.out_features, -1), level.template], dim=1)  # (nodes, features)
+    constant = up.weight @ offset @ weight.T + torch.outer(up.bias, weight.sum(dim=1)) + bias
+    maps, nodes = level.map_features, level.map_nodes
+    projected = torch.outer(nodes.weight.sum(dim=1), maps.bias) + nodes.bias.unsqueeze(1)
+    folded = FoldedLevel(
+        nodes=up.weight,
+        features=(weight @ before).T,
+        map_nodes=nodes.weight,
+        map_features=maps.weight.T,
+        constant=constant + projected if level.pyramid_first else constant,
+        blocks=nn.Sequential(*(_block(block) for block in level.blocks)),
+        pyramid_first=level.pyramid_first,
+    )
+    return folded, torch.zeros_like(projected) if level.pyramid_first else projected
+
+
+def _block(block: Block) -> FoldedBlock:
+    expand, activation, shrink = block.mlp
+    return FoldedBlock(
+        (block.attention_norm, block.mlp_norm),
+        ATTENTIONS[type(block.attention)](block.attention),
+        nn.Sequential(_affine(expand), activation, _affine(shrink)),
+    )
+
+
+def _node_attention(attention: NodeAttention) -> FoldedAttention:
+    query, key, value = attention.query_key_value.weight.chunk(3)
+    query_bias, _, value_bias = attention.query_key_value.bias.chunk(3)
+    scale = (query.shape[0] // attention.heads) ** -0.5
+    out = attention.out
+    return FoldedAttention(
+        Affine(query.T * scale, query_bias * scale),
+        key.T,
+        value.T,
+        Affine(out.weight.T, out.weight @ value_bias + out.bias),
+        heads=attention.heads,
+    )
+
+
+def _single_token(attention: SingleTokenAttention) -> Affine:
+    value, out = attention.value, attention.out
+    return Affine((out.weight @ value.weight).T, out.weight @ value.bias + out.bias)
+
+
+ATTENTIONS = {NodeAttention: _node_attention, SingleTokenAttention: _single_token}
+
+
+def _affine(linear: nn.Linear) -> Affine:
+    return Affine(linear.weight.T, linear.bias)

@@ -1,0 +1,229 @@
+"""The data set on disk: same bytes however it is made, never half, never over something else."""
+
+import errno
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
+
+from cliphand.cli.app import app
+from cliphand.data.freihand import open_freihand
+from cliphand.data.synthetic import dataset
+from cliphand.data.synthetic.dataset import make_dataset
+from cliphand.data.synthetic.labels import CHUNK
+from cliphand.data.synthetic.plan import RECORD, WORK, Plan, make_plan, read_record
+from cliphand.errors import InputError
+from cliphand.hand import N_JOINTS, N_VERTICES, load_hand
+
+TRAIN, EVALUATION, SEED = 2 * CHUNK + 3, CHUNK + 1, 5
+
+
+def plan(root: Path, train: int = TRAIN, evaluation: int = EVALUATION, seed: int = SEED) -> Plan:
+    return make_plan(root, training=train, evaluation=evaluation, seed=seed, backgrounds=None)
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("reference") / "set"
+    make_dataset(plan(root), workers=0)
+    return root
+
+
+def stop_after(images: int) -> Callable[[int, int], None]:
+    def progress(done: int, total: int) -> None:
+        if done >= images:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_the_folder_is_freihands_and_the_reader_takes_it(reference: Path) -> None:
+    for split, count in (("training", TRAIN), ("evaluation", EVALUATION)):
+        data = open_freihand(reference, split)  # type: ignore[arg-type]
+        assert (len(data), data.n_labels, data.n_versions) == (count, count, 1)
+        assert data.verts is not None
+        assert data.xyz is not None
+        assert np.asarray(data.verts).shape == (count, N_VERTICES, 3)
+        assert np.asarray(data.xyz).shape == (count, N_JOINTS, 3)
+        assert cv2.imread(str(data.image_path(count - 1))) is not None
+    assert sorted(path.name for path in reference.iterdir()) == sorted(
+        [
+            *(
+                f"{split}_{field}.json"
+                for split in ("training", "evaluation")
+                for field in ("K", "xyz", "verts", "scale")
+            ),
+            "training",
+            "evaluation",
+            "hand.npz",
+            "preview.png",
+            RECORD,
+        ]
+    )
+    assert load_hand(reference / "hand.npz").faces.shape == (1538, 3)
+
+
+def test_joints_are_the_regressors_of_the_written_hand(reference: Path) -> None:
+    hand = load_hand(reference / "hand.npz")
+    verts = np.array(json.loads((reference / "training_verts.json").read_text()))
+    xyz = np.array(json.loads((reference / "training_xyz.json").read_text()))
+    np.testing.assert_allclose(hand.joint_regressor @ verts, xyz, atol=1e-6)
+
+
+def test_preview_shows_images_with_overlays(reference: Path) -> None:
+    sheet = cv2.imread(str(reference / "preview.png"))
+    assert sheet is not None
+    assert sheet.shape[1] == 4 * 3 * 224
+    first = cv2.imread(str(reference / "training" / "rgb" / "00000000.jpg"))
+    np.testing.assert_array_equal(sheet[:224, :224], first)
+    assert (sheet[:224, 224:448] != first).any()
+    assert (sheet[:224, 448:672] != first).any()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_worker_count_does_not_change_a_byte(reference: Path, tmp_path: Path, workers: int) -> None:
+    make_dataset(plan(tmp_path / "set"), workers=workers)
+    assert content(tmp_path / "set") == content(reference)
+
+
+@pytest.mark.parametrize(("workers", "images"), [(0, CHUNK), (2, 2 * CHUNK)])
+def test_stopped_and_started_again_it_ends_with_the_same_bytes(
+    reference: Path, tmp_path: Path, workers: int, images: int
+) -> None:
+    root = tmp_path / "set"
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(plan(root), workers=workers, progress=stop_after(images))
+    (root / "training" / "rgb").mkdir(parents=True, exist_ok=True)
+    (root / "training" / "rgb" / ".77.00000001.jpg").write_bytes(b"half")  # what a killed process leaves
+    seen: list[int] = []
+    make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
+    assert seen[0] >= images  # nothing is made twice
+    assert content(root) == content(reference)
+
+
+def test_finished_set_is_left_alone(reference: Path) -> None:
+    before = content(reference)
+    make_dataset(plan(reference), workers=0, progress=stop_after(0))
+    assert content(reference) == before
+
+
+def test_more_images_are_added_to_a_finished_set(reference: Path, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    make_dataset(plan(root, train=CHUNK, evaluation=3), workers=0)
+    seen: list[int] = []
+    make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
+    assert seen[0] == CHUNK  # the 3 evaluation images are part of a larger part now
+    assert content(root) == content(reference)
+
+
+def test_full_disk_leaves_a_readable_set_that_can_go_on(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "set"
+    write = dataset._write_bytes
+    written = 0
+
+    def fill_up(path: Path, data: bytes) -> None:
+        nonlocal written
+        written += 1
+        if written > EVALUATION + 2 * CHUNK + 2 * 9:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, data)
+
+    monkeypatch.setattr(dataset, "_write_bytes", fill_up)
+    with pytest.raises(InputError, match=rf"full; {CHUNK} of {TRAIN} training and {EVALUATION} of {EVALUATION}"):
+        make_dataset(plan(root), workers=0)
+    monkeypatch.setattr(dataset, "_write_bytes", write)
+    data = open_freihand(root, "training")
+    assert (len(data), data.n_labels) == (CHUNK, CHUNK)
+    assert len(open_freihand(root, "evaluation")) == EVALUATION
+    assert not (root / WORK).exists()
+    make_dataset(plan(root), workers=0)
+    assert content(root) == content(reference)
+
+
+def test_another_error_of_the_disk_is_not_called_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, data: bytes) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(dataset, "_write_bytes", fail)
+    with pytest.raises(OSError, match="Input/output error"):
+        make_dataset(plan(tmp_path / "set", train=1, evaluation=0), workers=0)
+
+
+def test_a_folder_with_something_else_is_refused_and_untouched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("mine")
+    with pytest.raises(InputError, match="not empty"):
+        make_dataset(plan(tmp_path), workers=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"seed": SEED + 1}, f"of seed {SEED}, not {SEED + 1}"),
+        ({"train": 3}, f"{TRAIN} training images, more than the 3"),
+    ],
+)
+def test_another_set_is_refused(reference: Path, changed: dict[str, int], sentence: str) -> None:
+    before = content(reference)
+    with pytest.raises(InputError, match=sentence):
+        make_dataset(plan(reference, **changed), workers=0)
+    assert content(reference) == before
+
+
+def test_other_backgrounds_are_refused(reference: Path, tmp_path: Path) -> None:
+    cv2.imwrite(str(tmp_path / "wall.png"), np.zeros((64, 64, 3), np.uint8))
+    other = make_plan(reference, training=TRAIN, evaluation=EVALUATION, seed=SEED, backgrounds=tmp_path)
+    with pytest.raises(InputError, match="other backgrounds"):
+        make_dataset(other, workers=0)
+
+
+def test_a_damaged_record_is_refused(tmp_path: Path) -> None:
+    (tmp_path / RECORD).write_text('{"seed": "five"}')
+    with pytest.raises(InputError, match="not the record"):
+        read_record(tmp_path)
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(InputError, match="is a file"):
+        make_dataset(plan(file), workers=0)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "flag"), [((0, 0, 0), "--train"), ((1, -1, 0), "--evaluation"), ((1, 0, -1), "--seed")]
+)
+def test_numbers_out_of_range_are_named(tmp_path: Path, numbers: tuple[int, int, int], flag: str) -> None:
+    train, evaluation, seed = numbers
+    with pytest.raises(InputError, match=flag):
+        make_plan(tmp_path, training=train, evaluation=evaluation, seed=seed, backgrounds=None)
+
+
+def test_backgrounds_without_pictures_are_named(tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "absent"):
+        with pytest.raises(InputError, match="--backgrounds"):
+            make_plan(tmp_path / "set", training=1, evaluation=0, seed=0, backgrounds=folder)
+
+
+def test_the_command_makes_a_set_and_says_where(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    arguments = ["synth", "--out", str(root), "--train", "3", "--evaluation", "1", "--seed", "2", "--workers", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "preview.png" in result.output.replace("\n", "")
+    assert len(open_freihand(root, "training")) == 3
+
+
+def test_the_command_refuses_negative_workers(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["synth", "--out", str(tmp_path / "set"), "--workers", "-1"])
+    assert isinstance(result.exception, InputError)
+    assert "--workers" in str(result.exception)
