@@ -34,7 +34,8 @@ class HandTopology:
     """What a hand mesh needs beside its vertices.
 
     Attributes:
-        faces: (1538, 3) int64, indices into the 778 vertices, counter-clockwise seen from outside.
+        faces: (1538, 3) int64, indices into the 778 vertices, counter-clockwise seen from outside; (0, 3) where they
+            are not known, as with released weights, which hold none.
         template: (778, 3) float64, metres, the flat hand at rest.
         joint_regressor: (21, 778) float64, rows sum to 1; joints in FreiHAND order = joint_regressor @ vertices.
     """
@@ -49,6 +50,7 @@ _SHAPES: dict[str, tuple[tuple[int, int], str]] = {
     "template": ((N_VERTICES, 3), "f"),
     "joint_regressor": ((N_JOINTS, N_VERTICES), "f"),
 }
+_NO_FACES = (0, 3)
 
 
 def check_topology(arrays: Mapping[str, object], *, source: str) -> HandTopology:
@@ -59,7 +61,7 @@ def check_topology(arrays: Mapping[str, object], *, source: str) -> HandTopology
     """
     checked = {name: _check_array(arrays, name, source=source) for name in _SHAPES}
     faces = checked["faces"].astype(np.int64)
-    if faces.min() < 0 or faces.max() >= N_VERTICES:
+    if faces.size and (faces.min() < 0 or faces.max() >= N_VERTICES):
         raise InputError(f"{source}: 'faces' points outside the {N_VERTICES} vertices.")
     rows = checked["joint_regressor"].sum(axis=1)
     if np.abs(rows - 1).max() > 1e-2:
@@ -76,7 +78,8 @@ def _check_array(arrays: Mapping[str, object], name: str, *, source: str) -> Flo
     if name not in arrays:
         raise InputError(f"{source} has no array '{name}'; it needs faces, template and joint_regressor.")
     array = arrays[name]
-    if not isinstance(array, np.ndarray) or array.shape != shape or array.dtype.kind not in kinds:
+    shapes = (shape, _NO_FACES) if name == "faces" else (shape,)
+    if not isinstance(array, np.ndarray) or array.shape not in shapes or array.dtype.kind not in kinds:
         have = f"{array.dtype} {array.shape}" if isinstance(array, np.ndarray) else "no array"
         raise InputError(f"{source}: '{name}' is {have}; it must be {shape}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -35,10 +35,15 @@ def mesh_levels(topology: HandTopology, counts: Sequence[int] = LEVELS) -> tuple
         hold the five fingertips.
 
     Raises:
-        InputError: the counts do not increase or are out of range, or the template cannot be decimated so far.
+        InputError: the counts do not increase or are out of range, the hand has no faces, or the template cannot be
+            decimated so far.
     """
     if list(counts) != sorted(set(counts)) or not counts or counts[0] < 1 or counts[-1] > N_VERTICES:
         raise InputError(f"mesh levels are {list(counts)}; they must increase and lie within 1 and {N_VERTICES}.")
+    if len(topology.faces) == 0:
+        raise InputError(
+            "the hand has no faces, so its mesh has no levels; give a hand.npz that `cliphand hand` wrote."
+        )
     tips = {int(topology.joint_regressor[joint].argmax()) for joint in FINGERTIPS}
     mesh = _Mesh(topology, kept=tips)
     levels = []

@@ -2,6 +2,9 @@
 
 import errno
 import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,12 +19,13 @@ from cliphand.cli.app import app
 from cliphand.data.freihand import open_freihand
 from cliphand.data.synthetic import dataset
 from cliphand.data.synthetic.dataset import make_dataset
+from cliphand.data.synthetic.hand_model import build_hand_model, save_hand_model
 from cliphand.data.synthetic.labels import CHUNK
-from cliphand.data.synthetic.plan import RECORD, WORK, Plan, make_plan, read_record
+from cliphand.data.synthetic.plan import RECORD, WORK, Plan, make_plan, read_record, record_of, write_record
 from cliphand.errors import InputError
 from cliphand.hand import N_JOINTS, N_VERTICES, load_hand
 
-TRAIN, EVALUATION, SEED = 2 * CHUNK + 3, CHUNK + 1, 5
+TRAIN, EVALUATION, SEED = CHUNK + 2, 2, 5
 
 
 def plan(root: Path, train: int = TRAIN, evaluation: int = EVALUATION, seed: int = SEED) -> Plan:
@@ -96,7 +100,7 @@ def test_worker_count_does_not_change_a_byte(reference: Path, tmp_path: Path, wo
     assert content(tmp_path / "set") == content(reference)
 
 
-@pytest.mark.parametrize(("workers", "images"), [(0, CHUNK), (2, 2 * CHUNK)])
+@pytest.mark.parametrize(("workers", "images"), [(0, EVALUATION), (2, EVALUATION + CHUNK)])
 def test_stopped_and_started_again_it_ends_with_the_same_bytes(
     reference: Path, tmp_path: Path, workers: int, images: int
 ) -> None:
@@ -111,6 +115,43 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(
     assert content(root) == content(reference)
 
 
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc to watch the workers")
+def test_killed_with_its_workers_it_goes_on_with_the_same_bytes(reference: Path, tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    save_hand_model(build_hand_model(), root / WORK / "hand_model.npz")
+    write_record(root, record_of(plan(root), complete=False))
+    code = (
+        "from pathlib import Path\n"
+        "from cliphand.data.synthetic.dataset import make_dataset\n"
+        "from cliphand.data.synthetic.plan import make_plan\n"
+        f"root = Path({str(root)!r})\n"
+        f"plan = make_plan(root, training={TRAIN}, evaluation={EVALUATION}, seed={SEED}, backgrounds=None)\n"
+        "make_dataset(plan, workers=2)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code])
+    wait_until(lambda: any((root / WORK).rglob("*.txt")))
+    workers = children_of(process.pid)
+    process.kill()
+    process.wait()
+    assert len(workers) >= 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+    make_dataset(plan(root), workers=0)
+    assert content(root) == content(reference)
+
+
+def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def children_of(pid: int) -> list[int]:
+    return [
+        int(child) for task in Path(f"/proc/{pid}/task").iterdir() for child in (task / "children").read_text().split()
+    ]
+
+
 def test_finished_set_is_left_alone(reference: Path) -> None:
     before = content(reference)
     make_dataset(plan(reference), workers=0, progress=stop_after(0))
@@ -119,10 +160,10 @@ def test_finished_set_is_left_alone(reference: Path) -> None:
 
 def test_more_images_are_added_to_a_finished_set(reference: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
-    make_dataset(plan(root, train=CHUNK, evaluation=3), workers=0)
+    make_dataset(plan(root, train=CHUNK, evaluation=1), workers=0)
     seen: list[int] = []
     make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
-    assert seen[0] == CHUNK  # the 3 evaluation images are part of a larger part now
+    assert seen[0] == CHUNK  # the evaluation image is part of a larger part now
     assert content(root) == content(reference)
 
 
@@ -136,7 +177,7 @@ def test_full_disk_leaves_a_readable_set_that_can_go_on(
     def fill_up(path: Path, data: bytes) -> None:
         nonlocal written
         written += 1
-        if written > EVALUATION + 2 * CHUNK + 2 * 9:
+        if written > EVALUATION + 2 * CHUNK + 1:
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 

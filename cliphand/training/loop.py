@@ -29,6 +29,7 @@ from cliphand.files import read_json_object, write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel, level_templates
+from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TOWER as TOWER_NAME
 from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
@@ -147,6 +148,7 @@ def build_model(run: Run) -> ClipHand:
     """The full network, with the weights it starts from."""
     imagenet = run.train.backbone_weights == "imagenet" and run.start is None
     hand = HandModel(run.model, level_templates(run.topology, run.model.levels), imagenet_weights=imagenet)
+    interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
     if run.start is not None:
         _start_from(hand, run.model, load_checkpoint(run.start))
     uses_text = run.train.loss.clip > 0 and run.train.stage == "mesh"

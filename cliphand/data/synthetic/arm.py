@@ -8,12 +8,13 @@ from scipy.spatial.transform import Rotation
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.mesh import unit
 
-RING_M = np.array([0.005, 0.011, 0.018, 0.026, 0.036, 0.05, 0.07, 0.1, 0.14, 0.19, 0.25, 0.32])  # from the rim
+RING_M = np.array([0.005, 0.011, 0.018, 0.026, 0.036, 0.05, 0.07, 0.1, 0.14, 0.2, 0.32, 0.6])  # from the rim
+THICKEST_M = 0.26
 STRAIGHT_M = 0.045  # the wrist bends over this length
 WRIST_DEG = (26.0, 10.0)  # standard deviation of flexion and deviation
 WRIST_LIMIT_DEG = (60.0, 25.0)
 WRIST_GROWTH = 1.06  # of the wrist's outline behind the rim
-ELBOW_RADII_M = (0.041, 0.037)  # half width and half depth 32 cm up the arm
+ELBOW_RADII_M = (0.041, 0.037)  # half width and half depth below the elbow
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def random_arm(rng: np.random.Generator, rim: FloatArray) -> Arm:
     offsets = rim - centre
     angle = np.arctan2(offsets[:, 2], offsets[:, 0])
     along = RING_M[:, None]
-    reach = np.clip(RING_M / RING_M[-1], 0, 1)[:, None] ** 1.1
+    reach = np.clip(RING_M / THICKEST_M, 0, 1)[:, None] ** 1.1
     wrist = WRIST_GROWTH * np.abs(offsets[:, [0, 2]]).max(axis=0)
     half = wrist * (1 - reach) + np.array(ELBOW_RADII_M) * reach * thickness  # (R, 2)
     ellipse = np.stack([np.cos(angle) * half[:, :1], np.zeros_like(angle + along), np.sin(angle) * half[:, 1:]], -1)

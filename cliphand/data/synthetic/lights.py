@@ -31,10 +31,10 @@ class Light:
 def random_light(rng: np.random.Generator) -> Light:
     """Draw from flat overcast light to a single hard lamp, as a camera that balances white sees it."""
     kelvin = float(np.exp(rng.normal(np.log(5000), 0.25)))
-    white = light_colour(_in_range(kelvin * np.exp(rng.normal(0, 0.1))))
+    white = light_colour(_in_range(kelvin * np.exp(rng.normal(0, 0.07))))
     directness = float(rng.beta(1.4, 1.6))
     up = unit(np.array([0, -1.0, -0.35]) + rng.normal(0, 0.45, 3))
-    sky = light_colour(_in_range(kelvin * rng.uniform(0.9, 1.35))) / white
+    sky = light_colour(_in_range(kelvin * rng.uniform(0.85, 1.2))) / white
     ground = sky * rng.uniform(0.3, 0.85) * np.exp(rng.normal(0, 0.08, 3))
     count = int(rng.choice([1, 2, 3], p=[0.45, 0.4, 0.15]))
     lamps = []
@@ -45,7 +45,7 @@ def random_light(rng: np.random.Generator) -> Light:
     strength = 1 - 0.8 * directness
     # The camera exposes for what faces it: a cube's front, top and sides.
     seen = strength * 0.8 + sum(lamp.colour.mean() * max(-lamp.direction[2], 0.3) for lamp in lamps)
-    level = float(np.exp(rng.normal(-0.05, 0.24))) / seen
+    level = float(np.exp(rng.normal(-0.12, 0.22))) / seen
     return Light(
         up=up,
         sky=sky * strength * level,

@@ -12,6 +12,9 @@ HELD_SHARE = 0.22
 OCCLUDER_SHARE = 0.12
 AROUND = 28
 CLEARANCE_M = 0.001
+PLACES = 16  # tried for a held thing
+LEAST_ROOM_M, MOST_ROOM_M = 0.006, 0.034
+HALF_LENGTH_M = 0.05
 KNUCKLES = (5, 9, 13, 17)
 PADS = (7, 8, 11, 12, 15, 16)
 
@@ -34,27 +37,28 @@ def held(rng: np.random.Generator, mesh: FloatArray, joints: FloatArray) -> Prop
     """
     across = unit(joints[17] - joints[5])
     palm = joints[list(KNUCKLES)].mean(axis=0)
-    pads = joints[list(PADS)].mean(axis=0)
-    towards = pads - palm
-    towards -= across * (towards @ across)
-    if np.linalg.norm(towards) < 0.02:
-        return None
-    for share in (0.5, 0.65, 0.8):
-        centre = palm + share * towards - 0.12 * (joints[9] - joints[0])
-        axis = unit(across + rng.normal(0, 0.18, 3))
+    towards = joints[list(PADS)].mean(axis=0) - palm
+    down = joints[0] - joints[9]
+    outwards = unit(np.cross(across, -down))  # out of the back of the hand
+    axis = unit(across + rng.normal(0, 0.2, 3))
+    best, room = palm, 0.0
+    for _ in range(PLACES):
+        share, drop, lift = rng.uniform((0.2, -0.1, 0.005), (1.0, 0.5, 0.05))
+        centre = palm + share * towards + drop * down - lift * outwards
         offsets = mesh - centre
-        radial = np.linalg.norm(offsets - np.outer(offsets @ axis, axis), axis=1)
-        room = float(np.quantile(radial, 0.01)) - CLEARANCE_M
-        if room > 0.007:
-            return _around(rng, centre, axis, min(room, 0.05))
-    return None
+        along = offsets @ axis
+        radial = np.linalg.norm(offsets - np.outer(along, axis), axis=1)[np.abs(along) < HALF_LENGTH_M]
+        free = float(radial.min()) - CLEARANCE_M if len(radial) else 0.0
+        if room < free < MOST_ROOM_M:
+            best, room = centre, free
+    return _around(rng, best, axis, room) if room > LEAST_ROOM_M else None
 
 
 def _around(rng: np.random.Generator, centre: FloatArray, axis: FloatArray, radius: float) -> Prop:
     """A shape of this radius about the axis."""
     kind = rng.choice(["cylinder", "cylinder", "box", "ball"])
     frame = _frame(axis, float(rng.uniform(0, 2 * np.pi)))
-    length = float(rng.uniform(0.04, 0.13))
+    length = float(rng.uniform(0.03, 0.09))
     if kind == "ball":
         return ball(centre, radius)
     if kind == "box":

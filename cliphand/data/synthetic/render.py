@@ -2,9 +2,10 @@
 
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
-from cliphand.arrays import BoolArray, FloatArray
+from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.data.synthetic.camera import RENDER_PX
 from cliphand.data.synthetic.lights import Light
 from cliphand.data.synthetic.mesh import unit
@@ -15,9 +16,8 @@ from cliphand.data.synthetic.visibility import ambient_light, lamp_light
 
 SUB_PIXELS = np.array([[-0.375, -0.125], [0.125, -0.375], [0.375, 0.125], [-0.125, 0.375]], np.float32)  # turned grid
 DEPTH_STEP_M = 0.004
-NEAR_M = 0.02
+COARSE_PX = 4
 INSIDE = -0.2  # a cosine below which a surface is seen from inside, as a sleeve's is
-Window = tuple[int, int, int, int]  # left, top, right, bottom
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +41,10 @@ def render(rng: np.random.Generator, stage: Stage, scene: Scene, K: FloatArray, 
         light: the light.
     """
     tracer = Tracer(scene.vertices, scene.faces)
-    window = _window(scene, K)
-    centres = _pixel_grid(window)
+    pixels = _pixels_in_view(tracer, K)
+    centres = _positions(pixels)
     first = _cast(tracer, centres, K)
-    edges = _edges(first, scene, window)
+    edges = _edges(first, scene, pixels)
     inner, outer = np.flatnonzero(~edges & (first.face >= 0)), np.flatnonzero(edges)
     sub = (centres[outer][:, None] + SUB_PIXELS).reshape(-1, 2)
     hits, rays = _joined(_select(first, inner), _cast(tracer, sub, K)), np.concatenate([centres[inner], sub])
@@ -53,30 +53,25 @@ def render(rng: np.random.Generator, stage: Stage, scene: Scene, K: FloatArray, 
     layers[met, :3] = _shade(rng, stage, scene, tracer, _select(hits, met), rays[met], K, look, light)
     layers[met, 3] = 1
     layers[met, 4] = hits.face[met] < scene.n_hand_faces
-    canvas = np.zeros((len(centres), 5), np.float32)
-    canvas[inner] = layers[: len(inner)]
-    canvas[outer] = layers[len(inner) :].reshape(-1, len(SUB_PIXELS), 5).mean(axis=1)
-    left, top, right, bottom = window
-    full = np.zeros((RENDER_PX, RENDER_PX, 5), np.float32)
-    full[top:bottom, left:right] = canvas.reshape(bottom - top, right - left, 5)
+    canvas = np.zeros((RENDER_PX * RENDER_PX, 5), np.float32)
+    canvas[pixels[inner]] = layers[: len(inner)]
+    canvas[pixels[outer]] = layers[len(inner) :].reshape(-1, len(SUB_PIXELS), 5).mean(axis=1)
+    full = canvas.reshape(RENDER_PX, RENDER_PX, 5)
     return Picture(full[..., :3], full[..., 3], full[..., 4])
 
 
-def _window(scene: Scene, K: FloatArray) -> Window:
-    """The pixels that can see the scene."""
-    if scene.vertices[:, 2].min() < NEAR_M:
-        return 0, 0, RENDER_PX, RENDER_PX
-    homogeneous = scene.vertices @ K.T.astype(np.float32)
-    pixels = homogeneous[:, :2] / homogeneous[:, 2:]
-    low = np.clip(np.floor(pixels.min(axis=0)) - 1, 0, RENDER_PX - 1).astype(int)
-    high = np.clip(np.ceil(pixels.max(axis=0)) + 2, low + 1, RENDER_PX).astype(int)
-    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
+def _pixels_in_view(tracer: Tracer, K: FloatArray) -> IntArray:
+    """(N,) y * RENDER_PX + x of the pixels around those of a coarse grid whose rays hit."""
+    axis = np.arange(COARSE_PX // 2, RENDER_PX, COARSE_PX)
+    grid = (axis[:, None] * RENDER_PX + axis).ravel()
+    met = (_cast(tracer, _positions(grid), K).face >= 0).reshape(len(axis), len(axis)).astype(np.uint8)
+    around = cv2.dilate(met, np.ones((3, 3), np.uint8))
+    return np.flatnonzero(np.repeat(np.repeat(around, COARSE_PX, axis=0), COARSE_PX, axis=1))
 
 
-def _pixel_grid(window: Window) -> FloatArray:
-    left, top, right, bottom = window
-    x, y = np.meshgrid(np.arange(left, right, dtype=np.float32), np.arange(top, bottom, dtype=np.float32))
-    return np.stack([x.ravel(), y.ravel()], axis=1)
+def _positions(pixels: IntArray) -> FloatArray:
+    """(N, 2) x and y of pixels."""
+    return np.stack([pixels % RENDER_PX, pixels // RENDER_PX], axis=1).astype(np.float32)
 
 
 def _directions(pixels: FloatArray, K: FloatArray) -> FloatArray:
@@ -104,19 +99,23 @@ def _joined(a: Hits, b: Hits) -> Hits:
     )
 
 
-def _edges(hits: Hits, scene: Scene, window: Window) -> BoolArray:
+def _edges(hits: Hits, scene: Scene, pixels: IntArray) -> BoolArray:
     """(N,) pixels where material or depth jumps towards a neighbour."""
-    shape = (window[3] - window[1], window[2] - window[0])
-    label = np.where(hits.face >= 0, scene.material[hits.face] + 1, 0).reshape(shape)
-    depth = np.where(hits.face >= 0, hits.distance, 0).reshape(shape)
-    across = (np.diff(label, axis=1) != 0) | (np.abs(np.diff(depth, axis=1)) > DEPTH_STEP_M)
-    down = (np.diff(label, axis=0) != 0) | (np.abs(np.diff(depth, axis=0)) > DEPTH_STEP_M)
-    jump = np.zeros(shape, bool)
+    label = np.zeros(RENDER_PX * RENDER_PX, np.int32)
+    depth = np.zeros(RENDER_PX * RENDER_PX, np.float32)
+    met = hits.face >= 0
+    label[pixels[met]] = scene.material[hits.face[met]] + 1
+    depth[pixels[met]] = hits.distance[met]
+    square = (RENDER_PX, RENDER_PX)
+    labels, depths = label.reshape(square), depth.reshape(square)
+    across = (np.diff(labels, axis=1) != 0) | (np.abs(np.diff(depths, axis=1)) > DEPTH_STEP_M)
+    down = (np.diff(labels, axis=0) != 0) | (np.abs(np.diff(depths, axis=0)) > DEPTH_STEP_M)
+    jump = np.zeros(square, bool)
     jump[:, :-1] |= across
     jump[:, 1:] |= across
     jump[:-1] |= down
     jump[1:] |= down
-    return jump.ravel()
+    return np.asarray(jump.ravel()[pixels])
 
 
 def _shade(

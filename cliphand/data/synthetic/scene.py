@@ -131,7 +131,7 @@ def _worn(rng: np.random.Generator, arm: Arm) -> list[_Part]:
     draw = rng.random()
     if draw < SLEEVE_SHARE:
         start = float(rng.uniform(0.012, 0.05) if rng.random() < 0.5 else rng.uniform(0.05, 0.2))
-        rings = 9
+        rings = 14
         wave = rng.normal(0, 0.0022, (rings, 10))
         ripple = np.abs(np.repeat(wave, 4, axis=1))
         gap, end, material = float(rng.uniform(0.002, 0.009)), float(RING_M[-1]), CLOTH

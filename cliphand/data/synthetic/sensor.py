@@ -8,6 +8,7 @@ from cliphand.data.synthetic.camera import SIDE_PX
 from cliphand.data.synthetic.palette import to_srgb
 
 MOTION_SHARE, FRAME_SHARE, SHARPENED_SHARE = 0.15, 0.08, 0.5
+SHOULDER = 0.55
 JPEG_QUALITY = (55, 98)
 MASK_QUALITY = 95
 
@@ -51,14 +52,15 @@ def develop(rng: np.random.Generator, light: FloatArray) -> ByteArray:
     balance = np.exp(rng.normal(0, [0.05, 0.015, 0.05])).astype(np.float32)
     level = np.float32(np.exp(rng.normal(0, 0.16)))
     image = small * (balance * level)
-    image = np.where(image > 0.7, 0.7 + 0.3 * np.tanh((image - 0.7) / 0.3), image)  # a soft shoulder
+    over = np.maximum(image - SHOULDER, 0)
+    image = np.minimum(image, SHOULDER) + over / (1 + over / (1 - SHOULDER))  # bright light never quite clips
     shot, read = float(rng.gamma(1.2, 0.006)), float(rng.gamma(1.5, 0.003))
     noise = rng.standard_normal(image.shape, np.float32)
     if rng.random() < 0.6:  # noise after a camera's own smoothing is coarser
         noise = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.7) * 1.8, np.float32)
     encoded = to_srgb(image)
     encoded = encoded + noise * (read + shot * np.sqrt(np.maximum(encoded, 0)))
-    contrast, saturation = float(rng.uniform(0.88, 1.18)), float(rng.uniform(0.75, 1.25))
+    contrast, saturation = float(rng.uniform(0.88, 1.18)), float(rng.uniform(0.72, 1.15))
     grey = encoded @ np.array([0.299, 0.587, 0.114], np.float32)
     encoded = grey[..., None] + saturation * (encoded - grey[..., None])
     encoded = 0.45 + contrast * (encoded - 0.45)

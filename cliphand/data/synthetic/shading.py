@@ -59,7 +59,7 @@ class Points:
 def random_look(rng: np.random.Generator) -> Look:
     """Draw skin of any human tone, and colours for everything else."""
     tone = float(rng.uniform(0, 1))
-    tint = np.exp(rng.normal(0, [0.05, 0.04, 0.06]) - [0, 0, 0.03])
+    tint = np.exp(rng.normal([0.02, -0.02, -0.08], [0.05, 0.04, 0.06]))
     back = np.clip(skin_tone(tone) * tint, 0.005, 0.9)
     palm = np.clip(skin_tone(0.68 * tone + 0.04) * tint * [1.03, 0.96, 0.95], 0.005, 0.9)
     varnished = bool(rng.random() < VARNISH_SHARE)
