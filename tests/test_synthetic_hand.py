@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
+from cliphand.data.overlay import project
 from cliphand.data.synthetic import poses
-from cliphand.data.synthetic.camera import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, project, random_view, render_matrix
+from cliphand.data.synthetic.camera import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, random_view, render_matrix
 from cliphand.data.synthetic.collision import penetrates, segment_distance
 from cliphand.data.synthetic.gestures import GESTURES, gesture
 from cliphand.data.synthetic.hand_model import (

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 pytest.importorskip("embreex", reason="the extra 'synthetic' is not installed")
 
+from cliphand.data.overlay import project
 from cliphand.data.synthetic import props
 from cliphand.data.synthetic.arm import RING_M, random_arm, tube_faces
 from cliphand.data.synthetic.background import list_photos, random_background
-from cliphand.data.synthetic.camera import RENDER_PX, SIDE_PX, View, project, random_view, render_matrix
+from cliphand.data.synthetic.camera import RENDER_PX, SIDE_PX, View, random_view, render_matrix
 from cliphand.data.synthetic.hand_model import PosedHand, build_hand_model, pose_model, random_hand
+from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.lights import Lamp, Light, random_light
 from cliphand.data.synthetic.mesh import face_normals
 from cliphand.data.synthetic.palette import TONES, light_colour, skin_tone, thing_colours, to_linear, to_srgb
@@ -310,3 +312,16 @@ def test_exposure_shows_the_background_where_nothing_covers_it() -> None:
     image = develop(np.random.default_rng(0), light)
     assert image.dtype == np.uint8
     assert image[10, 10].mean() > image[109, 109].mean() + 50
+
+
+def test_plain_scenes_show_an_upright_palm_before_one_colour(stage: Stage) -> None:
+    for index in range(8):
+        sample = make_sample(stage, seed=3, split="training", index=index, kind=KINDS["plain"])
+        wrist, index_mcp, middle_mcp, little_mcp = (sample.xyz[joint] for joint in (0, 5, 9, 17))
+        up = (middle_mcp - wrist) / np.linalg.norm(middle_mcp - wrist)
+        assert up[1] < -np.cos(np.radians(31))  # image rows grow downwards
+        facing = np.cross(index_mcp - little_mcp, up)
+        assert facing[2] / np.linalg.norm(facing) < -np.cos(np.radians(31))  # out of the palm, at the camera
+        image = cv2.imdecode(np.frombuffer(sample.photo, np.uint8), cv2.IMREAD_COLOR)
+        strip = image[:6].reshape(-1, 3).astype(float)
+        assert strip.std(axis=0).max() < 25  # noise, lens shading and a turned frame's black corner apart

@@ -14,6 +14,9 @@ def synth(
     backgrounds: Annotated[
         Path | None, typer.Option("--backgrounds", help="Folder of photographs to put behind most hands.")
     ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", help="varied, or plain: palms towards the camera before one colour.")
+    ] = "varied",
     workers: Annotated[int, typer.Option("--workers", help="Processes that render; 0: one per core.")] = 0,
 ) -> None:
     """Render hands with labels: a data set that needs no registration and no download.
@@ -31,7 +34,7 @@ def synth(
 
     if workers < 0:
         raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
-    plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds)
+    plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds, kind=kind)
     console = Console(stderr=True)
     columns = (
         TextColumn("{task.description}"),

@@ -1,7 +1,7 @@
 """Start the maps over nodes as interpolation on the template: a node begins as the blend of the nodes around it.
 
-The paper calls these maps a graph up-sampling (section 3.4). Begun at random they have to learn first which joint a vertex
-belongs to; begun from the template's distances they know.
+The paper calls these maps a graph up-sampling (section 3.4). Begun at random they have to learn first which joint a
+vertex belongs to; begun from the template's distances they know.
 """
 
 import numpy as np

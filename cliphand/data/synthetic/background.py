@@ -179,6 +179,11 @@ _DRAWERS: tuple[Drawer, ...] = (_wall, _clouds, _leaves, _shelves)
 _DRAWER_SHARES = (0.2, 0.15, 0.4, 0.25)
 
 
+def plain_background(rng: np.random.Generator) -> FloatArray:
+    """One colour, as linear light."""
+    return np.full((RENDER_PX, RENDER_PX, 3), to_linear(rng.uniform(0.08, 0.92, 3)), np.float32)
+
+
 def linear_background(rng: np.random.Generator, photos: tuple[Path, ...]) -> FloatArray:
     """`random_background` as linear light, darker or brighter than the hand's by chance."""
     return np.asarray(to_linear(random_background(rng, photos)) * np.exp(rng.normal(0, 0.25)), np.float32)

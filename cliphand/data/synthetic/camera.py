@@ -11,7 +11,10 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from cliphand.arrays import FloatArray
+from cliphand.data.overlay import project
+from cliphand.hand import MIDDLE_MCP, WRIST
 
+INDEX_MCP, LITTLE_MCP = 5, 17
 SIDE_PX = 224  # of a written image
 RENDER_PX = 256
 FOCAL_PX = (370.0, 680.0)
@@ -44,17 +47,21 @@ class View:
         return np.asarray(self.size * points @ self.rotation.T + self.offset)
 
 
-def random_view(rng: np.random.Generator, joints: FloatArray) -> View:
+def random_view(rng: np.random.Generator, joints: FloatArray, *, turn_deg: float | None = None) -> View:
     """Draw a camera that sees all joints.
 
     Args:
         rng: source of randomness.
         joints: (21, 3) metres, hand frame.
+        turn_deg: largest angle from a palm held upright to the camera; None turns the hand every way.
     """
     bone = float(np.linalg.norm(joints[9] - joints[10]))
     size = float(np.clip(rng.normal(*BONE_M), *BONE_RANGE_M)) / bone
     # Uniform over all rotations: the viewpoint uniform on the sphere, and the in-plane angle uniform.
-    rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+    if turn_deg is None:
+        rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
+    else:
+        rotation = _near_palm(rng, joints, turn_deg)
     turned = size * joints @ rotation.T
     low, high = turned.min(axis=0), turned.max(axis=0)
     across = float((high - low)[:2].max())
@@ -70,6 +77,19 @@ def random_view(rng: np.random.Generator, joints: FloatArray) -> View:
     return View(K, size, rotation, _kept_inside(turned, offset, K))
 
 
+def _near_palm(rng: np.random.Generator, joints: FloatArray, turn_deg: float) -> FloatArray:
+    """A rotation by up to `turn_deg`, about any axis, from the palm held upright to the camera."""
+    up = joints[MIDDLE_MCP] - joints[WRIST]
+    across = joints[INDEX_MCP] - joints[LITTLE_MCP]
+    facing = np.cross(across, up)  # out of the palm
+    hand = np.stack([np.cross(up, facing), up, facing])
+    hand /= np.linalg.norm(hand, axis=1, keepdims=True)
+    upright = np.diag([1.0, -1.0, -1.0])  # image rows grow downwards; the palm looks at the camera
+    axis = rng.normal(size=3)
+    angle = np.radians(turn_deg) * np.sqrt(rng.random())
+    return np.asarray(Rotation.from_rotvec(axis / np.linalg.norm(axis) * angle).as_matrix() @ upright @ hand)
+
+
 def _kept_inside(turned: FloatArray, offset: FloatArray, K: FloatArray) -> FloatArray:
     """Move the hand back into the image where a joint has left it."""
     for _ in range(3):
@@ -78,12 +98,6 @@ def _kept_inside(turned: FloatArray, offset: FloatArray, K: FloatArray) -> Float
         under = np.maximum(MARGIN_PX - pixels.min(axis=0), 0)
         offset = offset + np.append((under - over) * offset[2] / K[0, 0], 0)
     return offset
-
-
-def project(points: FloatArray, K: FloatArray) -> FloatArray:
-    """(N, 3) camera frame to (N, 2) pixels."""
-    homogeneous = points @ K.T
-    return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])
 
 
 def render_matrix(K: FloatArray) -> FloatArray:

@@ -17,6 +17,7 @@ from threading import Thread
 import cv2
 
 from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, load_hand_model, save_hand_model
+from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.labels import (
     drop_work,
     join_parts,
@@ -181,7 +182,7 @@ def _render_part(plan: Plan, task: Task) -> Task:
     stage = _stage(_model_path(plan.root))
     samples = []
     for index in part_of(plan.count(split), part):
-        sample = make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos)
+        sample = make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos, kind=KINDS[plan.kind])
         _write_bytes(photo_path(plan.root, split, index), sample.photo)
         if split == "training":  # FreiHAND has no masks for evaluation
             _write_bytes(mask_path(plan.root, split, index), sample.mask)

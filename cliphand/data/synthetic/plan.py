@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cliphand.data.synthetic.background import list_photos
+from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.sample import SPLITS
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json
@@ -25,6 +26,7 @@ class Plan:
     evaluation: int
     seed: int
     photos: tuple[Path, ...] = ()
+    kind: str = "varied"
 
     def count(self, split: str) -> int:
         """Images of a split."""
@@ -38,6 +40,7 @@ class Record:
     Attributes:
         generator: GENERATOR of the program that wrote it.
         seed: of the set.
+        kind: of its scenes, one of KINDS.
         backgrounds: digest of the backgrounds' content, empty without.
         training, evaluation: images asked for.
         complete: whether all of them are there.
@@ -45,13 +48,16 @@ class Record:
 
     generator: int
     seed: int
+    kind: str
     backgrounds: str
     training: int
     evaluation: int
     complete: bool = False
 
 
-def make_plan(root: Path, *, training: int, evaluation: int, seed: int, backgrounds: Path | None) -> Plan:
+def make_plan(
+    root: Path, *, training: int, evaluation: int, seed: int, backgrounds: Path | None, kind: str = "varied"
+) -> Plan:
     """Check the numbers and list the backgrounds.
 
     Raises:
@@ -60,14 +66,20 @@ def make_plan(root: Path, *, training: int, evaluation: int, seed: int, backgrou
     for name, value, least in (("train", training, 1), ("evaluation", evaluation, 0), ("seed", seed, 0)):
         if not least <= value <= LARGEST:
             raise InputError(f"--{name} is {value}; valid are {least} to {LARGEST}.")
+    if kind not in KINDS:
+        raise InputError(f"--kind is {kind}; valid are {', '.join(KINDS)}.")
     photos: tuple[Path, ...] = ()
     if backgrounds is not None:
         if not backgrounds.is_dir():
             raise InputError(f"--backgrounds {backgrounds} is not a folder; name a folder of photographs.")
         photos = list_photos(backgrounds)
+        if not KINDS[kind].cluttered:
+            raise InputError(
+                f"--kind {kind} has backgrounds of one colour; leave out --backgrounds or ask for varied."
+            )
         if not photos:
             raise InputError(f"--backgrounds {backgrounds} holds no .jpg or .png picture; name a folder that does.")
-    return Plan(root, training, evaluation, seed, photos)
+    return Plan(root, training, evaluation, seed, photos, kind)
 
 
 def record_of(plan: Plan, *, complete: bool) -> Record:
@@ -76,7 +88,7 @@ def record_of(plan: Plan, *, complete: bool) -> Record:
     for photo in plan.photos:
         digest.update(hashlib.sha256(photo.read_bytes()).digest())
     backgrounds = digest.hexdigest() if plan.photos else ""
-    return Record(GENERATOR, plan.seed, backgrounds, plan.training, plan.evaluation, complete)
+    return Record(GENERATOR, plan.seed, plan.kind, backgrounds, plan.training, plan.evaluation, complete)
 
 
 def read_record(root: Path) -> Record | None:
@@ -90,7 +102,7 @@ def read_record(root: Path) -> Record | None:
         return None
     value = dict(read_json_object(path))
     names = {field.name: field.type for field in dataclasses.fields(Record)}
-    kinds = {"complete": bool, "backgrounds": str}
+    kinds = {"complete": bool, "backgrounds": str, "kind": str}
     if set(value) != set(names) or any(not isinstance(value[name], kinds.get(name, int)) for name in names):
         raise InputError(f"{path} is not the record of a synthetic data set; give --out an empty or new folder.")
     return Record(**value)  # type: ignore[arg-type]
@@ -121,7 +133,7 @@ def check_folder(plan: Plan) -> Record | None:
             raise InputError(f"--out {root} is not empty and holds no {RECORD}; name a new or an empty folder.")
         return None
     asked = record_of(plan, complete=found.complete)
-    for name in ("generator", "seed", "backgrounds"):
+    for name in ("generator", "seed", "kind", "backgrounds"):
         have, want = getattr(found, name), getattr(asked, name)
         if have != want:
             shown = "of other backgrounds" if name == "backgrounds" else f"of {name} {have}, not {want}"

@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cliphand.arrays import FloatArray
-from cliphand.data.synthetic.background import linear_background
-from cliphand.data.synthetic.camera import View, project, random_view, render_matrix
+from cliphand.data.overlay import project
+from cliphand.data.synthetic.background import linear_background, plain_background
+from cliphand.data.synthetic.camera import View, random_view, render_matrix
 from cliphand.data.synthetic.hand_model import PosedHand, random_hand
+from cliphand.data.synthetic.kinds import KINDS, SceneKind
 from cliphand.data.synthetic.lights import random_light
 from cliphand.data.synthetic.render import Picture, render
 from cliphand.data.synthetic.scene import Stage, build_scene
@@ -40,7 +42,9 @@ class Sample:
     scale: float
 
 
-def make_sample(stage: Stage, *, seed: int, split: str, index: int, photos: tuple[Path, ...] = ()) -> Sample:
+def make_sample(
+    stage: Stage, *, seed: int, split: str, index: int, photos: tuple[Path, ...] = (), kind: SceneKind = KINDS["varied"]
+) -> Sample:
     """Make image `index` of a split; nothing else decides its bytes.
 
     Args:
@@ -49,10 +53,12 @@ def make_sample(stage: Stage, *, seed: int, split: str, index: int, photos: tupl
         split: one of SPLITS.
         index: from 0.
         photos: the user's backgrounds.
+        kind: what the set varies in.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
-    hand, view, picture = _seen_hand(rng, stage)
-    light = expose(rng, picture.colour, picture.coverage, linear_background(rng, photos))
+    hand, view, picture = _seen_hand(rng, stage, kind)
+    background = linear_background(rng, photos) if kind.cluttered else plain_background(rng)
+    light = expose(rng, picture.colour, picture.coverage, background)
     verts = np.round(view.place(hand.mesh), DECIMALS)
     xyz = np.round(stage.model.topology.joint_regressor @ verts, DECIMALS)
     K = np.round(view.K, DECIMALS)
@@ -61,13 +67,13 @@ def make_sample(stage: Stage, *, seed: int, split: str, index: int, photos: tupl
     return Sample(encode_photo(rng, image), encode_mask(picture.hand), K, xyz, verts, scale)
 
 
-def _seen_hand(rng: np.random.Generator, stage: Stage) -> tuple[PosedHand, View, Picture]:
+def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, View, Picture]:
     """Draw until enough of the hand can be seen."""
     for _ in range(TRIES):
         hand = random_hand(rng, stage.model)
-        view = random_view(rng, hand.joints)
+        view = random_view(rng, hand.joints, turn_deg=kind.turn_deg)
         look, light = random_look(rng), random_light(rng)
-        scene = build_scene(rng, stage, hand, view)
+        scene = build_scene(rng, stage, hand, view, held=kind.held)
         picture = render(rng, stage, scene, render_matrix(view.K), look, light)
         if picture.hand.sum() >= max(LEAST_SEEN_PX, LEAST_SEEN * _outline_px(view, hand)):
             break

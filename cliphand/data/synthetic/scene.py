@@ -72,11 +72,11 @@ def prepare_stage(model: HandModel) -> Stage:
     return Stage(model, model.smooth @ model.rig.vertices, skin_fields(model), skin_maps(model.rig), faces, corners)
 
 
-def build_scene(rng: np.random.Generator, stage: Stage, hand: PosedHand, view: View) -> Scene:
+def build_scene(rng: np.random.Generator, stage: Stage, hand: PosedHand, view: View, *, held: bool = True) -> Scene:
     """Dress the hand and put it in front of the camera."""
     arm = random_arm(rng, hand.surface[stage.model.rim])
     skin = np.concatenate([hand.surface, arm.rings.reshape(-1, 3)])
-    parts = _worn(rng, arm) + _things(rng, hand, view)
+    parts = _worn(rng, arm) + (_things(rng, hand, view) if held else [])
     vertices = [view.place(skin)]
     normals = [unit(stage.skin_corners @ face_normals(vertices[0], stage.skin_faces))]
     faces, material, fields = (
