@@ -7,6 +7,7 @@ here is a row that says why; the CPU's rows are measured in any case. Writes `gp
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import subprocess
 import sys
@@ -89,7 +90,7 @@ def run_check(subject: Subject, out: Path, budget: Budget, *, settings: SpeedSet
     rows: list[EngineRow] = []
     for candidate in candidates(subject):
         rows += measure(candidate, subject, budget, peaks_tflops=peaks, settings=settings)
-    report = {
+    report: dict[str, object] = {
         "machine": machine_facts(),
         "gpu": dataclasses.asdict(gpu) if isinstance(gpu, Gpu) else gpu,
         "versions": library_versions() | _tensorrt_versions(),
@@ -117,11 +118,20 @@ def table_of(report: Mapping[str, object]) -> Table:
         shown = _cell(finding["value"], "{:.3g}") + f" {finding['unit']}"
         note = f"skipped: {finding['skipped']}" if finding["skipped"] else shown
         table.add_row(str(finding["name"]), *[""] * (len(HEAD) + len(FIGURES) - 1), Text(note))
-    for row in _dicts(report["rows"]):
-        figures = [_cell(row[name], form) for name, form in FIGURES.values()]
-        note = f"skipped: {row['skipped']}" if row["skipped"] else ""
-        table.add_row(*(str(row[name]) for name in HEAD), *figures, Text(note))
+    for _, group in itertools.groupby(_dicts(report["rows"]), key=_line):
+        rows = list(group)
+        head = [str(rows[0][name]) for name in HEAD[:-1]]
+        batches = ", ".join(str(row["batch"]) for row in rows)
+        figures = [_cell(rows[0][name], form) for name, form in FIGURES.values()]
+        note = f"skipped: {rows[0]['skipped']}" if rows[0]["skipped"] else ""
+        table.add_row(*head, batches, *figures, Text(note))
     return table
+
+
+def _line(row: Mapping[str, object]) -> tuple[object, ...]:
+    """Rows with the same value share a line: batch sizes that were skipped for one reason."""
+    batch = None if row["skipped"] else row["batch"]
+    return (*(row[name] for name in HEAD[:-1]), batch, row["skipped"])
 
 
 def main(

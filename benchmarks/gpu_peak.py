@@ -45,12 +45,17 @@ def training_images_per_s(model: HandModel, *, device: str, batch: int, input_si
 
 def _seconds_a_call(call: Callable[[], object], device: str) -> float:
     """Mean over some calls, after two that are not counted."""
-    wait = torch.cuda.synchronize if device == "cuda" else (lambda: None)
     for _ in range(2):
         call()
-    wait()
+    _wait(device)
     start = time.perf_counter()
     for _ in range(STEPS):
         call()
-    wait()
+    _wait(device)
     return (time.perf_counter() - start) / STEPS
+
+
+def _wait(device: str) -> None:
+    """Until the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()

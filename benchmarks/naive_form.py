@@ -49,12 +49,14 @@ def feature_of_volume(module: JointFeature, shallow: Tensor, joints_uvd: Tensor)
     weight = torch.cat([module.shallow_conv.weight, conv.weight.flatten(1, 2)], dim=1)
     joined = torch.cat([shallow, gaussian_volume(conv, joints_uvd).flatten(1, 2)], dim=1)
     x = torch.relu(module.norm(functional.conv2d(joined, weight, module.shallow_conv.bias, padding=1)))
-    return module.flatten(module.refine(x).flatten(2))
+    feature: Tensor = module.flatten(module.refine(x).flatten(2))
+    return feature
 
 
 def gaussian_volume(conv: SeparableHeatmapConv, joints_uvd: Tensor) -> Tensor:
     """Joints (B, 21, 3) uvd to (B, 21, depth_bins, S/4, S/4)."""
-    cells = [torch.arange(size, dtype=torch.float32) for size in (conv.depth_bins, conv.side, conv.side)]
+    sizes = (conv.depth_bins, conv.side, conv.side)
+    cells = [torch.arange(size, dtype=torch.float32, device=joints_uvd.device) for size in sizes]
     z, y, x = torch.meshgrid(*cells, indexing="ij")
     depth = (joints_uvd[..., 2] / conv.depth_range + conv.depth_origin) * conv.depth_bins
     centres = (joints_uvd[..., 0] * conv.side, joints_uvd[..., 1] * conv.side, depth)

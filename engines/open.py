@@ -8,7 +8,13 @@ from cliphand.errors import InputError
 from engines.base import Engine
 from engines.manifest import MANIFEST_NAME, check_artefact, read_manifest
 
-ENGINES = {".onnx": "engines.ort", ".safetensors": "engines.eager"}
+ENGINES = {
+    ".onnx": "engines.ort",
+    ".plan": "engines.trt_run",
+    ".pt2": "engines.inductor",
+    ".safetensors": "engines.eager",
+}
+LISTED = (".onnx", ".pt2")  # what the manifest describes; a plan has a sidecar of its own, which its engine reads
 CHECKPOINT_FOLDER = "engines.eager"
 UNSTATED = "unstated"
 
@@ -21,7 +27,7 @@ class _EngineModule(Protocol):
 
 
 def open_engine(path: Path, *, threads: int | None = None) -> Engine:
-    """Open a model file (`.onnx`), or a checkpoint (`.safetensors` or its folder).
+    """Open a model file (`.onnx`, `.plan`, `.pt2`), or a checkpoint (`.safetensors` or its folder).
 
     A file beside a `manifest.json` must be one that the manifest describes, to the byte.
 
@@ -51,7 +57,7 @@ def open_engine(path: Path, *, threads: int | None = None) -> Engine:
 
 def _declared(path: Path) -> tuple[str, int | None]:
     """Precision and input size that a manifest beside the file states."""
-    if path.suffix != ".onnx" or not (path.parent / MANIFEST_NAME).exists():
+    if path.suffix not in LISTED or not (path.parent / MANIFEST_NAME).exists():
         return UNSTATED, None
     manifest = read_manifest(path.parent)
     return check_artefact(manifest, path).precision, manifest.input_size

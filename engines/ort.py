@@ -1,8 +1,8 @@
-"""ONNX Runtime on the CPU: the portable engine. Needs numpy and onnxruntime, never PyTorch."""
+"""ONNX Runtime, on the CPU unless the GPU is asked for: the portable engine. Needs numpy, never PyTorch."""
 
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import onnxruntime as ort
 
@@ -11,26 +11,31 @@ from cliphand.errors import InputError
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, HandOutput, check_images, input_shape
 
 FLOAT32 = "tensor(float)"
+Device = Literal["cpu", "cuda"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 class OrtEngine:
-    """An ONNX graph in ONNX Runtime's CPU provider.
+    """An ONNX graph in ONNX Runtime.
 
     Args:
         path: the ONNX file.
         precision: what the graph computes in, for reports.
         threads: of one call; None leaves the choice to ONNX Runtime (the physical cores).
+        device: `cuda` runs on the GPU or not at all.
 
     Raises:
-        InputError: the file is not a graph that ONNX Runtime loads, or its tensors differ from the protocol's.
+        InputError: the file is not a graph that ONNX Runtime loads, its tensors differ from the protocol's, or the GPU
+            cannot be used.
     """
 
-    name = "onnxruntime"
-
-    def __init__(self, path: Path, *, precision: str = "unstated", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path, *, precision: str = "unstated", threads: int | None = None, device: Device = "cpu"
+    ) -> None:
+        self.name = "onnxruntime" if device == "cpu" else f"onnxruntime-{device}"
         self.precision = precision
         self._outputs = list(OUTPUT_SHAPES)
-        self._session: ort.InferenceSession | None = _load(path, threads)
+        self._session: ort.InferenceSession | None = _load(path, threads, device)
         try:
             self.input_size = _input_size(self._session, path)
         except InputError:
@@ -66,8 +71,14 @@ def load(path: Path, *, precision: str, threads: int | None) -> OrtEngine:
     return OrtEngine(path, precision=precision, threads=threads)
 
 
-def _load(path: Path, threads: int | None) -> ort.InferenceSession:
-    """A session on the CPU."""
+def _load(path: Path, threads: int | None, device: Device) -> ort.InferenceSession:
+    """A session on one device, without a way back to another."""
+    available = ort.get_available_providers()
+    if PROVIDERS[device] not in available:
+        raise InputError(
+            f"this ONNX Runtime {ort.__version__} has no {PROVIDERS[device]} (it has {', '.join(available)}); install "
+            "onnxruntime-gpu in place of onnxruntime."
+        )
     if not path.is_file():
         raise InputError(f"{path} does not exist; give an ONNX file or a folder that `cliphand export` wrote.")
     options = ort.SessionOptions()
@@ -77,12 +88,19 @@ def _load(path: Path, threads: int | None) -> ort.InferenceSession:
     # in turn with this one ran 2.4 times slower. Back-to-back calls are as fast either way.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     try:
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session = ort.InferenceSession(str(path), options, providers=[PROVIDERS[device]])
     except Exception as error:  # its exception classes are private and share no base but this
         message = " ".join(str(error).split())
         raise InputError(
             f"{path} cannot be run by ONNX Runtime {ort.__version__} ({message}); export it again."
         ) from None
+    # Where a provider fails to start, ONNX Runtime goes on without it and only says so in its log.
+    if session.get_providers()[0] != PROVIDERS[device]:
+        raise InputError(
+            f"{path} would run on {session.get_providers()[0]}: {PROVIDERS[device]} does not start here; check "
+            "CUDA and cuDNN against ONNX Runtime's requirements."
+        )
+    return session
 
 
 def _input_size(session: ort.InferenceSession, path: Path) -> int:

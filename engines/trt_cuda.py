@@ -90,17 +90,15 @@ class Cuda:
         cuda = self.runtime
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
         self._check(cuda.cudaStreamBeginCapture(stream.handle, mode), "cudaStreamBeginCapture")
-        try:
-            work()
-        except BaseException:
-            cuda.cudaStreamEndCapture(stream.handle)  # leaves the stream usable; the first error is the one to tell
-            raise
-        _, graph = self._check(cuda.cudaStreamEndCapture(stream.handle), "cudaStreamEndCapture")
-        try:
-            _, ready = self._check(cuda.cudaGraphInstantiate(graph, 0), "cudaGraphInstantiate")
-        finally:
-            cuda.cudaGraphDestroy(graph)  # the ready form stands for itself
-        return ready
+        with ExitStack() as release:
+            try:
+                work()
+            finally:  # the stream leaves the capture in any case
+                status, graph = cuda.cudaStreamEndCapture(stream.handle)
+                if status == cuda.cudaError_t.cudaSuccess:
+                    release.callback(cuda.cudaGraphDestroy, graph)  # the ready form stands for itself
+            self._check((status,), "cudaStreamEndCapture")
+            return self._check(cuda.cudaGraphInstantiate(graph, 0), "cudaGraphInstantiate")[1]
 
     def launch(self, graph: object, stream: Stream) -> None:
         """Enqueue a captured graph."""

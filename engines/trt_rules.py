@@ -11,10 +11,13 @@ from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour
 from engines.trt_plan import BatchRange, BuildSettings, PlanRecord
 
 WORDS = 600  # characters of TensorRT's own message that a sentence passes on
-# Layers that do the arithmetic, as TensorRT's LayerType names them.
-COMPUTE_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY")
-# What most of a graph's compute layers must be for its name to be true.
-COMPUTE_TYPES = {"fp32": "FLOAT", "fp16": "HALF", "int8": "INT8"}
+# What a precision's name promises: the type, the kinds of layer that must have it (as TensorRT's LayerType names them),
+# and their least share. In an INT8 graph the matrix products of attention stay in high precision by choice.
+PROMISES = {
+    "fp32": ("FLOAT", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 1.0),
+    "fp16": ("HALF", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 0.5),
+    "int8": ("INT8", ("CONVOLUTION",), 0.5),
+}
 
 
 def check_settings(settings: BuildSettings, flavour: Flavour, *, gpu: Gpu | None) -> None:
@@ -69,16 +72,17 @@ def check_precision(precision: str, layers: Mapping[str, int], *, source: str) -
         source: named in the error.
 
     Raises:
-        InputError: fewer than half of the convolutions and matrix products are of that type.
+        InputError: too few of the layers that do the arithmetic are of that type.
     """
-    wanted = COMPUTE_TYPES.get(precision)
-    compute = {key: count for key, count in layers.items() if key.split()[0] in COMPUTE_LAYERS}
-    true = sum(count for key, count in compute.items() if key.split()[1] == wanted)
-    # In an INT8 graph the matrix products of attention stay in high precision by choice: convolutions decide.
-    decisive = {k: n for k, n in compute.items() if k.startswith("CONVOLUTION")} if precision == "int8" else compute
+    if precision not in PROMISES:
+        return
+    kind, layer_kinds, share = PROMISES[precision]
+    compute = {key: count for key, count in layers.items() if key.split()[0] in layer_kinds}
+    true = sum(count for key, count in compute.items() if key.split()[1] == kind)
     require(
-        wanted is None or 2 * true >= sum((decisive or compute).values()),
-        f"{source} is called {precision}, but TensorRT sees {dict(sorted(compute.items()))}; export it again.",
+        true >= share * sum(compute.values()) and true > 0,
+        f"{source} is called {precision}, but TensorRT sees {compute or 'none of the layers that count'}; export it "
+        "again.",
     )
 
 

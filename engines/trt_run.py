@@ -199,7 +199,6 @@ class TrtEngine:
         with ExitStack() as each:  # one failure must not keep the others alive
             for graph in self._graphs.values():
                 each.callback(self._cuda.destroy, graph)
-        self._graphs.clear()
 
 
 def load(path: Path, *, precision: str, threads: int | None) -> TrtEngine:

@@ -145,8 +145,8 @@ class PlanSession:
         """One execution context for each profile."""
         create: Callable[[], _ExecutionContext | None] = self._engine.create_execution_context
         if self._flavour is TENSORRT_RTX:
-            self._config_rtx(cuda_graphs=cuda_graphs)
-            create = functools.partial(self._engine.create_execution_context, self._config)
+            self._configure_rtx(cuda_graphs=cuda_graphs)
+            create = functools.partial(self._engine.create_execution_context, self._runtime_config)
         self._contexts: list[_ExecutionContext] = []
         self._release.callback(self._contexts.clear)
         for place in range(self._engine.num_optimization_profiles):
@@ -156,18 +156,19 @@ class PlanSession:
             self._contexts.append(context)
             self._done(context.set_optimization_profile_async(place, self._stream), "set_optimization_profile_async")
 
-    def _config_rtx(self, *, cuda_graphs: bool) -> None:
+    def _configure_rtx(self, *, cuda_graphs: bool) -> None:
         """Let TensorRT for RTX capture graphs itself, and keep its just-in-time kernels for the next time."""
-        strategy = self._trt.CudaGraphStrategy
-        self._config = self._engine.create_runtime_config()
-        self._release.callback(vars(self).pop, "_config")
-        self._config.cuda_graph_strategy = strategy.WHOLE_GRAPH_CAPTURE if cuda_graphs else strategy.DISABLED
-        self._cache = self._config.create_runtime_cache()
+        trt = self._trt
+        self._runtime_config = self._engine.create_runtime_config()
+        self._release.callback(vars(self).pop, "_runtime_config")
+        strategy = trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE if cuda_graphs else trt.CudaGraphStrategy.DISABLED
+        self._runtime_config.cuda_graph_strategy = strategy
+        self._cache = self._runtime_config.create_runtime_cache()
         self._release.callback(vars(self).pop, "_cache")
         file = cache_folder() / f"{self._record.plan_sha256[:16]}.jit"
         if file.is_file() and not self._cache.deserialize(file.read_bytes()):
             file.unlink()  # it was made by another version or for another GPU
-        self._done(self._config.set_runtime_cache(self._cache), "set_runtime_cache")
+        self._done(self._runtime_config.set_runtime_cache(self._cache), "set_runtime_cache")
         self._release.callback(self._save_cache, file)
 
     def _save_cache(self, file: Path) -> None:

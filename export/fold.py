@@ -12,16 +12,25 @@ Every constant is computed in float64 and stored in float32. What is folded:
 
 import copy
 import math
+from collections.abc import Iterable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval
 
+from cliphand.hand import N_JOINTS
 from cliphand.model.hand_model import HandModel
 from cliphand.model.heatmap import KERNEL, JointFeature, SeparableHeatmapConv
 from cliphand.model.joint_regressor import JointRegressor
-from cliphand.model.mesh_regressor import MeshLevel, MeshRegressor, NodeAttention, SingleTokenAttention
-from cliphand.model.mesh_regressor import TransformerBlock as Block
+from cliphand.model.mesh_regressor import (
+    MeshLevel,
+    MeshRegressor,
+    NodeAttention,
+    QuickGELU,
+    SingleTokenAttention,
+    TransformerBlock,
+)
 from export.folded_model import (
     Affine,
     FoldedAttention,
@@ -32,7 +41,10 @@ from export.folded_model import (
     FoldedLevel,
     FoldedMeshRegressor,
     Gaussian,
+    Gelu,
 )
+
+ACTIVATIONS: dict[type[nn.Module], type[nn.Module]] = {nn.GELU: Gelu, QuickGELU: QuickGELU}
 
 # Where padding lies, in standard deviations times root 2 from the grid's first cell: exp(-FAR^2) is zero in float32,
 # and FAR^2 stays well inside float16's range.
@@ -57,27 +69,26 @@ def fold(model: HandModel) -> FoldedHand:
 
 
 def _joint_regressor(module: JointRegressor) -> FoldedJointRegressor:
-    first, first_norm, relu, second, second_norm, _ = module.upsample
-    upsample = nn.Sequential(
-        fuse_conv_bn_eval(first, first_norm, transpose=True),
-        relu,
-        fuse_conv_bn_eval(second, second_norm, transpose=True),
-        relu,
-    )
+    layers: list[nn.Module] = []
+    for conv, norm, relu in zip(*(module.upsample[place::3] for place in range(3)), strict=True):
+        pair = cast("tuple[nn.ConvTranspose2d, nn.BatchNorm2d]", (conv, norm))
+        layers += [fuse_conv_bn_eval(*pair, transpose=True), relu]
     depth = _affine(fuse_linear_bn_eval(module.depth_expand, module.depth_norm))
     # Expected values are linear in the positions, so the depth's span is theirs.
     positions_d = (module.positions_z - module.depth_origin) * module.depth_range
     heads = (module.head_x, module.head_y, module.head_z)
-    return FoldedJointRegressor(upsample, heads, depth, (module.positions_xy, positions_d))
+    return FoldedJointRegressor(nn.Sequential(*layers), heads, depth, (module.positions_xy, positions_d))
 
 
 def _heatmap(module: JointFeature) -> FoldedHeatmap:
-    shallow = fuse_conv_bn_eval(module.shallow_conv, module.norm)
+    # Both convolutions end in one BatchNorm: its scale goes to both, its shift to the one that has a bias.
     conv, norm = module.heatmap_conv, module.norm
-    scale = norm.weight / torch.sqrt(norm.running_var + norm.eps)
-    weight = conv.weight * scale.view(-1, 1, 1, 1, 1)  # (out, 21, bins, ky, kx)
+    shallow = fuse_conv_bn_eval(module.shallow_conv, norm)
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    weight, _ = fuse_conv_bn_weights(conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
     depth_weight = weight.permute(1, 2, 4, 0, 3).flatten(2)  # (21, bins, kx * out * ky)
-    return FoldedHeatmap(shallow, depth_weight, _gaussians(conv), fuse_conv_bn_eval(*module.refine[:2]))
+    refine, refine_norm, _ = cast("tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]", module.refine)
+    return FoldedHeatmap(shallow, depth_weight, _gaussians(conv), fuse_conv_bn_eval(refine, refine_norm))
 
 
 def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
@@ -96,48 +107,54 @@ def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian
 
 def _mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
     # A joint's map reaches the first level through a linear map: its weight joins the level's, its bias is an offset.
-    before, offset = feature.flatten.weight, feature.flatten.bias.expand(module.levels[0].nodes_up.in_features, -1)
+    before: Tensor | None = feature.flatten.weight
+    offset: Tensor | None = feature.flatten.bias.expand(N_JOINTS, -1)
     levels = []
-    for level in module.levels:
+    for level in cast("Iterable[MeshLevel]", module.levels):
         folded, offset = _level(level, before, offset)
         levels.append(folded)
-        before = torch.eye(offset.shape[1], dtype=offset.dtype)
-    side = feature.heatmap_conv.side
-    out = Affine(module.out.weight.T, offset @ module.out.weight.T + module.out.bias)
-    return FoldedMeshRegressor(levels, out, sides=(side // 8, side // 4, side // 2, side))
+        before = None
+    side, out = feature.heatmap_conv.side, module.out
+    bias = out.bias if offset is None else offset @ out.weight.T + out.bias
+    return FoldedMeshRegressor(levels, Affine(out.weight.T, bias), sides=(side // 8, side // 4, side // 2, side))
 
 
-def _level(level: MeshLevel, before: Tensor, offset: Tensor) -> tuple[FoldedLevel, Tensor]:
+def _level(level: MeshLevel, before: Tensor | None, offset: Tensor | None) -> tuple[FoldedLevel, Tensor | None]:
     """A level whose true input is x before^T + offset; returned with the offset that its own output lacks."""
     down, up = level.features_down, level.nodes_up
     padding = (0, 0, 0, level.template.shape[1])  # features that the template fills
     weight = nn.functional.pad(down.weight, padding)  # (features, in_features)
     bias = torch.cat([down.bias.expand(up.out_features, -1), level.template], dim=1)  # (nodes, features)
-    constant = up.weight @ offset @ weight.T + torch.outer(up.bias, weight.sum(dim=1)) + bias
+    constant = torch.outer(up.bias, weight.sum(dim=1)) + bias
+    if offset is not None:
+        constant = constant + up.weight @ offset @ weight.T
     maps, nodes = level.map_features, level.map_nodes
     projected = torch.outer(nodes.weight.sum(dim=1), maps.bias) + nodes.bias.unsqueeze(1)
+    first = level.pyramid_first
     folded = FoldedLevel(
-        nodes=up.weight,
-        features=(weight @ before).T,
-        map_nodes=nodes.weight,
+        features=(weight if before is None else weight @ before).T,
         map_features=maps.weight.T,
-        constant=constant + projected if level.pyramid_first else constant,
-        blocks=nn.Sequential(*(_block(block) for block in level.blocks)),
-        pyramid_first=level.pyramid_first,
+        nodes=torch.cat([up.weight, nodes.weight], dim=1) if first else up.weight,
+        map_nodes=None if first else nodes.weight,
+        constant=constant + projected if first else constant,
+        blocks=nn.Sequential(*(_block(block) for block in cast("Iterable[TransformerBlock]", level.blocks))),
     )
-    return folded, torch.zeros_like(projected) if level.pyramid_first else projected
+    return folded, None if first else projected
 
 
-def _block(block: Block) -> FoldedBlock:
-    expand, activation, shrink = block.mlp
+def _block(block: TransformerBlock) -> FoldedBlock:
+    expand, activation, shrink = cast("tuple[nn.Linear, nn.Module, nn.Linear]", block.mlp)
     return FoldedBlock(
         (block.attention_norm, block.mlp_norm),
-        ATTENTIONS[type(block.attention)](block.attention),
-        nn.Sequential(_affine(expand), activation, _affine(shrink)),
+        _attention(block.attention),
+        nn.Sequential(_affine(expand), ACTIVATIONS[type(activation)](), _affine(shrink)),
     )
 
 
-def _node_attention(attention: NodeAttention) -> FoldedAttention:
+def _attention(attention: NodeAttention | SingleTokenAttention) -> FoldedAttention | Affine:
+    if isinstance(attention, SingleTokenAttention):
+        first, second = attention.value, attention.out
+        return Affine((second.weight @ first.weight).T, second.weight @ first.bias + second.bias)
     query, key, value = attention.query_key_value.weight.chunk(3)
     query_bias, _, value_bias = attention.query_key_value.bias.chunk(3)
     scale = (query.shape[0] // attention.heads) ** -0.5
@@ -149,14 +166,6 @@ def _node_attention(attention: NodeAttention) -> FoldedAttention:
         Affine(out.weight.T, out.weight @ value_bias + out.bias),
         heads=attention.heads,
     )
-
-
-def _single_token(attention: SingleTokenAttention) -> Affine:
-    value, out = attention.value, attention.out
-    return Affine((out.weight @ value.weight).T, out.weight @ value.bias + out.bias)
-
-
-ATTENTIONS = {NodeAttention: _node_attention, SingleTokenAttention: _single_token}
 
 
 def _affine(linear: nn.Linear) -> Affine:

@@ -4,19 +4,19 @@
 on the image. Linear maps are written x W, so that each is one MatMul (and one Add) of the graph.
 """
 
+import math
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cliphand.hand import N_JOINTS
 from cliphand.model.image_encoder import ImageEncoder
 
 
-class Constant(nn.Parameter):
-    """A number, vector or matrix of the graph."""
-
-    def __new__(cls, value: Tensor) -> "Constant":
-        """Contiguous float32, without gradient."""
-        return super().__new__(cls, value.detach().float().contiguous(), requires_grad=False)
+def frozen(value: Tensor) -> nn.Parameter:
+    """A number, vector or matrix of the graph: contiguous float32."""
+    return nn.Parameter(value.detach().float().contiguous(), requires_grad=False)
 
 
 class Affine(nn.Module):
@@ -29,8 +29,8 @@ class Affine(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor) -> None:
         super().__init__()
-        self.weight = Constant(weight)
-        self.bias = Constant(bias)
+        self.weight = frozen(weight)
+        self.bias = frozen(bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., in) to (..., out)."""
@@ -38,7 +38,7 @@ class Affine(nn.Module):
 
 
 class FoldedJointRegressor(nn.Module):
-    """F4 to joints, u, v and d apart, because every stage that follows takes them apart."""
+    """F4 to joints."""
 
     def __init__(
         self,
@@ -51,17 +51,16 @@ class FoldedJointRegressor(nn.Module):
         self.upsample = upsample
         self.head_x, self.head_y, self.head_z = heads
         self.depth = depth
-        self.positions_xy, self.positions_d = (Constant(each) for each in positions)
+        self.positions_xy, self.positions_d = (frozen(each) for each in positions)
 
-    def forward(self, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(B, C, S/32, S/32) to u, v and d, each (B, 21, 1)."""
+    def forward(self, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, C, S/32, S/32) to u, v and d, each (B, 21, 1), and all three (B, 21, 3)."""
         features = self.upsample(coarse)
-        depth = torch.relu(self.depth(coarse.mean(dim=(2, 3)))).unflatten(1, (N_JOINTS, -1))
-        return (
-            _expected(self.head_x(features.mean(dim=2)), self.positions_xy),
-            _expected(self.head_y(features.mean(dim=3)), self.positions_xy),
-            _expected(self.head_z(depth), self.positions_d),
-        )
+        depth = torch.relu(self.depth(coarse.mean(dim=(2, 3)))).reshape(-1, N_JOINTS, len(self.positions_d))
+        u = _expected(self.head_x(features.mean(dim=2)), self.positions_xy)
+        v = _expected(self.head_y(features.mean(dim=3)), self.positions_xy)
+        d = _expected(self.head_z(depth), self.positions_d)
+        return u, v, d, torch.cat([u, v, d], dim=2)
 
 
 def _expected(logits: Tensor, positions: Tensor) -> Tensor:
@@ -80,7 +79,7 @@ class Gaussian(nn.Module):
     def __init__(self, scale: float, cells: Tensor) -> None:
         super().__init__()
         self.scale = scale
-        self.cells = Constant(cells)
+        self.cells = frozen(cells)
 
     def forward(self, coordinate: Tensor) -> Tensor:
         """(B, 21, 1) to (B, 21, n)."""
@@ -89,14 +88,22 @@ class Gaussian(nn.Module):
 
 
 class FoldedHeatmap(nn.Module):
-    """F0 and the joints to a map of each joint, flattened."""
+    """F0 and the joints to one map for each joint, flattened; no volume is made, see `cliphand.model.heatmap`.
+
+    Attributes:
+        depth_weight: (21, depth bins, kernel x * out * kernel y).
+    """
 
     def __init__(
-        self, shallow: nn.Conv2d, depth_weight: Tensor, gaussians: tuple[Gaussian, ...], refine: nn.Conv2d
+        self,
+        shallow: nn.Conv2d,
+        depth_weight: Tensor,
+        gaussians: tuple[Gaussian, Gaussian, Gaussian],
+        refine: nn.Conv2d,
     ) -> None:
         super().__init__()
         self.shallow = shallow
-        self.depth_weight = Constant(depth_weight)  # (21, depth bins, kernel x, out, kernel y), flat from the third on
+        self.depth_weight = frozen(depth_weight)
         self.gaussian_x, self.gaussian_y, self.gaussian_z = gaussians
         self.refine = refine
         self.kernel = shallow.kernel_size[0]
@@ -104,37 +111,41 @@ class FoldedHeatmap(nn.Module):
     def forward(self, shallow: Tensor, joints: tuple[Tensor, Tensor, Tensor]) -> Tensor:
         """(B, C0, S/4, S/4) and u, v, d to (B, 21, S/4 * S/4)."""
         u, v, d = joints
-        kernel, out = self.kernel, self.refine.in_channels
-        by_x, by_y = (
-            gaussian(coordinate).unflatten(2, (kernel, -1))  # (B, 21, kernel, side)
-            for gaussian, coordinate in ((self.gaussian_x, u), (self.gaussian_y, v))
-        )
-        over_z = torch.matmul(self.gaussian_z(d).unsqueeze(2), self.depth_weight)  # (B, 21, 1, kx * out * ky)
-        over_y = torch.matmul(over_z.unflatten(3, (kernel * out, kernel)).squeeze(2), by_y)  # (B, 21, kx * out, side)
-        side = over_y.shape[3]
-        columns = over_y.reshape(-1, N_JOINTS * kernel, out * side)
-        volume = torch.matmul(columns.transpose(1, 2), by_x.flatten(1, 2))  # (B, out * side, side)
-        x = torch.relu(self.shallow(shallow) + volume.unflatten(1, (out, side)))
+        kernel, out, side = self.kernel, self.refine.in_channels, shallow.shape[3]
+        by_y = self.gaussian_y(v).reshape(-1, N_JOINTS, kernel, side)
+        by_x = self.gaussian_x(u).reshape(-1, N_JOINTS * kernel, side)
+        over_z = torch.matmul(self.gaussian_z(d).unsqueeze(2), self.depth_weight)
+        over_y = torch.matmul(over_z.reshape(-1, N_JOINTS, kernel * out, kernel), by_y)  # (B, 21, kx * out, side)
+        columns = over_y.reshape(-1, N_JOINTS * kernel, out * side).transpose(1, 2)
+        volume = torch.matmul(columns, by_x).reshape(-1, out, side, side)
+        x = torch.relu(self.shallow(shallow) + volume)
         return torch.relu(self.refine(x)).flatten(2)
 
 
+class Gelu(nn.Module):
+    """x (1 + erf(x / sqrt 2)) / 2, in the order of operations that ONNX Runtime and TensorRT run as one."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Elementwise, any shape."""
+        return (x * 0.5) * (torch.erf(x / math.sqrt(2)) + 1)
+
+
 class FoldedAttention(nn.Module):
-    """Self-attention among nodes; the query carries the scale, the output the value's bias."""
+    """Self-attention among nodes; the query carries the scale, the output the value's bias. See `export.graph`."""
 
     def __init__(self, query: Affine, key: Tensor, value: Tensor, out: Affine, *, heads: int) -> None:
         super().__init__()
         self.query, self.out = query, out
-        self.key, self.value = Constant(key), Constant(value)
+        self.key, self.value = frozen(key), frozen(value)
         self.heads = heads
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, nodes, size) to the same shape."""
         query, key, value = (
-            each.unflatten(2, (self.heads, -1))  # (B, nodes, heads, size / heads)
+            each.unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, nodes, size / heads)
             for each in (self.query(x), torch.matmul(x, self.key), torch.matmul(x, self.value))
         )
-        scores = torch.matmul(query.transpose(1, 2), key.permute(0, 2, 3, 1))  # (B, heads, nodes, nodes)
-        mixed = torch.matmul(scores.softmax(dim=-1), value.transpose(1, 2))
+        mixed = functional.scaled_dot_product_attention(query, key, value, scale=1.0)
         return self.out(mixed.transpose(1, 2).flatten(2))
 
 
@@ -159,54 +170,71 @@ class FoldedBlock(nn.Module):
 
 
 class FoldedLevel(nn.Module):
-    """One step from coarse to fine: nodes (x features) + map_nodes (sampled map_features) + constant, then blocks."""
+    """One step from coarse to fine.
+
+    Attributes:
+        features: (in_features, features).
+        map_features: (C, features).
+        nodes: (nodes, in_nodes), followed by `map_nodes` where the pyramid's term enters before the blocks.
+        map_nodes: (nodes, 21), or None where it is part of `nodes`.
+        constant: (nodes, features).
+    """
 
     def __init__(
         self,
         *,
-        nodes: Tensor,
         features: Tensor,
-        map_nodes: Tensor,
         map_features: Tensor,
+        nodes: Tensor,
+        map_nodes: Tensor | None,
         constant: Tensor,
         blocks: nn.Sequential,
-        pyramid_first: bool,
     ) -> None:
         super().__init__()
-        self.nodes, self.features = Constant(nodes), Constant(features)
-        self.map_nodes, self.map_features = Constant(map_nodes), Constant(map_features)
-        self.constant = Constant(constant)
+        self.features, self.map_features = frozen(features), frozen(map_features)
+        self.nodes, self.map_nodes = frozen(nodes), None if map_nodes is None else frozen(map_nodes)
+        self.constant = frozen(constant)
         self.blocks = blocks
-        self.pyramid_first = pyramid_first
 
     def forward(self, x: Tensor, sampled: Tensor) -> Tensor:
-        """Features (B, in_nodes, in_features) and sampled map (B, 21, C) to (B, nodes, features)."""
-        x = torch.matmul(self.nodes, torch.matmul(x, self.features)) + self.constant
-        projected = torch.matmul(self.map_nodes, torch.matmul(sampled, self.map_features))
-        if self.pyramid_first:
-            return self.blocks(x + projected)
-        return self.blocks(x) + projected
+        """Features (B, in_nodes, in_features) and sampled map (B, C, 21) to (B, nodes, features)."""
+        x = torch.matmul(x, self.features)  # before the nodes, of which there are more afterwards
+        projected = torch.matmul(sampled.transpose(1, 2), self.map_features)
+        if self.map_nodes is None:
+            return self.blocks(torch.matmul(self.nodes, torch.cat([x, projected], dim=1)) + self.constant)
+        return self.blocks(torch.matmul(self.nodes, x) + self.constant) + torch.matmul(self.map_nodes, projected)
 
 
 class FoldedMeshRegressor(nn.Module):
-    """Joint maps, the pyramid and the joints' u and v to vertices in uvd."""
+    """Joint maps, the pyramid and the joints' u and v to vertices in uvd.
+
+    Attributes:
+        sides: of the pyramid's maps, coarsest first.
+        scale: (sum of sides, 1), each map's side for each of its cells.
+        cells: (sum of sides, 1), centres of the cells.
+    """
 
     def __init__(self, levels: list[FoldedLevel], out: Affine, sides: tuple[int, ...]) -> None:
         super().__init__()
         self.levels = nn.ModuleList(levels)
         self.out = out
-        self.sides = sides  # of the pyramid's maps, as the levels take them
-        # All maps' cells in one row, so that the weights of all levels are computed at once.
-        self.scale = Constant(torch.cat([torch.full((side,), float(side)) for side in sides]))
-        self.cells = Constant(torch.cat([torch.arange(side) + 0.5 for side in sides]))
+        self.sides = sides
+        self.scale = frozen(torch.cat([torch.full((side, 1), float(side)) for side in sides]))
+        self.cells = frozen(torch.cat([torch.arange(side).unsqueeze(1) + 0.5 for side in sides]))
 
     def forward(self, x: Tensor, maps: tuple[Tensor, ...], u: Tensor, v: Tensor) -> Tensor:
         """Joint maps (B, 21, S/4 * S/4), F1..F4, u and v (B, 21, 1) to vertices (B, 778, 3) uvd."""
-        across, down = ((torch.relu(1 - (each * self.scale - self.cells).abs())).split(self.sides, 2) for each in (u, v))
-        for level, features, over_x, over_y in zip(self.levels, reversed(maps), across, down, strict=True):
-            weights = (over_y.unsqueeze(3) * over_x.unsqueeze(2)).flatten(2)  # (B, 21, H * W)
-            x = level(x, torch.matmul(weights, features.flatten(2).transpose(1, 2)))
+        for level, features, across, down in zip(
+            self.levels, reversed(maps), self._hats(u), self._hats(v), strict=True
+        ):
+            weights = (down.unsqueeze(2) * across.unsqueeze(1)).flatten(1, 2)  # (B, H * W, 21)
+            x = level(x, torch.matmul(features.flatten(2), weights))
         return self.out(x)
+
+    def _hats(self, coordinate: Tensor) -> tuple[Tensor, ...]:
+        """Bilinear weights of each map's rows or columns, (B, side, 21) each; see `cliphand.model.projection`."""
+        distance = coordinate.transpose(1, 2) * self.scale - self.cells
+        return torch.split(torch.relu(1 - distance.abs()), list(self.sides), dim=1)
 
 
 class FoldedHand(nn.Module):
@@ -228,7 +256,6 @@ class FoldedHand(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) normalised images to joints (B, 21, 3) and vertices (B, 778, 3) in uvd."""
         pyramid = self.encoder(images)
-        u, v, d = self.joint_regressor(pyramid.maps[-1])
+        u, v, d, joints = self.joint_regressor(pyramid.maps[-1])
         joint_maps = self.heatmap(pyramid.shallow, (u, v, d))
-        verts = self.mesh_regressor(joint_maps, pyramid.maps, u, v)
-        return torch.cat([u, v, d], dim=2), verts
+        return joints, self.mesh_regressor(joint_maps, pyramid.maps, u, v)

@@ -12,17 +12,22 @@ from cliphand.hand import save_hand
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, CheckpointRecord, Manifest, describe, write_manifest
 from export.deploy_model import count_parameters, deploy_model
-from export.graph import OPSET, export_graph
+from export.graph import export_graph
+from export.guarantees import OPSET
+from export.inventory import inventory, total
+from export.precision_proof import prove
 
 GRAPH_NAME = "model.onnx"
+PRECISION = "fp32"
 
 
-def export_checkpoint(checkpoint_path: Path, out: Path) -> Manifest:
+def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True) -> Manifest:
     """Export a checkpoint.
 
     Args:
-        checkpoint_path: folder that `cliphand train` wrote.
+        checkpoint_path: folder that `cliphand train` or `cliphand import-released` wrote.
         out: export folder; an older one is replaced once the new one is whole.
+        tensorrt: have TensorRT for RTX, where it is installed, parse and build the graph.
 
     Raises:
         InputError: the checkpoint cannot be read, or its graph fails a check; `out` is then as it was.
@@ -30,13 +35,15 @@ def export_checkpoint(checkpoint_path: Path, out: Path) -> Manifest:
     checkpoint = load_checkpoint(checkpoint_path)
     model = deploy_model(checkpoint.model)
     with whole_folder(out) as folder:
-        check = export_graph(model, folder / GRAPH_NAME, input_size=checkpoint.model_config.input_size)
+        graph = folder / GRAPH_NAME
+        agreement = export_graph(model, graph, input_size=checkpoint.model_config.input_size)
+        proof = prove(graph, PRECISION) if tensorrt else None
         save_hand(checkpoint.topology, folder / HAND_NAME)
         manifest = Manifest(
             input_size=checkpoint.model_config.input_size,
             crop=checkpoint.crop,
             checkpoint=CheckpointRecord(path=str(checkpoint.path.resolve()), sha256=checkpoint.sha256),
-            artefacts={GRAPH_NAME: describe(folder / GRAPH_NAME, precision="fp32")},
+            artefacts={GRAPH_NAME: describe(graph, precision=PRECISION)},
             cliphand_version=__version__,
             commit=git_commit(),
             exporter={
@@ -44,9 +51,13 @@ def export_checkpoint(checkpoint_path: Path, out: Path) -> Manifest:
                 "torch": torch.__version__,
                 "onnx": onnx.__version__,
                 "parameters": count_parameters(model),
-                "batches_checked": check.batches,
-                "max_difference_uvd": check.max_difference_uvd,
-                "max_difference_mm": check.max_difference_mm,
+                "gflop": total(inventory(onnx.load(graph))).gflop,
+                "batches_checked": agreement.batches,
+                "max_difference_uvd": agreement.max_difference_uvd,
+                "max_difference_relative": agreement.max_difference_relative,
+                "max_difference_mm": agreement.max_difference_mm,
+                "max_neighbour_effect": agreement.max_neighbour_effect,
+                "tensorrt_rtx": None if proof is None else proof.tensorrt,
                 "versions": library_versions(),
             },
             training={"backbone": checkpoint.model_config.backbone, **checkpoint.facts},

@@ -28,9 +28,7 @@ def test_help_answers_in_under_half_a_second() -> None:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = (
-        "import sys, cliphand.cli.app; print({*sys.modules} & {'torch', 'onnxruntime', 'cv2', 'numpy'})"
-    )
+    code = "import sys, cliphand.cli.app; print({*sys.modules} & {'torch', 'onnxruntime', 'cv2', 'numpy'})"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "set()"
 

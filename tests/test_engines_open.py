@@ -37,7 +37,9 @@ def test_a_graph_for_another_crop_than_the_manifest_says_is_refused(tmp_path: Pa
 
 
 def test_a_file_no_engine_runs_is_refused_with_the_valid_endings(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"ends in '\.tflite'; engines run \['\.onnx', '\.safetensors'\]"):
+    with pytest.raises(
+        InputError, match=r"ends in '\.tflite'; engines run \['\.onnx', '\.plan', '\.pt2', '\.safetensors'\]"
+    ):
         open_engine(tmp_path / "model.tflite")
 
 

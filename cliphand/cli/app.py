@@ -7,9 +7,13 @@ import typer
 
 from cliphand import __version__
 from cliphand.cli.bench import bench
+from cliphand.cli.build import build
 from cliphand.cli.data import app as data_app
+from cliphand.cli.doctor import doctor
 from cliphand.cli.export import export
 from cliphand.cli.hand import hand
+from cliphand.cli.import_released import import_released
+from cliphand.cli.inspect import inspect
 from cliphand.cli.quickstart import quickstart
 from cliphand.cli.score import score
 from cliphand.cli.synth import synth
@@ -22,7 +26,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (quickstart, train, export, bench, score, hand, synth):
+COMMANDS = (quickstart, train, export, bench, inspect, build, doctor, score, hand, synth, import_released)
+for command in COMMANDS:
     app.command()(command)
 app.add_typer(data_app, name="data")
 

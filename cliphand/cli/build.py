@@ -66,11 +66,11 @@ def build(
     if not names:
         raise InputError(str(left_out))
     built = [plan for name in ([flavour] if flavour else names) for plan in _build(folder, name, settings)]
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(soft_wrap=True, highlight=False, markup=False)
     for plan in built:
         console.print(sentence(plan))
     if left_out is not None and flavour is None:
-        console.print(left_out, markup=False)
+        console.print(left_out)
     plans = [{"plan": str(plan.path), "reused": plan.reused, "layers": plan.record.layers} for plan in built]
     typer.echo(json.dumps({"plans": plans}))
 

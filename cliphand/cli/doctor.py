@@ -61,20 +61,21 @@ def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> 
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     console = Console(highlight=False)
     machine = Table(box=box.SIMPLE_HEAD, title="This machine", title_justify="left")
     machine.add_column("")
     machine.add_column("found", overflow="fold")
     for name, found in facts.items():
-        machine.add_row(name, found)
+        machine.add_row(name, Text(found))  # brackets in a command are no markup
     console.print(machine)
     first = next((choice.engine for choice in ranked if choice.usable), None)
     engines = Table(box=box.SIMPLE_HEAD, title="Engines, best first; --engine auto takes ->", title_justify="left")
     for heading in ("", "engine", "why, or what is missing"):
         engines.add_column(heading, overflow="fold")
     for choice in ranked:
-        engines.add_row("->" if choice.engine == first else "", choice.engine, choice.why)
+        engines.add_row("->" if choice.engine == first else "", choice.engine, Text(choice.why))
     console.print(engines)
     console.print(
         f"The main job cannot run: {', '.join(missing)} not installed; run `pip install -e .` again."

@@ -17,7 +17,7 @@ NEIGHBOURS = 3  # coarse nodes whose distance sets the width of the blend
 
 def interpolate_from_template(regressor: MeshRegressor, topology: HandTopology, levels: tuple[int, ...]) -> None:
     """Set `nodes_up` and `map_nodes` of every level to interpolation weights with zero bias."""
-    joints = topology.joint_regressor @ topology.template
+    joints: FloatArray = topology.joint_regressor @ topology.template
     coarse = joints
     for level, indices in zip(regressor.levels, mesh_levels(topology, levels), strict=True):
         assert isinstance(level, MeshLevel)  # noqa: S101  # tells the type checker what the list holds

@@ -1,0 +1,155 @@
+"""`cliphand inspect`: what the graphs of an export folder hold, cost, and how closely they follow PyTorch."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engines.manifest import Manifest
+    from export.inventory import StageCost
+
+EXPORTS = Path("exports")
+PARITY_NAME = "parity.json"
+MEGA = 1e6
+COMMON = 4  # operators named in a stage's row
+# Of the manifest's facts about the export: key and how a reader knows it.
+AGREEMENT = (
+    ("max_difference_uvd", "largest difference, uvd"),
+    ("max_difference_relative", "largest difference over the output's largest value"),
+    ("max_difference_mm", "largest distance, mm"),
+    ("max_neighbour_effect", "largest effect of the rest of a batch on an image"),
+)
+PARITY = ("artefact", "engine", "images", "pa_pjpe_mm", "delta_pa_pjpe_mm", "delta_pa_pvpe_mm", "passed")
+
+
+def inspect(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+    ] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
+) -> None:
+    """Count operators, GFLOP and bytes of each graph, stage by stage, and show its parity with PyTorch.
+
+    GFLOP and bytes are per image; the last line of stdout is one JSON object.
+    """
+    import json
+
+    from rich.console import Console
+
+    from benchmarks.bench import newest_export
+    from cliphand.files import write_json
+    from engines.manifest import read_manifest
+
+    source = folder or newest_export(EXPORTS)
+    manifest = read_manifest(source)
+    costs = _costs(source, manifest)
+    parity = _parity(source)
+    console = Console(soft_wrap=True)
+    for name, stages in costs.items():
+        console.print(_cost_table(f"{source / name}: {manifest.artefacts[name].precision}", stages))
+    console.print(_agreement_table(manifest.exporter))
+    if parity:
+        console.print(_parity_table(parity))
+    value = _json(source, manifest, costs, parity)
+    if json_file is not None:
+        write_json(json_file, value)
+    typer.echo(json.dumps(value))
+
+
+def _costs(source: Path, manifest: "Manifest") -> "dict[str, tuple[StageCost, ...]]":
+    """Costs by stage of every ONNX file, the sum at the end."""
+    import onnx
+
+    from cliphand.config import require
+    from cliphand.errors import InputError
+    from engines.manifest import check_artefact
+    from export.inventory import inventory, total
+
+    costs = {}
+    for name in manifest.artefacts:
+        path = source / name
+        if path.suffix != ".onnx":
+            continue
+        require(path.is_file(), f"{path} does not exist, but the manifest lists it; export again.")
+        check_artefact(manifest, path)
+        try:
+            stages = inventory(onnx.load(path))
+        except onnx.shape_inference.InferenceError as error:
+            raise InputError(f"{path}: its shapes cannot be told ({' '.join(str(error).split())}).") from None
+        costs[name] = (*stages, total(stages))
+    require(len(costs) > 0, f"{source} holds no ONNX graph; give a folder that `cliphand export` wrote.")
+    return costs
+
+
+def _parity(source: Path) -> list[Mapping[str, object]]:
+    """Rows of the folder's parity.json; none where it has no such file."""
+    from cliphand.files import read_json_object
+
+    path = source / PARITY_NAME
+    rows = read_json_object(path).get("rows") if path.exists() else None
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+
+def _cost_table(title: str, stages: "Sequence[StageCost]") -> "Table":
+    from rich.table import Table
+
+    table = Table("stage", "nodes", "GFLOP", "weights MB", "results MB", "operators", title=title, title_justify="left")
+    for stage in stages:
+        common = [f"{count} {name}" for name, count in list(stage.operators.items())[:COMMON]]
+        table.add_row(
+            stage.stage,
+            str(sum(stage.operators.values())),
+            f"{stage.gflop:.3f}",
+            f"{stage.weight_bytes / MEGA:.1f}",
+            f"{stage.activation_bytes / MEGA:.1f}",
+            ", ".join([*common, "..."] if len(stage.operators) > COMMON else common),
+        )
+    table.caption = "For one image. GFLOP of convolutions and matrix products; results as nothing-fused writes them."
+    return table
+
+
+def _agreement_table(exporter: Mapping[str, object]) -> "Table":
+    from rich.table import Table
+
+    title = f"model.onnx in ONNX Runtime beside PyTorch, noise images, batches {exporter.get('batches_checked', '?')}"
+    table = Table("", "", title=title, title_justify="left", show_header=False)
+    for key, meaning in AGREEMENT:
+        value = exporter.get(key)
+        table.add_row(meaning, f"{value:.2g}" if isinstance(value, int | float) else "-")
+    version = exporter.get("tensorrt_rtx")
+    table.add_row("parsed and built by TensorRT for RTX", str(version) if version else "not tried: it is not installed")
+    return table
+
+
+def _parity_table(rows: list[Mapping[str, object]]) -> "Table":
+    from rich.table import Table
+
+    table = Table(*PARITY, title=f"{PARITY_NAME}: on real images, mm", title_justify="left")
+    for row in rows:
+        cells = [row.get(key) for key in PARITY]
+        table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
+    return table
+
+
+def _json(
+    source: Path,
+    manifest: "Manifest",
+    costs: "Mapping[str, Sequence[StageCost]]",
+    parity: list[Mapping[str, object]],
+) -> dict[str, object]:
+    import dataclasses
+
+    graphs = {name: [dataclasses.asdict(stage) for stage in stages] for name, stages in costs.items()}
+    agreement = {key: manifest.exporter.get(key) for key, _ in AGREEMENT}
+    return {
+        "export": str(source),
+        "commit": manifest.commit,
+        "graphs": graphs,
+        "agreement": agreement | {"batches": manifest.exporter.get("batches_checked")},
+        "tensorrt_rtx": manifest.exporter.get("tensorrt_rtx"),
+        "parity": parity,
+    }

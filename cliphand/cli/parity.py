@@ -1,0 +1,78 @@
+"""How the parity gate's verdicts look on a terminal."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from export.blame import Blame
+    from export.parity import Row
+    from export.typed_graphs import ParityReport, Verdict
+
+RISKY_SHOWN = 5
+
+
+def print_parity(report: "ParityReport", console: Console) -> None:
+    """Print a row for each graph and engine, then what failed, who is to blame, and which tensors are large."""
+    table = Table(title="Against PyTorch FP32, joints regressed from the mesh, millimetres")
+    for heading in ("graph", "engine", "PA-PJPE", "change", "95 %", "PA-PVPE change", "vertices p99", "max", ""):
+        table.add_column(heading, justify="left" if heading in ("graph", "engine", "") else "right")
+    for verdict in report.verdicts:
+        for row in verdict.rows:
+            table.add_row(*_cells(row))
+    console.print(table)
+    for verdict in report.verdicts:
+        for sentence in _sentences(verdict):
+            console.print(sentence, soft_wrap=True, markup=False, highlight=False)
+    for entry in report.risky[:RISKY_SHOWN]:
+        console.print(
+            f"{entry.node} reaches {entry.largest:.4g}, {entry.share_of_half:.0%} of FP16's range, in calibration.",
+            soft_wrap=True,
+            markup=False,
+            highlight=False,
+        )
+
+
+def _cells(row: "Row") -> tuple[str, ...]:
+    interval, distances = row.delta_pa_pjpe_ci_mm, row.vertex_distance_mm
+    return (
+        row.artefact,
+        row.engine,
+        _number(row.pa_pjpe_mm, ".2f"),
+        _number(row.delta_pa_pjpe_mm, "+.3f"),
+        "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
+        _number(row.delta_pa_pvpe_mm, "+.3f"),
+        _number(None if distances is None else distances.p99, ".3f"),
+        _number(None if distances is None else distances.max, ".3f"),
+        "passed" if row.passed else "FAILED",
+    )
+
+
+def _sentences(verdict: "Verdict") -> list[str]:
+    """What failed and what the search found."""
+    told = [f"{verdict.name} in {row.engine}: {'; '.join(row.failures)}." for row in verdict.rows if row.failures]
+    told += [] if verdict.refusal is None else [verdict.refusal]
+    if verdict.proof is not None and verdict.proof.tensorrt is None:
+        told.append(f"{verdict.name}: TensorRT for RTX is not installed, so only its weights were counted.")
+    return told + ([] if verdict.blame is None else _blame(verdict.name, verdict.blame))
+
+
+def _blame(name: str, blame: "Blame") -> list[str]:
+    nothing = blame.nothing_kept
+    told = [
+        f"{name}: with {cost.group} ({cost.nodes} nodes) in higher precision PA-PJPE changes by "
+        f"{_number(cost.trial.delta_mm, '+.3f')} mm instead of {_number(nothing.delta_mm, '+.3f')}, vertices p99 "
+        f"{_number(cost.trial.p99_mm, '.3f')} mm instead of {_number(nothing.p99_mm, '.3f')}, at "
+        f"{cost.trial.latency_ms - nothing.latency_ms:+.2f} ms an image in ONNX Runtime."
+        for cost in blame.groups
+    ]
+    if not blame.found:
+        return [*told, f"{name}: no layers are to blame: it fails with all of them in higher precision as well."]
+    smallest = "" if blame.minimal else " (the time ran out before the smallest set was certain)"
+    flags = " ".join(f"--keep-fp32 {node}" for node in blame.nodes)
+    return [*told, f"{name}: to blame{smallest}: {', '.join(blame.nodes)}; keep them with {flags}, or --auto."]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,123 @@
+"""The images that ranges are measured on: a seeded choice from a training split, never from an evaluation split."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import FloatArray
+from cliphand.config import CropConfig, require
+from cliphand.data.crop import normalise
+from cliphand.data.freihand import FreiHand, label_path, open_freihand
+from cliphand.data.views import evaluation_view
+from cliphand.errors import InputError
+from cliphand.files import sha256_of
+from export.quantise import Method
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """Which images.
+
+    Attributes:
+        data: folder in FreiHAND's layout; its training split is used.
+        images: how many; all where there are fewer.
+        seed: the same seed chooses the same images.
+        method: how ranges follow from what is seen.
+    """
+
+    data: Path
+    images: int = 500
+    seed: int = 0
+    method: Method = "max"
+
+    def __post_init__(self) -> None:
+        require(self.images >= 1, f"calibration images are {self.images}; at least 1 is needed.")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CalibrationSet:
+    """The chosen images as a model sees them.
+
+    Attributes:
+        files: in the order of `images`, relative to the data folder.
+        sha256: over the files' contents, in that order.
+        images: (N, 3, S, S) float32, normalised.
+    """
+
+    files: tuple[str, ...]
+    sha256: str
+    images: FloatArray
+
+
+def read_calibration(
+    request: CalibrationRequest, crop: CropConfig, side_px: int, *, progress: Callable[[int], None] | None = None
+) -> CalibrationSet:
+    """Choose, read and crop calibration images.
+
+    Args:
+        request: which.
+        crop: the model's crop rule and normalisation.
+        side_px: of its crops.
+        progress: called with the number of images read.
+
+    Raises:
+        InputError: the folder is an evaluation split or has no training split, or an image cannot be read.
+    """
+    refuse_evaluation(request.data)
+    data = open_freihand(request.data, "training")
+    indices = choose(len(data), request.images, request.seed)
+    images = np.empty((len(indices), 3, side_px, side_px), np.float32)
+    for place, index in enumerate(indices):
+        images[place] = normalise(evaluation_view(data, index, crop, side_px).crop, crop)
+        if progress is not None:
+            progress(place + 1)
+    files = [data.image_path(index) for index in indices]
+    return CalibrationSet(tuple(str(file.relative_to(request.data)) for file in files), _digest(files), images)
+
+
+def refuse_evaluation(folder: Path) -> None:
+    """Refuse a folder that is, or only holds, an evaluation split.
+
+    Raises:
+        InputError: it is; the model would be tuned to what it is judged by.
+    """
+    resolved = folder.resolve()
+    inside = next(
+        (
+            path
+            for path in (resolved, *resolved.parents)
+            if label_path(path.parent, "evaluation", "K").exists() and path.name == "evaluation"
+        ),
+        None,
+    )
+    only = label_path(folder, "evaluation", "K").exists() and not label_path(folder, "training", "K").exists()
+    require(
+        inside is None and not only,
+        f"{folder} is an evaluation split; calibrate on training images: give a folder with a training split, as "
+        "`cliphand train --data` takes it.",
+    )
+
+
+def choose(n_images: int, n_wanted: int, seed: int) -> list[int]:
+    """Sorted indices of the chosen images, without repetition."""
+    order = np.random.default_rng(seed).permutation(n_images)
+    return sorted(order[:n_wanted].tolist())
+
+
+def overlap(files: list[Path], data: FreiHand, indices: list[int]) -> list[str]:
+    """Names of calibration files that are, to the byte, among the given images of another split."""
+    judged = {sha256_of(data.image_path(index)) for index in indices}
+    return [file.name for file in files if sha256_of(file) in judged]
+
+
+def _digest(files: list[Path]) -> str:
+    whole = hashlib.sha256()
+    for file in files:
+        try:
+            whole.update(hashlib.sha256(file.read_bytes()).digest())
+        except OSError as error:
+            raise InputError(f"{file} cannot be read ({error}); repair the data.") from None
+    return whole.hexdigest()

@@ -1,0 +1,163 @@
+"""What holds for every exported graph, whatever its precision; a graph that breaks one of these is not exported.
+
+Run-times differ in what they read into a graph at the edges of the format. These rules keep it in the middle.
+"""
+
+import onnx
+from onnx import ModelProto, NodeProto, TensorProto
+
+from cliphand.errors import InputError
+from engines.base import INPUT_NAME, OUTPUT_SHAPES
+from export.node_names import stage_of
+from export.tensorrt_ops import FORBIDDEN, SUPPORTED
+from export.tensors import TensorType, tensor_types
+
+OPSET = 18  # from 20 on, TensorRT's parser reads GridSample and others differently
+MAX_WEIGHT_BYTES = 200_000_000  # protobuf files end at 2 GB, but a graph that large is not for real time
+BATCH_NAME = "batch"
+PROBE_BATCHES = (3, 5)  # two sizes tell what follows the batch
+FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+QUANTISED = frozenset({TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN})
+NORMALISED_STAGE = "mesh_regressor"  # its LayerNorms are this project's; a backbone's are its own affair
+
+
+def check_guarantees(model: ModelProto, *, layer_norms: int | None = None) -> None:
+    """Check a graph, weights inline.
+
+    Args:
+        model: the graph, as it is to be written.
+        layer_norms: how many LayerNormalization the mesh regressor must have; None where that is not known.
+
+    Raises:
+        InputError: a rule is broken; the sentence names the rule and the node or tensor.
+    """
+    faults = [
+        *_opset(model),
+        *_operators(model),
+        *_weights(model),
+        *_dead(model),
+        *_interface(model),
+        *_folded(model, layer_norms),
+    ]
+    if not faults:  # shapes can be inferred only of a graph that is sound so far
+        faults = [*_tensors(model)]
+    if faults:
+        more = f" ({len(faults)} faults in all)" if len(faults) > 1 else ""
+        raise InputError(f"the graph is not written: {faults[0]}{more}.")
+
+
+def _opset(model: ModelProto) -> list[str]:
+    found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
+    wrong = [f"it uses opset {found}; it must be ai.onnx {OPSET} alone"] if found != {"ai.onnx": OPSET} else []
+    return wrong + (["it holds local functions, which run-times inline differently"] if model.functions else [])
+
+
+def _operators(model: ModelProto) -> list[str]:
+    faults = []
+    for node in model.graph.node:
+        if node.op_type in FORBIDDEN:
+            faults.append(f"node '{node.name}' is a {node.op_type}: {FORBIDDEN[node.op_type]}")
+        elif node.domain or node.op_type not in SUPPORTED:
+            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+            faults.append(f"node '{node.name}' is a {kind}, which TensorRT 10.12 to 11 lacks")
+    return faults
+
+
+def _weights(model: ModelProto) -> list[str]:
+    faults, n_bytes = [], 0.0
+    for tensor in model.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            faults.append(f"weight '{tensor.name}' lies in another file; weights must be inline")
+        if tensor.data_type == TensorProto.DOUBLE:
+            faults.append(f"weight '{tensor.name}' is float64; the widest type is float32")
+        n_bytes += TensorType(tensor.data_type, tuple(tensor.dims)).n_bytes
+    if n_bytes > MAX_WEIGHT_BYTES:
+        limit = MAX_WEIGHT_BYTES / 1e6
+        faults.append(f"its weights take {n_bytes / 1e6:.0f} MB, more than {limit:.0f}; choose a smaller backbone")
+    return faults
+
+
+def _dead(model: ModelProto) -> list[str]:
+    """Whatever no output needs: nodes, single outputs of nodes, weights."""
+    graph = model.graph
+    used = {value for node in graph.node for value in node.input} | {value.name for value in graph.output}
+    values = [(node.name, value) for node in graph.node for value in node.output if value]
+    faults = [f"output '{value}' of node '{name}' is used by nothing" for name, value in values if value not in used]
+    return faults + [f"weight '{t.name}' is used by nothing" for t in graph.initializer if t.name not in used]
+
+
+def _interface(model: ModelProto) -> list[str]:
+    """Names of inputs and outputs, and the batch as the one dimension that is free."""
+    graph = model.graph
+    faults = []
+    for role, values, valid in (("inputs", graph.input, [INPUT_NAME]), ("outputs", graph.output, list(OUTPUT_SHAPES))):
+        if [value.name for value in values] != valid:
+            faults.append(f"its {role} are {[value.name for value in values]}; they must be {valid}")
+        for value in values:
+            tensor = value.type.tensor_type
+            free = [dim.dim_param or "?" for dim in tensor.shape.dim if not dim.HasField("dim_value")]
+            if (
+                tensor.elem_type != TensorProto.FLOAT
+                or free != [BATCH_NAME]
+                or tensor.shape.dim[0].dim_param != BATCH_NAME
+            ):
+                faults.append(
+                    f"'{value.name}' must be float32 with '{BATCH_NAME}' as its first and only free dimension"
+                )
+    return faults
+
+
+def _folded(model: ModelProto, layer_norms: int | None) -> list[str]:
+    """BatchNorm behind a convolution is folded; LayerNorm is one node."""
+    made_by = {value: node for node in model.graph.node for value in node.output}
+    faults = []
+    for node in model.graph.node:
+        before = made_by.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if before is not None and before.op_type in ("Conv", "ConvTranspose"):
+            faults.append(f"node '{node.name}' is a BatchNormalization behind a {before.op_type}; it must be folded")
+    norms = [n for n in model.graph.node if n.op_type == "LayerNormalization" and stage_of(n.name) == NORMALISED_STAGE]
+    if layer_norms is not None and len(norms) != layer_norms:
+        faults.append(f"its {NORMALISED_STAGE} has {len(norms)} LayerNormalization nodes; the model has {layer_norms}")
+    return faults
+
+
+def _tensors(model: ModelProto) -> list[str]:
+    """Every tensor computed at run time holds numbers, not shapes, and follows the batch in its first extent alone."""
+    try:
+        types = [tensor_types(model, batch=batch) for batch in PROBE_BATCHES]
+    except onnx.shape_inference.InferenceError as error:
+        return [f"its shapes contradict each other ({' '.join(str(error).split())})"]
+    return [fault for node in _computed(model) for value in node.output for fault in _tensor(node, value, types)]
+
+
+def _computed(model: ModelProto) -> list[NodeProto]:
+    """Nodes that depend on the input."""
+    varying = {value.name for value in model.graph.input}
+    computed = []
+    for node in model.graph.node:
+        if varying & set(node.input):
+            varying |= set(node.output)
+            computed.append(node)
+    return computed
+
+
+def _tensor(node: NodeProto, value: str, types: list[dict[str, TensorType]]) -> list[str]:
+    unknown = TensorType(TensorProto.UNDEFINED, ())
+    first, second = (each.get(value, unknown) for each in types)
+    where = f"the output of node '{node.name}'"
+    if first.dtype == TensorProto.DOUBLE:
+        return [f"{where} is float64; the widest type is float32"]
+    if first.dtype not in FLOATS | QUANTISED:
+        kind = TensorProto.DataType.Name(first.dtype).lower()
+        return [f"{where} is {kind}; shapes and conditions must not be computed at run time"]
+    small, large = PROBE_BATCHES
+    if _rows(first, small) != _rows(second, large) or _rows(first, small) is None:
+        shapes = f"{first.shape} at batch {small} and {second.shape} at batch {large}"
+        return [f"{where} is {shapes}; only its first extent may follow the batch"]
+    return []
+
+
+def _rows(tensor: TensorType, batch: int) -> tuple[int, ...] | None:
+    """A tensor's shape with the first extent counted per image; None where it does not follow the batch."""
+    first, *rest = (extent or 0 for extent in tensor.shape) if tensor.shape else (0,)
+    return None if first == 0 or first % batch or 0 in rest else (first // batch, *rest)

@@ -1,0 +1,54 @@
+"""A small network with every part of the real one, and its export, made once for all tests that only read it."""
+
+import functools
+import tempfile
+from pathlib import Path
+
+import onnx
+import torch
+
+from cliphand.config import ModelConfig
+from cliphand.model.hand_model import HandModel
+from export.agreement import Agreement
+from export.deploy_model import deploy_model
+from export.graph import export_graph
+
+SIDE = 64
+CONFIG = ModelConfig(
+    backbone="resnet18",
+    input_size=SIDE,
+    lixel_channels=16,
+    depth_bins=24,
+    heatmap_sigma=1.5,
+    joint_feature=24,
+    levels=(30, 60, 120, 778),
+    feature_sizes=(16, 16, 8, 8),
+    depths=(1, 2, 0, 1),
+    heads=(4, 2, 1, 2),
+)
+
+
+def small_hand(config: ModelConfig = CONFIG, *, seed: int = 0) -> HandModel:
+    """A deployed model whose every weight, bias and running statistic differs from what folding could ignore."""
+    torch.manual_seed(seed)
+    templates = tuple(torch.randn(nodes, 3) for nodes in config.levels)
+    model = deploy_model(HandModel(config, templates))
+    for name, tensor in model.state_dict().items():
+        if name.endswith("running_var"):
+            tensor.mul_(0.5 + torch.rand_like(tensor))
+        elif tensor.dim() == 1 and "template" not in name:
+            tensor.add_(0.1 * torch.randn_like(tensor))
+    return model
+
+
+@functools.cache
+def small_export() -> tuple[HandModel, Path, Agreement]:
+    """A small model, the graph that it was exported to, and how closely the two agree."""
+    model = small_hand()
+    path = Path(tempfile.mkdtemp()) / "model.onnx"
+    return model, path, export_graph(model, path, input_size=SIDE)
+
+
+def small_graph() -> onnx.ModelProto:
+    """A copy of the exported graph, free to be broken."""
+    return onnx.load(small_export()[1])

@@ -1,0 +1,97 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typed_graphs import save_typed_export
+from typer.testing import CliRunner, Result
+
+from cliphand.cli.build import build
+from cliphand.errors import InputError
+from engines.trt_plan import BatchRange, BuildSettings
+
+app = typer.Typer()
+app.command()(build)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
+    reasons = {"tensorrt": "tensorrt is not installed: pip install 'cliphand[tensorrt]'", "tensorrt-rtx": None}
+    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: reasons[flavour.name])
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_plans_are_built_from_the_folder_alone_and_what_is_left_out_is_said(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True})
+    result = run(folder)
+    assert result.exit_code == 0, result.exception
+    lines = result.stdout.splitlines()
+    assert "model.rtx.plan: built in" in lines[0]
+    assert "fp16, batches 1-64, TensorRT 1." in lines[1]
+    assert "built without a GPU, difference to its graph: not executed here" in lines[1]
+    assert lines[2] == "Not built: plans of TensorRT (tensorrt is not installed: pip install 'cliphand[tensorrt]')."
+    plans = json.loads(lines[3])["plans"]
+    assert [plan["plan"] for plan in plans] == [str(folder / f"model.{name}rtx.plan") for name in ("", "fp16.")]
+    assert plans[1]["layers"]["CONVOLUTION HALF"] == 2
+    assert run(folder).stdout.count("is there already") == 2
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_flavour_that_is_asked_for_and_missing_is_one_sentence(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path / "export", fp32={})
+    result = run(folder, "--flavour", "tensorrt")
+    assert isinstance(result.exception, InputError)
+    assert "plans of TensorRT cannot be built here: tensorrt is not installed" in str(result.exception)
+    assert list(folder.glob("*plan*")) == []
+
+
+def test_where_nothing_can_be_built_the_command_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: "it is missing")
+    result = run(save_typed_export(tmp_path, fp32={}))
+    assert isinstance(result.exception, InputError)
+    assert str(result.exception).startswith("Not built: plans of TensorRT (it is missing) and of TensorRT for RTX")
+
+
+def test_every_option_reaches_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, BuildSettings]] = []
+
+    def build_plans(folder: Path, *, flavour: str, settings: BuildSettings, progress: object) -> tuple[()]:
+        seen.append((flavour, settings))
+        return ()
+
+    monkeypatch.setattr("engines.trt_process.build_plans", build_plans)
+    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: None)
+    result = run(
+        *(save_typed_export(tmp_path, fp32={}), "--flavour", "tensorrt", "--batches", "1:2:4", "--batches", "8"),
+        *("--level", 5, "--workspace-mib", 64, "--tf32", "--version-compatible", "--hardware", "ampere_plus"),
+        *("--compute-capability", "8.9", "--compute-capability", "12.0", "--stripped"),
+    )
+    assert result.exit_code == 0, result.exception
+    settings = BuildSettings(
+        profiles=(BatchRange(1, 2, 4), BatchRange(8, 8, 8)),
+        level=5,
+        workspace_mib=64,
+        tf32=True,
+        version_compatible=True,
+        hardware="ampere_plus",
+        compute_capabilities=("8.9", "12.0"),
+        stripped=True,
+    )
+    assert seen == [("tensorrt", settings)]
+    seen.clear()
+    run(tmp_path)
+    assert seen == [("tensorrt", BuildSettings()), ("tensorrt-rtx", BuildSettings())]
+
+
+def test_a_folder_that_is_no_export_is_the_first_thing_said(tmp_path: Path) -> None:
+    assert "has no manifest.json" in str(run(tmp_path).exception)
+
+
+def test_progress_stays_off_stdout(tmp_path: Path) -> None:
+    result = run(save_typed_export(tmp_path, fp32={}), "--flavour", "tensorrt-rtx")
+    assert "Building" not in result.stdout
+    assert len(result.stdout.splitlines()) == 2

@@ -1,0 +1,83 @@
+import json
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner, Result
+
+import cliphand.cli.doctor as module
+from cliphand.cli.doctor import FACTS, doctor
+from engines.cuda_device import Gpu
+
+app = typer.Typer()
+app.command()(doctor)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+
+
+def object_of(result: Result) -> dict[str, object]:
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+def test_it_says_what_this_machine_has_and_that_the_main_job_runs(tmp_path: Path) -> None:
+    result = run("--json", tmp_path / "doctor.json")
+    value = object_of(result)
+    assert result.exit_code == 0
+    assert value == json.loads((tmp_path / "doctor.json").read_text())
+    assert list(value["facts"]) == [
+        *("Python", "processor", "GPU", "PyTorch", "ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT for RTX"),
+        *("Polygraphy", "pycuda", "cuda-python", "C++ compiler"),
+    ]
+    assert "CPUExecutionProvider" in value["facts"]["ONNX Runtime"]
+    assert value["can_run_the_main_job"] is True
+    assert "The main job (train, export, bench) can run here." in result.stdout
+
+
+def test_a_missing_package_is_named_and_the_exit_code_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAIN_JOB", ("torch", "no_such_package"))
+    result = run()
+    assert result.exit_code == 1
+    assert object_of(result)["missing_for_the_main_job"] == ["no_such_package"]
+    assert "The main job cannot run: no_such_package not installed" in result.stdout
+
+
+def test_the_first_engine_that_can_run_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engines.cuda_device.find_gpu", lambda: "there is no NVIDIA GPU")
+    result = run()
+    usable = [choice["engine"] for choice in object_of(result)["engines"] if choice["usable"]]
+    marked = [line.split()[1] for line in result.stdout.splitlines() if line.strip().startswith("->")]
+    assert marked == usable[:1]
+    assert "there is no NVIDIA GPU" in result.stdout
+
+
+def test_a_gpu_is_described_with_its_software(monkeypatch: pytest.MonkeyPatch) -> None:
+    gpu = Gpu("NVIDIA L4", "8.9", "13.2", "580.95.05")
+    assert FACTS["GPU"](gpu) == "NVIDIA L4, compute capability 8.9, driver 580.95.05, CUDA 13.2"
+    monkeypatch.setattr("engines.trt_flavour.why_not_built", lambda flavour, gpu: None)
+    monkeypatch.setattr("engines.trt_flavour.load_tensorrt", lambda flavour: type("Trt", (), {"__version__": "1.7.1"}))
+    assert FACTS["TensorRT for RTX"](gpu) == "1.7.1, builds plans, runs plans"
+    assert FACTS["TensorRT for RTX"]("there is none") == "1.7.1, builds plans, runs none: there is none"
+
+
+def test_commands_keep_their_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "tensorrt is not installed: pip install 'cliphand[tensorrt]'"
+    monkeypatch.setattr("engines.trt_flavour.why_not_built", lambda flavour, gpu: why)
+    assert "cliphand[tensorrt]" in "".join(run().stdout.split("\n{")[0].split())
+
+
+def test_a_broken_package_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(gpu: object) -> str:
+        raise OSError("libcuda.so.1:\n no such file")
+
+    monkeypatch.setitem(module.FACTS, "PyTorch", module._said(broken))
+    facts = object_of(run())["facts"]
+    assert facts["PyTorch"] == "broken: libcuda.so.1: no such file"
+    assert facts["ONNX Runtime"].startswith("1.")
+    assert module._said(module._version("no-such-distribution"))("") == "not installed (no-such-distribution)"
+
+
+def test_without_a_compiler_it_says_what_needs_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert FACTS["C++ compiler"]("") == "none of c++, g++, clang++, cl: AOTInductor and pycuda need one"

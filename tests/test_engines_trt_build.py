@@ -1,0 +1,195 @@
+"""Real builds with TensorRT for RTX, which needs no GPU; a stand-in where only a GPU would tell."""
+
+import hashlib
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typed_graphs import double, lacking_op, save_graph, save_typed_export, unknown_op
+
+from cliphand.errors import InputError
+from engines.cuda_device import Gpu
+from engines.trt_build import timing_cache
+from engines.trt_flavour import TENSORRT
+from engines.trt_plan import NO_GPU, NOT_EXECUTED, BatchRange, BuildSettings, make_key, read_record
+from engines.trt_process import build_plans
+
+RTX = "tensorrt-rtx"
+H200 = Gpu("NVIDIA H200", "9.0", "13.2", "580.95.05")
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export folder with FP32, FP16 and INT8 graphs, and their plans."""
+    folder = save_typed_export(
+        tmp_path_factory.mktemp("export"), fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True}
+    )
+    build_plans(folder, flavour=RTX)
+    return folder
+
+
+def test_a_folder_gets_a_plan_with_a_sidecar_for_each_graph(typed: Path) -> None:
+    assert sorted(path.name for path in typed.glob("*plan*")) == [
+        "model.fp16.rtx.plan",
+        "model.fp16.rtx.plan.json",
+        "model.int8.rtx.plan",
+        "model.int8.rtx.plan.json",
+        "model.rtx.plan",
+        "model.rtx.plan.json",
+    ]
+
+
+def test_the_sidecar_tells_what_the_plan_was_built_from_with_and_for(typed: Path) -> None:
+    plan = typed / "model.fp16.rtx.plan"
+    record = read_record(plan)
+    assert record.plan_sha256 == hashlib.sha256(plan.read_bytes()).hexdigest()
+    assert record.key.onnx_sha256 == hashlib.sha256((typed / "model.fp16.onnx").read_bytes()).hexdigest()
+    manifest = json.loads((typed / "manifest.json").read_text())
+    assert record.key.checkpoint_sha256 == manifest["checkpoint"]["sha256"]
+    assert (record.key.flavour, record.key.precision, record.onnx) == (RTX, "fp16", "model.fp16.onnx")
+    assert record.key.tensorrt_version.startswith("1.")
+    assert (record.key.gpu, record.parity, record.engine_layers) == (NO_GPU, NOT_EXECUTED, None)
+    assert record.build_s > 0
+
+
+def test_layers_are_counted_in_the_type_that_the_graph_gives_them(typed: Path) -> None:
+    counts = {name: read_record(typed / f"model.{name}rtx.plan").layers for name in ("", "fp16.", "int8.")}
+    assert (counts[""]["CONVOLUTION FLOAT"], counts[""]["MATRIX_MULTIPLY FLOAT"]) == (2, 2)
+    assert (counts["fp16."]["CONVOLUTION HALF"], counts["fp16."]["MATRIX_MULTIPLY HALF"]) == (2, 2)
+    assert (counts["int8."]["CONVOLUTION INT8"], counts["int8."]["MATRIX_MULTIPLY HALF"]) == (2, 2)
+    assert counts["int8."]["QUANTIZE INT8"] == 2
+
+
+def test_half_the_weights_make_a_smaller_plan(typed: Path) -> None:
+    sizes = [(typed / name).stat().st_size for name in ("model.rtx.plan", "model.fp16.rtx.plan")]
+    assert sizes[1] < sizes[0]
+
+
+def test_an_equal_plan_is_kept_and_a_changed_setting_builds_anew(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+    first = build_plans(folder, flavour=RTX)[0]
+    written = first.path.stat().st_mtime_ns
+    again = build_plans(folder, flavour=RTX)[0]
+    assert (again.reused, again.path.stat().st_mtime_ns, again.record) == (True, written, first.record)
+    other = build_plans(folder, flavour=RTX, settings=BuildSettings(profiles=(BatchRange(1, 1, 2),)))[0]
+    assert not other.reused
+    assert other.record.key.settings.profiles == (BatchRange(1, 1, 2),)
+
+
+def test_a_plan_that_was_damaged_is_built_anew(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+    plan = build_plans(folder, flavour=RTX)[0].path
+    plan.write_bytes(plan.read_bytes()[:-1])
+    assert not build_plans(folder, flavour=RTX)[0].reused
+
+
+def test_several_profiles_targets_and_tf32_are_built(tmp_path: Path) -> None:
+    settings = BuildSettings(
+        profiles=(BatchRange(1, 1, 1), BatchRange(2, 8, 64)), tf32=True, level=1, compute_capabilities=("8.6", "12.0")
+    )
+    record = build_plans(save_typed_export(tmp_path, fp32={}), flavour=RTX, settings=settings)[0].record
+    assert record.key.settings == settings
+
+
+def test_progress_goes_through_every_phase_to_its_end(tmp_path: Path) -> None:
+    steps: list[tuple[str, int, int]] = []
+    build_plans(save_typed_export(tmp_path, fp32={}), flavour=RTX, progress=lambda *step: steps.append(step))
+    last = {phase: (done, total) for phase, done, total in steps}
+    assert "Building engine" in last
+    assert all(done == total for done, total in last.values())
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"quantised": True, "int32_bias": True}, "rejects .*Int32 but must have type FP8, FP4, Int4, Int8, or UInt8"),
+        ({"fault": lacking_op}, r"rejects .*operator: Det .*UNSUPPORTED_NODE"),
+        ({"fault": unknown_op}, r"rejects .*operator: NoSuchOp .*Plugin not found"),
+        ({"fault": double}, r"holds float64 tensors \(cast_0\), which TensorRT rounds to float32 without a word"),
+        ({"batch": 2}, r"cannot build .*Input dimensions are \[2,3,32,32\] but profile dimensions are \[1,3,32,32\]"),
+    ],
+)
+def test_a_graph_that_tensorrt_refuses_is_refused_in_its_words(
+    tmp_path: Path, options: dict[str, object], said: str
+) -> None:
+    folder = save_typed_export(tmp_path, fp32=options)
+    with pytest.raises(InputError, match=said) as caught:
+        build_plans(folder, flavour=RTX)
+    assert "\n" not in str(caught.value)
+    assert list(folder.glob("*plan*")) == []
+
+
+@pytest.mark.parametrize(
+    ("precision", "options"),
+    [("fp16", {}), ("int8", {"half": True}), ("fp32", {"half": True}), ("fp32", {"quantised": True})],
+)
+def test_a_graph_that_is_not_what_its_name_says_is_refused(
+    tmp_path: Path, precision: str, options: dict[str, object]
+) -> None:
+    with pytest.raises(InputError, match=f"is called {precision}, but TensorRT sees"):
+        build_plans(save_typed_export(tmp_path, **{precision: options}), flavour=RTX)
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (
+            BuildSettings(version_compatible=True),
+            "version_compatible is set; it exists in TensorRT, not in",
+        ),
+        (BuildSettings(hardware="ampere_plus"), "hardware is set; it exists in TensorRT, not in TensorRT for RTX"),
+        (BuildSettings(stripped=True), "a stripped plan can only be built with a GPU at hand"),
+        (BuildSettings(compute_capabilities=("9.0",)), r"compute capability 9\.0 is not one .*: 75, 80, 86, 89, 120"),
+    ],
+)
+def test_a_setting_that_rtx_cannot_serve_here_is_refused(tmp_path: Path, settings: BuildSettings, said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        build_plans(save_typed_export(tmp_path, fp32={}), flavour=RTX, settings=settings)
+
+
+def test_a_workspace_too_small_fails_in_tensorrts_words(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+    settings = BuildSettings(profiles=(BatchRange(1, 1, 4096),), workspace_mib=1)
+    with pytest.raises(InputError, match=r"cannot build .*within workspace limit"):
+        build_plans(folder, flavour=RTX, settings=settings)
+
+
+def test_a_graph_that_was_replaced_after_the_export_is_refused(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+    save_graph(folder / "model.onnx", half=True)
+    with pytest.raises(InputError, match=r"is not the file that manifest\.json describes"):
+        build_plans(folder, flavour=RTX)
+
+
+def test_timings_are_kept_for_one_gpu_cuda_and_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+    def name(gpu: Gpu | None, version: str = "11.4.0") -> str | None:
+        hashes = {"precision": "fp32", "checkpoint_sha256": "0", "onnx_sha256": "1"}
+        return timing_cache(make_key(TENSORRT, BuildSettings(), version=version, gpu=gpu, **hashes))
+
+    assert name(None) is None
+    expected = tmp_path / "cliphand" / "tensorrt" / "tensorrt-11.4.0-cuda13.2-NVIDIA-H200-9.0.timing"
+    assert name(H200) == str(expected)
+    others = {
+        name(H200, "10.16.1"),
+        name(Gpu("A/100", "8.0", "13.2", "5")),
+        name(Gpu("NVIDIA H200", "9.0", "12.8", "5")),
+    }
+    assert len(others - {name(H200)}) == 3
+
+
+def test_building_and_the_runner_never_import_torch(tmp_path: Path) -> None:
+    program = (
+        "import sys, pathlib, engines.trt_run\n"
+        "from engines.trt_build import build_folder\n"
+        "from engines.trt_plan import BuildSettings\n"
+        "build_folder(pathlib.Path(sys.argv[1]), 'tensorrt-rtx', BuildSettings(), lambda *step: None)\n"
+        "print(sorted(name for name in ('torch', 'timm', 'lightning') if name in sys.modules))\n"
+    )
+    folder = save_typed_export(tmp_path, fp32={})
+    result = subprocess.run([sys.executable, "-c", program, str(folder)], capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines() == ["[]"], result.stderr
+    assert (folder / "model.rtx.plan").exists()

@@ -1,0 +1,246 @@
+"""The engines' code against the real bindings of TensorRT 11, TensorRT 10 and TensorRT for RTX.
+
+The bindings wheels hold every class, enum and signature and need ten C symbols to load, which a stand-in library
+gives: nothing can be built or run with them, and any builder is NULL.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+from fake_gpu import FakeGpu, fake_tensorrt
+from typed_graphs import save_typed_export
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCES = ("trt_build", "trt_network", "trt_session", "trt_run")
+VERSIONS = ("11.4.0.106", "10.16.1.11")
+UNREACHABLE = ("No matching distribution", "connection", "Temporary failure", "Max retries", "timed out")
+STAND_IN = """
+#include <stddef.h>
+#define NONE(name) void *name(void) { return NULL; }
+NONE(createInferBuilder_INTERNAL) NONE(createInferRefitter_INTERNAL) NONE(createInferRuntime_INTERNAL)
+NONE(createNvOnnxParser_INTERNAL) NONE(createNvOnnxParserRefitter_INTERNAL)
+NONE(getBuilderPluginRegistry) NONE(getPluginRegistry)
+int getNvOnnxParserVersion(void) { return 0; }
+int getInferLibVersion(void) { return 0; }
+int initLibNvInferPlugins(void *logger, const char *space) { return 1; }
+"""
+
+
+def fetch(version: str) -> Path:
+    """The bindings of one version, importable with the stand-in library; kept in the user's cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / "cliphand" / "tests" / f"tensorrt-{version}"
+    if (folder / "ready").exists():
+        return folder
+    (folder / "lib").mkdir(parents=True, exist_ok=True)
+    wheel = f"tensorrt-cu13-bindings=={version}"
+    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    result = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
+    if result.returncode and not os.environ.get("CI") and any(word in result.stderr for word in UNREACHABLE):
+        pytest.skip(f"the package registry does not give {wheel}: {result.stderr.strip().splitlines()[-1]}")
+    assert result.returncode == 0, result.stderr
+    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
+        archive.extractall(folder)
+    (folder / "tensorrt_bindings").rename(folder / "tensorrt")
+    (folder / "lib" / "stand_in.c").write_text(STAND_IN)
+    for name in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser"):
+        library = f"{name}.so.{version.split('.')[0]}"
+        target, source = folder / "lib" / library, folder / "lib" / "stand_in.c"
+        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", target, source], check=True)
+    (folder / "ready").touch()
+    return folder
+
+
+def run_python(arguments: list[str], bindings: Path | None) -> subprocess.CompletedProcess[str]:
+    """Run Python in the repository, with the bindings in its path where they are given."""
+    environment = dict(os.environ)
+    if bindings is not None:
+        environment |= {"LD_LIBRARY_PATH": str(bindings / "lib"), "PYTHONPATH": f"{bindings}{os.pathsep}{ROOT}"}
+    return subprocess.run(
+        [sys.executable, *arguments], capture_output=True, text=True, check=False, cwd=ROOT, env=environment
+    )
+
+
+def look_up(module: str, sources: list[str], bindings: Path | None) -> dict[str, list[str]]:
+    result = run_python([str(ROOT / "tests" / "tensorrt_names.py"), module, *sources], bindings)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout.splitlines()[-1])
+
+
+@pytest.fixture(scope="module", params=VERSIONS)
+def bindings(request: pytest.FixtureRequest) -> Path:
+    return fetch(request.param)
+
+
+def engine_sources() -> list[str]:
+    return [str(ROOT / "engines" / f"{name}.py") for name in SOURCES]
+
+
+def test_every_name_and_keyword_exists_in_tensorrt(bindings: Path) -> None:
+    seen = look_up("tensorrt", engine_sources(), bindings)
+    assert (seen["missing"], seen["bad_keywords"]) == ([], [])
+
+
+def test_every_name_and_keyword_exists_in_tensorrt_for_rtx() -> None:
+    seen = look_up("tensorrt_rtx", engine_sources(), None)
+    assert (seen["missing"], seen["bad_keywords"]) == ([], [])
+
+
+def test_the_names_looked_up_are_those_that_the_engines_use() -> None:
+    """A name that is dropped from the code, or that the look-up stops seeing, shows here."""
+    seen = look_up("tensorrt_rtx", engine_sources(), None)
+    assert seen["found"] == [
+        "BuilderFlag",
+        "BuilderFlag.REFIT_IDENTICAL",
+        "ComputeCapability",
+        "CudaGraphStrategy",
+        "CudaGraphStrategy.DISABLED",
+        "CudaGraphStrategy.WHOLE_GRAPH_CAPTURE",
+        "DataType",
+        "DataType.FLOAT",
+        "EngineInspector.execution_context",
+        "EngineInspector.get_engine_information",
+        "EngineInvalidityDiagnostics",
+        "EngineValidity",
+        "EngineValidity.INVALID",
+        "HardwareCompatibilityLevel",
+        "HardwareCompatibilityLevel.AMPERE_PLUS",
+        "HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY",
+        "IBuilderConfig.num_compute_capabilities",
+        "IBuilderConfig.set_compute_capability",
+        "IBuilderConfig.set_flag",
+        "ICudaEngine.create_engine_inspector",
+        "ICudaEngine.create_execution_context",
+        "ICudaEngine.create_runtime_config",
+        "ICudaEngine.get_tensor_dtype",
+        "ICudaEngine.get_tensor_name",
+        "ICudaEngine.get_tensor_profile_shape",
+        "ICudaEngine.get_tensor_shape",
+        "ICudaEngine.num_io_tensors",
+        "ICudaEngine.num_optimization_profiles",
+        "IExecutionContext.execute_async_v3",
+        "IExecutionContext.get_tensor_shape",
+        "IExecutionContext.infer_shapes",
+        "IExecutionContext.set_input_shape",
+        "IExecutionContext.set_optimization_profile_async",
+        "IExecutionContext.set_tensor_address",
+        "ILayer.get_input",
+        "ILayer.get_output",
+        "ILayer.num_inputs",
+        "ILayer.num_outputs",
+        "ILayer.type",
+        "ILogger",
+        "ILogger.ERROR",
+        "ILogger.INTERNAL_ERROR",
+        "ILogger.__init__",
+        "INetworkDefinition.get_layer",
+        "INetworkDefinition.num_layers",
+        "IProgressMonitor",
+        "IProgressMonitor.__init__",
+        "IRuntimeCache.deserialize",
+        "IRuntimeCache.serialize",
+        "IRuntimeConfig.create_runtime_cache",
+        "IRuntimeConfig.cuda_graph_strategy",
+        "IRuntimeConfig.set_runtime_cache",
+        "ITensor.dtype",
+        "ITensor.name",
+        "LayerInformationFormat",
+        "LayerInformationFormat.JSON",
+        "MemoryPoolType",
+        "MemoryPoolType.WORKSPACE",
+        "OnnxParserRefitter",
+        "OnnxParserRefitter.refit_from_file",
+        "ProfilingVerbosity",
+        "ProfilingVerbosity.DETAILED",
+        "Refitter",
+        "Refitter.refit_cuda_engine",
+        "Runtime",
+        "Runtime.deserialize_cuda_engine",
+        "Runtime.engine_host_code_allowed",
+        "Runtime.get_engine_validity",
+    ]
+
+
+def test_a_name_that_tensorrt_lacks_is_found_out(bindings: Path, tmp_path: Path) -> None:
+    source = tmp_path / "wrong.py"
+    source.write_text(
+        "trt.BuilderFlag.FP61\nself._engine.create_context()\ncontext.execute_async_v3(streem=1)\n"
+        "runtime_config.create_runtime_cache()\nlayer.get_output(0).kind\n"
+    )
+    seen = look_up("tensorrt", [str(source)], bindings)
+    assert seen["missing"] == ["BuilderFlag.FP61", "ICudaEngine.create_context", "ITensor.kind"]
+    assert seen["bad_keywords"] == ["IExecutionContext.execute_async_v3(streem=)"]
+
+
+@pytest.mark.parametrize("module", ["tensorrt", "tensorrt_rtx"])
+def test_the_recording_stand_in_has_no_name_that_tensorrt_lacks(module: str) -> None:
+    """The runner is tested against a stand-in; what that allows, the real one must have."""
+    names = [
+        f"{item.__name__}.{member}"
+        for item in vars(fake_tensorrt(FakeGpu(), module)).values()
+        if isinstance(item, type)
+        for member in vars(item)
+        if not member.startswith("_") and member != "information"
+    ]
+    program = (
+        f"import json, sys, {module} as trt\n"
+        "print(json.dumps([name for name in sys.argv[1:] if not hasattr(getattr(trt, name.split('.')[0], None), "
+        "name.split('.')[1])]))"
+    )
+    for folder in (fetch(version) for version in VERSIONS) if module == "tensorrt" else (None,):
+        result = run_python(["-c", program, *names], folder)
+        assert json.loads(result.stdout) == [], result.stderr
+    assert len(names) > 20
+
+
+def test_a_builder_or_runtime_that_is_null_is_one_sentence(bindings: Path, tmp_path: Path) -> None:
+    """The stand-in library creates nothing: what a broken installation looks like."""
+    folder = save_typed_export(tmp_path, fp32={})
+    program = (
+        "import sys, pathlib\n"
+        "from cliphand.errors import InputError\n"
+        "from engines.trt_flavour import TENSORRT, load_tensorrt\n"
+        "from engines.trt_network import parse\n"
+        "try:\n"
+        "    parse(pathlib.Path(sys.argv[1]) / 'model.onnx', TENSORRT)\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+        "from engines.trt_session import PlanSession\n"
+        "from engines.trt_plan import BuildSettings, PlanRecord, make_key\n"
+        "key = make_key(TENSORRT, BuildSettings(), version='', gpu=None, precision='fp32', checkpoint_sha256='', "
+        "onnx_sha256='')\n"
+        "try:\n"
+        "    record = PlanRecord(key, 'model.onnx', 32, '', 0.0)\n"
+        "    PlanSession(pathlib.Path(sys.argv[1]) / 'model.onnx', record, stream=0, cuda_graphs=True)\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    result = run_python(["-c", program, str(folder)], bindings)
+    lines = result.stdout.splitlines()
+    version, null = bindings.name.removeprefix("tensorrt-"), "pybind11::init(): factory function returned nullptr"
+    assert lines == [
+        f"TensorRT {version} rejects {folder / 'model.onnx'}: {null}",
+        f"TensorRT {version} gives no runtime here ({null}); is its driver installed?",
+    ], result.stderr
+
+
+def test_full_tensorrt_without_a_gpu_says_why_it_does_not_build(bindings: Path, tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+    program = (
+        "import sys, pathlib\n"
+        "from cliphand.errors import InputError\n"
+        "from engines.trt_process import build_plans\n"
+        "try:\n"
+        "    build_plans(pathlib.Path(sys.argv[1]), flavour='tensorrt')\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    result = run_python(["-c", program, str(folder)], bindings)
+    assert result.stdout.startswith(
+        "plans of TensorRT cannot be built here: it builds only on the GPU that will run the plans, and no NVIDIA GPU"
+    ), result.stderr

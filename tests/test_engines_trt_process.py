@@ -1,0 +1,75 @@
+import multiprocessing
+import os
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+import pytest
+from typed_graphs import save_typed_export
+
+import engines.trt_process
+from cliphand.errors import InputError
+from engines.trt_plan import BuildSettings
+from engines.trt_process import build_plans, buildable_flavours
+
+REASONS = {"tensorrt": "it has no GPU", "tensorrt-rtx": None}
+
+
+@pytest.fixture
+def reasons(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    chosen = dict(REASONS)
+    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: chosen[flavour.name])
+    return chosen
+
+
+def test_what_can_be_built_is_named_and_one_sentence_tells_the_rest(reasons: dict[str, str | None]) -> None:
+    assert buildable_flavours() == (("tensorrt-rtx",), "Not built: plans of TensorRT (it has no GPU).")
+    reasons["tensorrt-rtx"] = "it is missing"
+    names, sentence = buildable_flavours()
+    assert names == ()
+    assert sentence == "Not built: plans of TensorRT (it has no GPU) and of TensorRT for RTX (it is missing)."
+    reasons.update({"tensorrt": None, "tensorrt-rtx": None})
+    assert buildable_flavours() == (("tensorrt", "tensorrt-rtx"), None)
+
+
+def test_who_insists_gets_an_error(reasons: dict[str, str | None]) -> None:
+    assert buildable_flavours(("tensorrt-rtx",))[0] == ("tensorrt-rtx",)
+    with pytest.raises(InputError, match="plans of TensorRT cannot be built here: it has no GPU; engines that"):
+        buildable_flavours(("tensorrt",))
+    with pytest.raises(InputError, match="valid are"):
+        buildable_flavours(("trt",))
+
+
+def dying(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings) -> None:
+    pipe.send(("Timing", 1, 2))
+    os._exit(7)
+
+
+def test_a_builder_that_dies_takes_only_its_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: dict[str, str | None]
+) -> None:
+    monkeypatch.setattr(engines.trt_process, "_build", dying)
+    steps: list[tuple[str, int, int]] = []
+    with pytest.raises(InputError, match=r"TensorRT for RTX ended its process while it built .* \(exit code 7\)"):
+        build_plans(tmp_path, flavour="tensorrt-rtx", progress=lambda *step: steps.append(step))
+    assert steps == [("Timing", 1, 2)]
+
+
+def test_an_interruption_ends_the_builder(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path, fp32={})
+
+    def interrupt(phase: str, done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_plans(folder, flavour="tensorrt-rtx", progress=interrupt)
+    assert multiprocessing.active_children() == []
+
+
+def test_an_error_of_the_process_is_the_callers(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"has no manifest\.json"):
+        build_plans(tmp_path, flavour="tensorrt-rtx")
+
+
+def test_an_export_without_a_graph_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="lists no ONNX graph"):
+        build_plans(save_typed_export(tmp_path), flavour="tensorrt-rtx")

@@ -1,0 +1,342 @@
+"""The runner against a recording stand-in: results, the order of calls, and nothing left behind after any failure."""
+
+import dataclasses
+import gc
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fake_gpu import OUTPUTS, FakeGpu, answer
+
+from cliphand.errors import InputError
+from cliphand.files import sha256_of
+from engines.cuda_device import Gpu
+from engines.trt_flavour import FLAVOURS
+from engines.trt_plan import BatchRange, BuildSettings, PlanRecord, make_key, write_record
+from engines.trt_run import TrtEngine, load
+
+L4 = Gpu("NVIDIA L4", "8.9", "13.2", "CUDA 13.3")
+MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+TRANSFERS_UP = ["memcpy_htod_async"]
+TRANSFERS_DOWN = ["memcpy_dtoh_async", "memcpy_dtoh_async", "synchronize"]
+SET_BATCH = ["infer_shapes", "get_tensor_shape joints_uvd", "get_tensor_shape verts_uvd"]
+
+
+def images(count: int, side: int = 8) -> np.ndarray:
+    return np.random.default_rng(count).normal(size=(count, 3, side, side)).astype(np.float32)
+
+
+def save_plan(folder: Path, gpu: FakeGpu, *, flavour: str = "tensorrt", **settings: object) -> Path:
+    """A plan that the stand-in runs, and its sidecar."""
+    plan = folder / "model.plan"
+    plan.write_bytes(b"plan")
+    profiles = tuple(BatchRange(*span) for span in gpu.profiles)
+    key = make_key(
+        FLAVOURS[flavour],
+        BuildSettings(profiles=profiles, **settings),
+        version={"tensorrt": "11.4.0", "tensorrt-rtx": "1.7.1"}[flavour],
+        gpu=L4,
+        precision="fp16",
+        checkpoint_sha256="0",
+        onnx_sha256="1",
+    )
+    record = PlanRecord(key=key, onnx="model.onnx", input_size=gpu.side, plan_sha256=sha256_of(plan), build_s=1.0)
+    write_record(record, plan)
+    return plan
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recorder = FakeGpu(profiles=((1, 1, 4),))
+    recorder.install(monkeypatch)
+    return recorder
+
+
+@pytest.fixture
+def rtx(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeGpu:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recorder = FakeGpu(profiles=((1, 1, 4),))
+    recorder.install(monkeypatch, "tensorrt_rtx")
+    return recorder
+
+
+def check_outputs(engine: TrtEngine, batch: int) -> None:
+    given = images(batch)
+    output = engine(given)
+    for name in OUTPUTS:
+        np.testing.assert_array_equal(getattr(output, name), answer(given, name))
+
+
+@pytest.mark.parametrize("flavour", MODULES)
+@pytest.mark.parametrize("cuda_graphs", [True, False])
+@pytest.mark.parametrize("batch", [1, 3, 4, 5, 9])
+def test_every_image_gets_its_own_result_at_any_batch(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flavour: str, cuda_graphs: bool, batch: int
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recorder = FakeGpu(profiles=((1, 1, 2), (3, 4, 4)))
+    recorder.install(monkeypatch, MODULES[flavour])
+    with TrtEngine(save_plan(tmp_path, recorder, flavour=flavour), cuda_graphs=cuda_graphs) as engine:
+        for size in (batch, 1, batch):  # a graph or a shape of the one must not serve the other
+            check_outputs(engine, size)
+
+
+def test_a_plan_tells_what_it_is(gpu: FakeGpu, tmp_path: Path) -> None:
+    with load(save_plan(tmp_path, gpu), precision="unstated", threads=3) as engine:
+        assert (engine.name, engine.precision, engine.input_size) == ("tensorrt", "fp16", 8)
+
+
+def test_an_output_stays_the_callers_after_the_next_call(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, gpu)) as engine:
+        first = engine(images(2))
+        kept = first.verts_uvd.copy()
+        engine(images(2) * 2)
+    np.testing.assert_array_equal(first.verts_uvd, kept)
+
+
+def test_tensorrt_is_opened_run_and_released_in_order(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = TrtEngine(save_plan(tmp_path, gpu))
+    assert gpu.calls == [
+        "Stream",
+        *["pagelocked_empty", "mem_alloc"] * 3,
+        "Runtime",
+        "deserialize_cuda_engine, host code False",
+        "create_execution_context",
+        "set_optimization_profile_async 0",
+        *(f"set_tensor_address {name}" for name in ("image", *OUTPUTS)),
+        "synchronize",
+    ]
+    gpu.calls.clear()
+    engine(images(2))
+    capture = ["cudaStreamBeginCapture", "execute_async_v3", "cudaStreamEndCapture"]
+    capture += ["cudaGraphInstantiate", "cudaGraphDestroy"]
+    warm_up = ["set_input_shape 2", *SET_BATCH, "execute_async_v3", "synchronize"]
+    assert gpu.calls == [*TRANSFERS_UP, *warm_up, *capture, "cudaGraphLaunch", *TRANSFERS_DOWN]
+    gpu.calls.clear()
+    engine(images(2))
+    assert gpu.calls == [*TRANSFERS_UP, "cudaGraphLaunch", *TRANSFERS_DOWN]
+    gpu.calls.clear()
+    engine.close()
+    assert gpu.calls == [
+        "cudaGraphExecDestroy",
+        "del context",
+        "del engine",
+        "del runtime",
+        *["free device", "free pinned"] * 3,
+        "del stream",
+    ]
+    assert gpu.alive == []
+
+
+def test_tensorrt_for_rtx_captures_itself_and_keeps_its_kernels(rtx: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, rtx, flavour="tensorrt-rtx")
+    with TrtEngine(plan) as engine:
+        assert "get_engine_validity" in rtx.calls
+        rtx.calls.clear()
+        engine(images(2))
+        assert rtx.calls == [*TRANSFERS_UP, "set_input_shape 2", *SET_BATCH, "execute_async_v3", *TRANSFERS_DOWN]
+        assert engine._session._contexts[0].graphs
+        rtx.calls.clear()
+    assert rtx.calls[:4] == ["del context", "cache.serialize", "del cache", "del config"]
+    assert rtx.alive == []
+    kept = list((tmp_path / "cache").rglob("*.jit"))
+    assert [file.read_bytes() for file in kept] == [b"fresh"]
+    with TrtEngine(plan):
+        pass
+    assert kept[0].read_bytes() == b"fresh+"
+
+
+def test_kernels_of_another_machine_are_thrown_away(rtx: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, rtx, flavour="tensorrt-rtx")
+    TrtEngine(plan).close()
+    file = next((tmp_path / "cache").rglob("*.jit"))
+    file.write_bytes(b"foreign")
+    rtx.calls.clear()
+    rtx.fail_at = 12  # cache.deserialize
+    with TrtEngine(plan):
+        assert rtx.calls[12] == "cache.deserialize"
+    assert file.read_bytes() == b"fresh"
+
+
+def test_plain_enqueue_is_only_for_who_asks(gpu: FakeGpu, rtx: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, rtx, flavour="tensorrt-rtx"), cuda_graphs=False) as engine:
+        assert not engine._session._contexts[0].graphs
+
+
+def test_without_graphs_tensorrt_enqueues_every_call(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, gpu), cuda_graphs=False) as engine:
+        engine(images(2))
+        gpu.calls.clear()
+        engine(images(2))
+    assert gpu.calls[:2] == [*TRANSFERS_UP, "execute_async_v3"]  # the batch is set already
+
+
+def test_a_version_compatible_plan_may_run_its_own_code(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, gpu, version_compatible=True)):
+        assert "deserialize_cuda_engine, host code True" in gpu.calls
+
+
+def test_a_stripped_plan_gets_its_weights_from_the_graph(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu, stripped=True)
+    with pytest.raises(InputError, match=r"has no weights and .*model\.onnx is not there"):
+        TrtEngine(plan)
+    (tmp_path / "model.onnx").write_bytes(b"weights")
+    gpu.calls.clear()
+    with TrtEngine(plan):
+        start = gpu.calls.index("deserialize_cuda_engine, host code False")
+        assert gpu.calls[start + 1 : start + 3] == ["refit_from_file model.onnx", "refit_cuda_engine"]
+
+
+def every_fault(flavour: str, *, stripped: bool) -> list[str]:
+    """The calls of one life of an engine: open, two batch sizes, close."""
+    with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
+        patch.setenv("XDG_CACHE_HOME", folder)
+        recorder = FakeGpu(profiles=((1, 1, 2), (3, 4, 4)))
+        recorder.install(patch, MODULES[flavour])
+        live(recorder, Path(folder), flavour, stripped=stripped)
+        return recorder.calls
+
+
+def live(recorder: FakeGpu, folder: Path, flavour: str, *, stripped: bool) -> None:
+    (folder / "model.onnx").write_bytes(b"weights")
+    with TrtEngine(save_plan(folder, recorder, flavour=flavour, stripped=stripped)) as engine:
+        engine(images(1))
+        engine(images(3))
+
+
+# What reports no failure, or tolerates one.
+SAFE = ("del ", "free ", "create_runtime", "cache.", "cudaGraphDestroy")
+FAULTS = [
+    (flavour, stripped, place, call)
+    for flavour, stripped in (("tensorrt", False), ("tensorrt", True), ("tensorrt-rtx", False))
+    for place, call in enumerate(every_fault(flavour, stripped=stripped))
+    if not call.startswith(SAFE)
+]
+
+
+@pytest.mark.parametrize(("flavour", "stripped", "place", "call"), FAULTS)
+def test_a_failure_at_any_call_is_told_and_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, flavour: str, stripped: bool, place: int, call: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    recorder = FakeGpu(profiles=((1, 1, 2), (3, 4, 4)))
+    recorder.install(monkeypatch, MODULES[flavour])
+    recorder.fail_at = place
+    try:
+        live(recorder, tmp_path, flavour, stripped=stripped)
+    except (InputError, RuntimeError) as error:
+        told = str(error)
+    else:
+        told = ""
+    gc.collect()  # the error's traceback is gone by now, and what it held with it
+    assert recorder.calls[place] == call
+    assert told
+    assert recorder.alive == []
+
+
+def test_faults_cover_every_call_that_can_fail() -> None:
+    names = {call.split()[0].rstrip(",") for _, _, _, call in FAULTS}
+    assert names == {
+        *("Stream", "synchronize", "pagelocked_empty", "mem_alloc", "memcpy_htod_async", "memcpy_dtoh_async"),
+        *("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"),
+        *("cudaGraphExecDestroy", "Runtime", "get_engine_validity", "deserialize_cuda_engine"),
+        *("refit_from_file", "refit_cuda_engine", "create_execution_context", "set_runtime_cache"),
+        *("set_optimization_profile_async", "set_tensor_address", "set_input_shape", "infer_shapes"),
+        *("get_tensor_shape", "execute_async_v3"),
+    }
+
+
+def test_tensorrts_own_words_are_part_of_the_sentence(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu)
+    gpu.fail_at = 8
+    with pytest.raises(InputError, match=r"TensorRT 11\.4\.0 does not load .*model\.plan: the plan is of no use$"):
+        TrtEngine(plan)
+
+
+def test_a_plan_that_rtx_finds_invalid_is_refused_with_its_reason(rtx: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, rtx, flavour="tensorrt-rtx")
+    rtx.fail_at = 8
+    with pytest.raises(InputError, match="cannot run here: UNSUPPORTED_CC; build it for this GPU: cliphand build"):
+        TrtEngine(plan)
+
+
+def test_times_are_the_devices_and_the_clocks_with_and_without_transfers(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, gpu)) as engine:
+        timing = engine.time_calls(images(3), calls=5)
+        with pytest.raises(InputError, match="cannot be timed"):
+            engine.time_calls(images(5), calls=1)
+    np.testing.assert_array_equal(timing.device_ms, np.full(5, 0.5))  # the stand-in's clock ticks at each event
+    np.testing.assert_array_equal(timing.device_with_transfers_ms, np.full(5, 1.5))
+    assert (timing.wall_ms > 0).all()
+    assert (timing.wall_with_transfers_ms > timing.wall_ms).mean() > 0.5
+
+
+def test_a_closed_engine_says_so(gpu: FakeGpu, tmp_path: Path) -> None:
+    engine = TrtEngine(save_plan(tmp_path, gpu))
+    engine.close()
+    engine.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        engine(images(1))
+
+
+def test_images_of_another_size_are_refused_before_anything_is_copied(gpu: FakeGpu, tmp_path: Path) -> None:
+    with TrtEngine(save_plan(tmp_path, gpu)) as engine:
+        gpu.calls.clear()
+        with pytest.raises(InputError, match=r"this engine takes \(B, 3, 8, 8\)"):
+            engine(images(1, side=16))
+        assert gpu.calls == []
+
+
+def test_a_batch_that_no_profile_serves_is_refused(gpu: FakeGpu, tmp_path: Path) -> None:
+    gpu.profiles = ((2, 2, 4),)
+    with TrtEngine(save_plan(tmp_path, gpu)) as engine, pytest.raises(InputError, match="a call of 1 images"):
+        engine(images(1))
+
+
+def test_another_gpu_is_refused_before_the_plan_is_loaded(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engines.trt_run.find_gpu", lambda: dataclasses.replace(L4, compute_capability="9.0"))
+        with pytest.raises(InputError, match=r"differs in compute_capability: built for 8\.9, NVIDIA L4 has 9\.0"):
+            TrtEngine(plan)
+        patch.setattr("engines.trt_run.find_gpu", lambda: "there is no NVIDIA GPU")
+        with pytest.raises(InputError, match=r"needs a GPU and there is no NVIDIA GPU; run the ONNX graph model\.onnx"):
+            TrtEngine(plan)
+    assert gpu.calls == []
+
+
+def test_a_plan_that_is_not_its_sidecars_is_refused(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu)
+    plan.write_bytes(b"another")
+    with pytest.raises(InputError, match="plan_sha256 differs"):
+        TrtEngine(plan)
+    with pytest.raises(InputError, match=r"other\.plan does not exist"):
+        TrtEngine(tmp_path / "other.plan")
+
+
+def test_a_plan_with_other_profiles_than_its_sidecar_says_is_refused(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu)
+    gpu.profiles = ((1, 1, 8),)
+    with pytest.raises(InputError, match=r"has profiles \[\(1, 1, 8\)\], but its sidecar says \[\(1, 1, 4\)\]"):
+        TrtEngine(plan)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("num_io_tensors", 2), r"has tensors \['image', 'joints_uvd'\]; an engine needs"),
+        (("get_tensor_dtype", lambda engine, name: "HALF"), r"'image' is HALF .*must be FLOAT \(-1, 3, 8, 8\)"),
+        (("get_tensor_shape", lambda engine, name: (2, 3, 8, 8)), r"'image' is .*\(2, 3, 8, 8\); it must be FLOAT"),
+    ],
+)
+def test_a_plan_with_other_tensors_is_refused(
+    gpu: FakeGpu, tmp_path: Path, change: tuple[str, object], said: str
+) -> None:
+    assert gpu.trt is not None
+    setattr(gpu.trt.ICudaEngine, *change)
+    with pytest.raises(InputError, match=said):
+        TrtEngine(save_plan(tmp_path, gpu))
+    gc.collect()
+    assert gpu.alive == []
