@@ -10,6 +10,7 @@ from typing import Literal, Self, cast
 import torch
 from torch import nn
 
+from benchmarks.naive_form import NaiveHand
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
@@ -40,7 +41,6 @@ class Subject:
         input_size: side of its crops.
         gflop: of one image, multiplications and additions.
         graphs: precision to ONNX file.
-        naive: the model in the form that its authors published, or None.
     """
 
     folder: Path
@@ -48,7 +48,6 @@ class Subject:
     input_size: int
     gflop: float
     graphs: Mapping[str, Path]
-    naive: nn.Module | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,9 +131,7 @@ def _compiled(subject: Subject) -> nn.Module:
 
 
 def _published(subject: Subject) -> nn.Module:
-    if subject.naive is None:
-        raise InputError("the form as published was not given.")
-    return subject.naive
+    return NaiveHand(deploy_model(subject.model)).eval()
 
 
 def _inductor(subject: Subject, device: Device) -> Engine:

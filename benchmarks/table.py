@@ -70,8 +70,12 @@ def bench_table(report: Report) -> Table:
 
 
 def table_text(report: Report) -> str:
-    """The table as plain text, as wide as it needs to be."""
-    table = bench_table(report)
+    """The report's table as plain text."""
+    return plain_text(bench_table(report))
+
+
+def plain_text(table: Table) -> str:
+    """A table as plain text, as wide as it needs to be: figures are worth more than a terminal's margin."""
     needed = Measurement.get(Console(), Console().options.update(max_width=WIDEST), table).maximum
     console = Console(highlight=False, width=needed, file=io.StringIO())
     with console.capture() as capture:

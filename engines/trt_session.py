@@ -1,7 +1,7 @@
 """TensorRT's objects for one plan: the runtime, the engine, and an execution context for each profile. Needs a GPU."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import ModuleType
@@ -60,21 +60,24 @@ class PlanSession:
             self.close()
             raise
 
+    # An error's traceback keeps every local variable of its frames alive. So no method that may raise holds one of
+    # TensorRT's objects in a local variable: it would outlive what it stands on.
+
     def bind(self, addresses: Mapping[str, int]) -> None:
         """Tell every context where the tensors lie on the device."""
-        for context in self._contexts:
+        for place in range(len(self._contexts)):
             for name, address in addresses.items():
-                self._done(context.set_tensor_address(name, address), "set_tensor_address")
+                self._done(self._contexts[place].set_tensor_address(name, address), "set_tensor_address")
 
     def set_batch(self, place: int, batch: int) -> None:
         """Give the context of profile `place` its next batch size."""
-        context, side = self._contexts[place], self._record.input_size
-        self._done(context.set_input_shape(INPUT_NAME, (batch, 3, side, side)), f"set_input_shape to batch {batch}")
-        unknown = context.infer_shapes()
+        shape = (batch, 3, self._record.input_size, self._record.input_size)
+        self._done(self._contexts[place].set_input_shape(INPUT_NAME, shape), f"set_input_shape to batch {batch}")
+        unknown = self._contexts[place].infer_shapes()
         self._done(not unknown, f"infer_shapes for {unknown}")
-        for name, shape in OUTPUT_SHAPES.items():
-            given = tuple(context.get_tensor_shape(name))
-            self._done(given == (batch, *shape[1:]), f"get_tensor_shape: {name} is {given} at batch {batch}, which")
+        for name, any_batch in OUTPUT_SHAPES.items():
+            given = tuple(self._contexts[place].get_tensor_shape(name))
+            self._done(given == (batch, *any_batch[1:]), f"get_tensor_shape: {name} is {given} at batch {batch}, which")
 
     def enqueue(self, place: int) -> None:
         """Enqueue one inference of profile `place` at the batch size that was set last."""
@@ -100,7 +103,9 @@ class PlanSession:
         self._release.callback(vars(self).pop, "_engine")
         require(self._engine is not None, f"{where} does not load {self._plan}: {self._words()}")
         if settings.stripped:
-            self._refit(self._plan.with_name(self._record.onnx))
+            onnx = self._plan.with_name(self._record.onnx)
+            require(onnx.is_file(), f"{self._plan} has no weights and {onnx} is not there to take them from.")
+            require(self._refit(onnx), f"the weights of {onnx} do not fit {self._plan}: {self._words()}")
 
     def _check_validity(self, content: bytes) -> None:
         """Ask TensorRT for RTX whether it can run the plan here, before it tries."""
@@ -114,47 +119,51 @@ class PlanSession:
             f"cliphand build {self._plan.parent} --flavour {self._flavour.name}.",
         )
 
-    def _refit(self, onnx: Path) -> None:
-        """Put the graph's weights into a stripped engine."""
-        require(onnx.is_file(), f"{self._plan} has no weights and {onnx} is not there to take them from.")
+    def _refit(self, onnx: Path) -> bool:
+        """Put the graph's weights into a stripped engine; False where they do not fit."""
         refitter = self._trt.Refitter(self._engine, self._listener)
         parser = self._trt.OnnxParserRefitter(refitter, self._listener)
-        read = parser.refit_from_file(str(onnx)) and refitter.refit_cuda_engine()
-        require(read, f"the weights of {onnx} do not fit {self._plan}: {self._words()}")
+        return bool(parser.refit_from_file(str(onnx)) and refitter.refit_cuda_engine())
 
     def _check_tensors(self) -> None:
         """Compare names, shapes, types and profiles with the protocol's and the sidecar's."""
-        engine, side = self._engine, self._record.input_size
-        shapes = {INPUT_NAME: input_shape(side), **OUTPUT_SHAPES}
-        names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
+        shapes = {INPUT_NAME: input_shape(self._record.input_size), **OUTPUT_SHAPES}
+        names = {self._engine.get_tensor_name(index) for index in range(self._engine.num_io_tensors)}
         require(names == set(shapes), f"{self._plan} has tensors {sorted(names)}; an engine needs {sorted(shapes)}.")
         for name, shape in shapes.items():
-            given, kind = tuple(engine.get_tensor_shape(name)), engine.get_tensor_dtype(name)
+            given, kind = tuple(self._engine.get_tensor_shape(name)), self._engine.get_tensor_dtype(name)
             require(
                 given == shape and kind == self._trt.DataType.FLOAT,
                 f"{self._plan}: '{name}' is {kind} {given}; it must be FLOAT {shape}, -1 being any batch.",
             )
         stated = [(span.min, span.opt, span.max) for span in self._record.key.settings.profiles]
         built = [
-            tuple(next(iter(shape)) for shape in engine.get_tensor_profile_shape(INPUT_NAME, place))
-            for place in range(engine.num_optimization_profiles)
+            tuple(next(iter(shape)) for shape in self._engine.get_tensor_profile_shape(INPUT_NAME, place))
+            for place in range(self._engine.num_optimization_profiles)
         ]
         require(built == stated, f"{self._plan} has profiles {built}, but its sidecar says {stated}; build it again.")
 
     def _make_contexts(self, *, cuda_graphs: bool) -> None:
         """One execution context for each profile."""
-        create: Callable[[], _ExecutionContext | None] = self._engine.create_execution_context
         if self._flavour is TENSORRT_RTX:
             self._configure_rtx(cuda_graphs=cuda_graphs)
-            create = functools.partial(self._engine.create_execution_context, self._runtime_config)
         self._contexts: list[_ExecutionContext] = []
         self._release.callback(self._contexts.clear)
         for place in range(self._engine.num_optimization_profiles):
-            context = create()
-            if context is None:
+            if not self._add_context():
                 raise InputError(f"{self._flavour.title} has no room to run {self._plan}: {self._words()}")
+            done = self._contexts[place].set_optimization_profile_async(place, self._stream)
+            self._done(done, "set_optimization_profile_async")
+
+    def _add_context(self) -> bool:
+        """Make one more execution context; False where TensorRT makes none."""
+        if self._flavour is TENSORRT_RTX:
+            context = self._engine.create_execution_context(self._runtime_config)
+        else:
+            context = self._engine.create_execution_context()
+        if context is not None:
             self._contexts.append(context)
-            self._done(context.set_optimization_profile_async(place, self._stream), "set_optimization_profile_async")
+        return context is not None
 
     def _configure_rtx(self, *, cuda_graphs: bool) -> None:
         """Let TensorRT for RTX capture graphs itself, and keep its just-in-time kernels for the next time."""
@@ -166,8 +175,9 @@ class PlanSession:
         self._cache = self._runtime_config.create_runtime_cache()
         self._release.callback(vars(self).pop, "_cache")
         file = cache_folder() / f"{self._record.plan_sha256[:16]}.jit"
-        if file.is_file() and not self._cache.deserialize(file.read_bytes()):
-            file.unlink()  # it was made by another version or for another GPU
+        if file.is_file():
+            # False where another version or another GPU made them: then the cache starts empty, and replaces the file.
+            self._cache.deserialize(file.read_bytes())
         self._done(self._runtime_config.set_runtime_cache(self._cache), "set_runtime_cache")
         self._release.callback(self._save_cache, file)
 

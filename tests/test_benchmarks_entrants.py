@@ -95,11 +95,11 @@ def test_without_torch_its_absence_is_stated(export: Path, stack: ExitStack, mon
 
 
 def test_a_file_that_nothing_here_runs_is_an_omission_that_is_stated(export: Path, stack: ExitStack) -> None:
-    shutil.copy(export / "model.onnx", export / "model.plan")
-    manifest = make_manifest(export, {"model.onnx": "fp32", "model.plan": "fp16"})
+    shutil.copy(export / "model.onnx", export / "model.engine")
+    manifest = make_manifest(export, {"model.onnx": "fp32", "model.engine": "fp16"})
     entrants, omitted = opened(export, stack, manifest=manifest)
-    assert "model.plan" not in entrants
-    assert omitted == ("model.plan is left out: no engine here runs '.plan' files",)
+    assert "model.engine" not in entrants
+    assert omitted == ("model.engine is left out: no engine here runs '.engine' files",)
 
 
 def test_nothing_to_run_is_an_error(export: Path, stack: ExitStack) -> None:

@@ -123,6 +123,11 @@ def test_a_changed_plan_or_a_missing_one_is_not_reused(tmp_path: Path) -> None:
     assert reusable(plan, KEY) is None
 
 
+def test_the_key_holds_the_gpu_and_its_software() -> None:
+    facts = (KEY.gpu, KEY.compute_capability, KEY.cuda_version, KEY.driver_version)
+    assert facts == ("NVIDIA L4", "8.9", "13.2", "580.95.05")
+
+
 def test_without_a_gpu_the_key_says_so() -> None:
     key = make_key(
         TENSORRT_RTX, BuildSettings(), version="1.7", gpu=None, precision="fp32", checkpoint_sha256="", onnx_sha256=""

@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import time
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -54,15 +55,23 @@ def test_a_builder_that_dies_takes_only_its_process(
     assert steps == [("Timing", 1, 2)]
 
 
-def test_an_interruption_ends_the_builder(tmp_path: Path) -> None:
-    folder = save_typed_export(tmp_path, fp32={})
+def endless(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings) -> None:
+    pipe.send(("Timing", 1, 2))
+    time.sleep(600)
 
+
+def test_an_interruption_ends_the_builder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reasons: dict[str, str | None]
+) -> None:
     def interrupt(phase: str, done: int, total: int) -> None:
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(engines.trt_process, "_build", endless)
+    start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        build_plans(folder, flavour="tensorrt-rtx", progress=interrupt)
+        build_plans(tmp_path, flavour="tensorrt-rtx", progress=interrupt)
     assert multiprocessing.active_children() == []
+    assert time.monotonic() - start < 300
 
 
 def test_an_error_of_the_process_is_the_callers(tmp_path: Path) -> None:

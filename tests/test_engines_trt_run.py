@@ -79,7 +79,7 @@ def test_every_image_gets_its_own_result_at_any_batch(
     recorder = FakeGpu(profiles=((1, 1, 2), (3, 4, 4)))
     recorder.install(monkeypatch, MODULES[flavour])
     with TrtEngine(save_plan(tmp_path, recorder, flavour=flavour), cuda_graphs=cuda_graphs) as engine:
-        for size in (batch, 1, batch):  # a graph or a shape of the one must not serve the other
+        for size in (batch, 1, 2, 3, 4, batch):  # a graph or a shape of the one must not serve the other
             check_outputs(engine, size)
 
 
@@ -206,6 +206,8 @@ def live(recorder: FakeGpu, folder: Path, flavour: str, *, stripped: bool) -> No
         engine(images(3))
 
 
+# Each before what it stands on.
+RELEASE = ("del context", "del cache", "del config", "del engine", "del runtime", "free device", "del stream")
 # What reports no failure, or tolerates one.
 SAFE = ("del ", "free ", "create_runtime", "cache.", "cudaGraphDestroy")
 FAULTS = [
@@ -234,6 +236,8 @@ def test_a_failure_at_any_call_is_told_and_leaves_nothing_behind(
     assert recorder.calls[place] == call
     assert told
     assert recorder.alive == []
+    released = [RELEASE.index(step) for step in recorder.calls if step in RELEASE]
+    assert released == sorted(released)
 
 
 def test_faults_cover_every_call_that_can_fail() -> None:

@@ -56,6 +56,15 @@ def test_a_graph_under_another_precisions_name_is_refused(graphs: dict[str, Path
         prove(graphs[given], called)
 
 
+@NEEDS_TENSORRT
+def test_layers_of_another_type_are_refused_whatever_the_weights_are(
+    graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.precision_proof.check_weights", lambda *_, **__: None)
+    with pytest.raises(InputError, match="is called fp16, but TensorRT sees"):
+        prove(graphs["fp32"], "fp16")
+
+
 QUANTIZE_STATIC = """
 import sys
 import numpy as np

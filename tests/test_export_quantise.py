@@ -112,9 +112,16 @@ def test_with_every_node_taken_out_the_fp32_graph_is_back(calibrated: Path, sour
 
 
 def test_a_kept_node_reads_no_dequantised_tensor_that_others_share(source: Path, tmp_path: Path) -> None:
-    out = tmp_path / "calibrated.onnx"
-    calibrate(source, out, keep=[CONVOLUTIONS[1]], images=images(4), method="max")
-    assert CONVOLUTIONS[1] not in quantised_nodes(onnx.load(out).graph)
+    graph = onnx.load(source)
+    graph.graph.node.append(onnx.helper.make_node("Neg", ["encoder/second/Relu"], ["beside"], name="beside/Neg"))
+    graph.graph.output.append(onnx.helper.make_tensor_value_info("beside", onnx.TensorProto.FLOAT, None))
+    onnx.save(graph, tmp_path / "model.onnx")
+    found = []
+    for keep in ([], ["beside/Neg"]):
+        calibrate(tmp_path / "model.onnx", tmp_path / "calibrated.onnx", keep=keep, images=images(4), method="max")
+        found.append(quantised_nodes(onnx.load(tmp_path / "calibrated.onnx").graph))
+    assert all(CONVOLUTIONS[2] in nodes for nodes in found)
+    assert ["beside/Neg" in nodes for nodes in found] == [True, False]
 
 
 def test_the_file_is_a_fraction_of_the_fp32_graphs(source: Path, quantised: Path) -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.table import plain_text
+
 if TYPE_CHECKING:
     from export.blame import Blame
     from export.parity import Row
@@ -21,7 +23,7 @@ def print_parity(report: "ParityReport", console: Console) -> None:
     for verdict in report.verdicts:
         for row in verdict.rows:
             table.add_row(*_cells(row))
-    console.print(table)
+    console.print(plain_text(table), soft_wrap=True, markup=False, highlight=False)
     for verdict in report.verdicts:
         for sentence in _sentences(verdict):
             console.print(sentence, soft_wrap=True, markup=False, highlight=False)

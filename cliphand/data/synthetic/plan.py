@@ -74,9 +74,7 @@ def make_plan(
             raise InputError(f"--backgrounds {backgrounds} is not a folder; name a folder of photographs.")
         photos = list_photos(backgrounds)
         if not KINDS[kind].cluttered:
-            raise InputError(
-                f"--kind {kind} has backgrounds of one colour; leave out --backgrounds or ask for varied."
-            )
+            raise InputError(f"--kind {kind} has backgrounds of one colour; leave out --backgrounds or ask for varied.")
         if not photos:
             raise InputError(f"--backgrounds {backgrounds} holds no .jpg or .png picture; name a folder that does.")
     return Plan(root, training, evaluation, seed, photos, kind)
