@@ -13,10 +13,8 @@ from torch import nn
 from benchmarks.naive_form import NaiveHand
 from cliphand.arrays import FloatArray
 from cliphand.config import require
-from cliphand.errors import InputError
 from cliphand.model.hand_model import HandModel
 from engines.base import Engine, HandOutput, check_images
-from engines.cuda_device import find_gpu
 from engines.inductor import InductorEngine
 from engines.ort import OrtEngine
 from engines.trt_flavour import FLAVOURS
@@ -61,14 +59,9 @@ class Candidate:
 
 
 class TorchEngine:
-    """A model in PyTorch on one device, eager or compiled: FP32 without TF32, or under FP16 autocast.
-
-    Raises:
-        InputError: there is no such device.
-    """
+    """A model in PyTorch on one device, eager or compiled: FP32 without TF32, or under FP16 autocast."""
 
     def __init__(self, model: nn.Module, *, name: str, device: Device, precision: str, input_size: int) -> None:
-        require(device == "cpu" or torch.cuda.is_available(), "PyTorch sees no GPU.")
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.name, self.precision, self.input_size = name, precision, input_size
         self._model, self._device = model.to(device), device
@@ -117,6 +110,7 @@ def _pytorch(
     subject: Subject, name: str, device: Device, precision: str, form: Callable[[Subject], nn.Module]
 ) -> Candidate:
     def opened() -> Engine:
+        require(device == "cpu" or torch.cuda.is_available(), "PyTorch sees no GPU.")
         return TorchEngine(form(subject), name=name, device=device, precision=precision, input_size=subject.input_size)
 
     return Candidate(name, device, precision, opened)
@@ -160,9 +154,6 @@ def _tensorrt(subject: Subject, flavour: str) -> Iterator[Candidate]:
     for precision, graph in subject.graphs.items():
 
         def opened(graph: Path = graph) -> Engine:
-            gpu = find_gpu()
-            if isinstance(gpu, str):
-                raise InputError(f"{gpu}.")
             build_plans(subject.folder, flavour=flavour, settings=PLAN_SETTINGS)  # equal ones are kept
             return TrtEngine(plan_path(graph, FLAVOURS[flavour]))
 

@@ -14,8 +14,10 @@ from benchmarks.budget import Budget
 from benchmarks.gpu_candidates import Candidate, Subject
 from benchmarks.speed import SpeedSettings, summarise, time_in_turns
 from cliphand.camera import uvd_to_camera
+from cliphand.config import require
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
+from engines.cuda_device import find_gpu
 from engines.trt_run import TrtEngine
 from export.agreement import REFERENCE_BONE_M, REFERENCE_DEPTH_M, REFERENCE_FOCAL
 from export.deploy_model import example_images
@@ -79,6 +81,8 @@ def measure(
     head = (candidate.engine, candidate.device, candidate.precision)
     rows: list[EngineRow] = []
     try:
+        gpu = find_gpu()
+        require(candidate.device == "cpu" or not isinstance(gpu, str), f"{gpu}.")
         budget.require_time()
         used_before = _gpu_memory_mb()
         with candidate.open() as engine:

@@ -30,13 +30,13 @@ import onnxruntime
 import torch
 import typer
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from benchmarks.machine import machine_facts
 from benchmarks.naive_form import NaiveHand
 from benchmarks.peak_memory import peak_bytes
 from benchmarks.speed import SpeedSettings, time_in_turns
+from benchmarks.table import plain_text
 from cliphand.arrays import FloatArray
 from cliphand.checkpoint import load_checkpoint
 from cliphand.config import ModelConfig, to_json
@@ -188,9 +188,9 @@ def _number(value: float | None, form: str) -> str:
     return "-" if value is None else form.format(value)
 
 
-def study_table(rows: Sequence[Row], title: str) -> Table:
+def study_table(rows: Sequence[Row]) -> Table:
     """One row per engine and batch size."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for heading, _ in COLUMNS:
         table.add_column(heading, justify="left" if heading == "engine" else "right", no_wrap=True, vertical="bottom")
     for row in rows:
@@ -213,12 +213,13 @@ def main(
     settings = SpeedSettings(warmup_calls=3, calls=calls, seconds=seconds, calls_per_turn=1)
     rows = study(model, config.input_size, batches=tuple(batch or (1, 8)), settings=settings, threads=threads)
     machine = machine_facts()
-    title = (
+    conditions = (
         f"{config.backbone}, {config.input_size} px, FP32, {checkpoint or 'random weights'}; {machine['cpu']}, "
         f"{machine['cores']} cores, threads {threads or 'as each run-time chooses'}; times are medians of up to "
         f"{calls} calls in turns"
     )
-    Console(soft_wrap=True).print(study_table(rows, title))
+    typer.echo(conditions)
+    typer.echo(plain_text(study_table(rows)))
     value = {
         "study": "naive form against rewritten form",
         "machine": machine,

@@ -40,6 +40,7 @@ from cliphand.released_table import (
 )
 
 STATE = "state_dict"
+SHORT_HASH = 12
 CONFIG = ModelConfig(
     backbone="resnet50",
     bin_position="index",
@@ -93,8 +94,7 @@ def import_released(path: Path, out: Path, *, hand: Path | None = None, crop: Cr
         topology=_topology(released, None if hand is None else load_hand(hand), source=str(path)),
         train=None,
         facts={
-            "imported": path.name,
-            "imported_sha256": sha256_of(path),
+            "imported": f"{path.name} (sha256 {sha256_of(path)[:SHORT_HASH]})",
         },
     )
 

@@ -31,7 +31,6 @@ from engines.trt_plan import (
     PlanRecord,
     make_key,
     plan_path,
-    record_path,
     reusable,
     write_record,
 )
@@ -126,7 +125,6 @@ def build_plan(job: Job, progress: Progress) -> BuiltPlan:
     with in_its_words(f"{job.flavour.title} {job.key.tensorrt_version} cannot build {job.onnx}"):
         content = _optimise(parsed, job, progress)
     build_s = time.perf_counter() - start
-    record_path(job.plan).unlink(missing_ok=True)  # a plan without its sidecar is nothing: it falls first, comes last
     with whole_file(job.plan) as temporary:
         temporary.write_bytes(content)
     table = None if job.gpu is None else _inspect(parsed, job, content)

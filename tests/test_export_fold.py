@@ -74,17 +74,21 @@ def test_only_the_encoder_keeps_batch_norms() -> None:
         assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or name.startswith("encoder."), name
 
 
-def test_the_folded_model_does_less_work() -> None:
-    config = ModelConfig(backbone="resnet18", input_size=128)
-    model, images = small_hand(config), example_images(1, 128)
-    work = []
-    for form in (model, fold(model)):
-        counter = FlopCounterMode(display=False)
-        with torch.inference_mode(), counter:
-            form(images)
-        work.append(counter.get_total_flops())
-    # The flattening alone maps 21 joints from 32 x 32 cells to 512 features, which the first level shrinks to 256.
-    assert work[0] - work[1] > 2 * 21 * 32**2 * (512 - 256)
+def test_the_mesh_regressor_does_the_folded_products_and_no_more() -> None:
+    folded, images = fold(small_hand()), example_images(1, SIDE)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        folded(images)
+    found = sum(counter.get_flop_counts()["FoldedHand.mesh_regressor"].values())
+    expected = CONFIG.feature_sizes[-1] * 3 * 778
+    nodes_before, features_before = 21, (SIDE // 4) ** 2  # the flattened maps themselves, not their joint features
+    for level, (nodes, size) in enumerate(zip(CONFIG.levels, CONFIG.feature_sizes, strict=True)):
+        channels, side = folded.encoder.channels[-1 - level], SIDE // 32 * 2**level
+        expected += nodes_before * features_before * size + nodes * (nodes_before + 21) * size
+        expected += 21 * channels * (side**2 + size)
+        expected += CONFIG.depths[level] * nodes * size * (12 * size + 2 * nodes)
+        nodes_before, features_before = nodes, size
+    assert found == 2 * expected
 
 
 def test_taps_of_the_heatmap_outside_the_grid_are_exactly_zero() -> None:

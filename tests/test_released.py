@@ -17,6 +17,7 @@ from cliphand.checkpoint import load_checkpoint
 from cliphand.cli.import_released import import_released as command
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.hand import FINGERS, JOINT_NAMES, HandTopology
 from cliphand.mesh_levels import mesh_levels
 from cliphand.model.hand_model import HandModel
@@ -104,7 +105,7 @@ def test_the_imported_checkpoint_is_one_that_everything_takes(released_file: Pat
     assert checkpoint.model_config == CONFIG
     assert checkpoint.crop == CropConfig(rule="centre", side_px=130.0, margin=1.3)
     assert checkpoint.train is None
-    assert checkpoint.facts["imported"] == "made_up.pth.tar"
+    assert checkpoint.facts["imported"] == f"made_up.pth.tar (sha256 {sha256_of(released_file)[:12]})"
     state, ours = made_up_state(), checkpoint.model.state_dict()
     assert torch.equal(ours["mesh_regressor.out.weight"], state["Out_Layer.weight"])
     assert torch.equal(ours["joint_feature.flatten.weight"], state["Feat_down_.0.weight"])

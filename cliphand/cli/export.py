@@ -96,10 +96,18 @@ def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
 
     facts, artefact = manifest.exporter, manifest.artefacts[GRAPH_NAME]
     console.print(
-        f"{target / GRAPH_NAME}: {artefact.bytes / 1e6:.1f} MB, opset {facts['opset']}, differs from PyTorch by at "
-        f"most {facts['max_difference_uvd']:.2g} uvd = {facts['max_difference_mm']:.2g} mm at batches "
-        f"{facts['batches_checked']}"
+        f"{target / GRAPH_NAME}: {artefact.bytes / 1e6:.1f} MB, {facts['gflop']:.2f} GFLOP an image, opset "
+        f"{facts['opset']}, differs from PyTorch by at most {facts['max_difference_uvd']:.2g} uvd = "
+        f"{facts['max_difference_mm']:.2g} mm at batches {facts['batches_checked']}, "
+        f"{_builder(facts['tensorrt_rtx'])}"
     )
+
+
+def _builder(version: object) -> str:
+    """What TensorRT for RTX made of the graph."""
+    if version is None:
+        return "operators within TensorRT's list (TensorRT for RTX, which would build it, is not installed)"
+    return f"parsed and built by TensorRT for RTX {version}"
 
 
 def _training_data(manifest: "Manifest") -> Path:

@@ -35,8 +35,7 @@ def import_released(
     import json
     from collections import Counter
 
-    from rich.console import Console
-
+    from benchmarks.table import plain_text
     from cliphand.config import CropConfig
     from cliphand.files import write_json
     from cliphand.released import import_released as write_checkpoint
@@ -46,7 +45,7 @@ def import_released(
     write_checkpoint(weights, out, hand=hand, crop=config)
     table = released_table()
     fates = {key: USES[entry.use] for key, entry in table.items()}
-    Console(soft_wrap=True).print(_table(table))
+    typer.echo(plain_text(_table(table)))
     if json_file is not None:
         write_json(json_file, fates)
     counts = Counter(fates.values())
@@ -58,13 +57,14 @@ def _table(entries: "dict[str, Entry]") -> "Table":
     """One row per module of the file and use."""
     from collections import Counter
 
+    from rich import box
     from rich.table import Table
 
     counts: Counter[tuple[str, str, str]] = Counter()
     for key, entry in entries.items():
         here = ".".join(entry.targets[0].split(".")[:1]) if entry.targets else "topology"
         counts[key.partition(".")[0], USES[entry.use], here if entry.use != "training" else "-"] += 1
-    table = Table("module in the file", "tensors", "use", "module here", title="Released weights", title_justify="left")
+    table = Table("module in the file", "tensors", "use", "module here", box=box.SIMPLE_HEAD, pad_edge=False)
     for (module, use, here), count in counts.items():
         table.add_row(module, str(count), use, here)
     return table

@@ -38,9 +38,8 @@ def inspect(
     """
     import json
 
-    from rich.console import Console
-
     from benchmarks.bench import newest_export
+    from benchmarks.table import plain_text
     from cliphand.files import write_json
     from engines.manifest import read_manifest
 
@@ -48,12 +47,11 @@ def inspect(
     manifest = read_manifest(source)
     costs = _costs(source, manifest)
     parity = _parity(source)
-    console = Console(soft_wrap=True)
     for name, stages in costs.items():
-        console.print(_cost_table(f"{source / name}: {manifest.artefacts[name].precision}", stages))
-    console.print(_agreement_table(manifest.exporter))
+        typer.echo(plain_text(_cost_table(f"{source / name}: {manifest.artefacts[name].precision}", stages)))
+    typer.echo(plain_text(_agreement_table(manifest.exporter)))
     if parity:
-        console.print(_parity_table(parity))
+        typer.echo(plain_text(_parity_table(parity)))
     value = _json(source, manifest, costs, parity)
     if json_file is not None:
         write_json(json_file, value)
@@ -95,9 +93,12 @@ def _parity(source: Path) -> list[Mapping[str, object]]:
 
 
 def _cost_table(title: str, stages: "Sequence[StageCost]") -> "Table":
+    from rich import box
     from rich.table import Table
 
-    table = Table("stage", "nodes", "GFLOP", "weights MB", "results MB", "operators", title=title, title_justify="left")
+    table = Table(title=title, title_justify="left", caption_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading in ("stage", "nodes", "GFLOP", "weights MB", "results MB", "operators"):
+        table.add_column(heading, justify="left" if heading in ("stage", "operators") else "right", no_wrap=True)
     for stage in stages:
         common = [f"{count} {name}" for name, count in list(stage.operators.items())[:COMMON]]
         table.add_row(
@@ -108,15 +109,18 @@ def _cost_table(title: str, stages: "Sequence[StageCost]") -> "Table":
             f"{stage.activation_bytes / MEGA:.1f}",
             ", ".join([*common, "..."] if len(stage.operators) > COMMON else common),
         )
-    table.caption = "For one image. GFLOP of convolutions and matrix products; results as nothing-fused writes them."
+    table.caption = (
+        "For one image. GFLOP: convolutions and matrix products. Results: all that nodes write, nothing being fused."
+    )
     return table
 
 
 def _agreement_table(exporter: Mapping[str, object]) -> "Table":
+    from rich import box
     from rich.table import Table
 
     title = f"model.onnx in ONNX Runtime beside PyTorch, noise images, batches {exporter.get('batches_checked', '?')}"
-    table = Table("", "", title=title, title_justify="left", show_header=False)
+    table = Table("", "", title=title, title_justify="left", box=box.SIMPLE, show_header=False, pad_edge=False)
     for key, meaning in AGREEMENT:
         value = exporter.get(key)
         table.add_row(meaning, f"{value:.2g}" if isinstance(value, int | float) else "-")
@@ -126,9 +130,11 @@ def _agreement_table(exporter: Mapping[str, object]) -> "Table":
 
 
 def _parity_table(rows: list[Mapping[str, object]]) -> "Table":
+    from rich import box
     from rich.table import Table
 
-    table = Table(*PARITY, title=f"{PARITY_NAME}: on real images, mm", title_justify="left")
+    title = f"{PARITY_NAME}: on real images, mm"
+    table = Table(*PARITY, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         cells = [row.get(key) for key in PARITY]
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
