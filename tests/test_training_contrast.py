@@ -38,10 +38,9 @@ def test_clip_loss_of_equal_logits_is_the_logarithm_of_the_batch() -> None:
 
 
 def test_clip_loss_counts_rows_and_columns() -> None:
-    logits = torch.zeros(1, 2, 2)
-    logits[0, 0, 1] = 2.0  # row 0 and column 1 prefer the wrong match
-    wrong, even = math.log(1 + math.exp(2)), math.log(2)
-    assert clip_loss(logits).item() == pytest.approx((wrong + even) / 2)
+    logits = torch.tensor([[[0.0, 2.0], [0.0, 2.0]]])  # both rows prefer the second match, the columns nothing
+    wrong, right, even = math.log(1 + math.exp(2)), math.log(1 + math.exp(-2)), math.log(2)
+    assert clip_loss(logits).item() == pytest.approx(((wrong + right) / 2 + even) / 2)
 
 
 def test_retrieval_accuracy_is_one_on_the_diagonal_and_none_off_it() -> None:
