@@ -41,7 +41,12 @@ def whole_folder(folder: Path) -> Iterator[Path]:
         yield fresh
         if folder.exists():
             folder.rename(old)
-        fresh.rename(folder)
+        try:
+            fresh.rename(folder)
+        except OSError:
+            if old.exists():
+                old.rename(folder)
+            raise
     finally:
         for leftover in (fresh, old):
             shutil.rmtree(leftover, ignore_errors=True)

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, sha256_of, whole_file, write_json
+from cliphand.files import read_json_object, sha256_of, whole_file, whole_folder, write_json
 
 
 def names(folder: Path) -> list[str]:
@@ -103,3 +103,23 @@ def test_the_hash_is_sha_256_of_the_content(tmp_path: Path) -> None:
 def test_json_text_is_indented_for_people(tmp_path: Path) -> None:
     write_json(tmp_path / "value.json", {"a": 1})
     assert (tmp_path / "value.json").read_text() == json.dumps({"a": 1}, indent=1) + "\n"
+
+
+def test_a_folder_that_cannot_be_put_in_place_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "weights").write_text("old")
+    rename = Path.rename
+
+    def refuse_fresh(path: Path, target: Path) -> Path:
+        if path.name.endswith(".new"):
+            raise OSError("refused")
+        return rename(path, target)
+
+    monkeypatch.setattr(Path, "rename", refuse_fresh)
+    with pytest.raises(OSError, match="refused"), whole_folder(folder) as fresh:
+        (fresh / "weights").write_text("new")
+    assert (folder / "weights").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]

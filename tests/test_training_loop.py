@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from cliphand.hand import HandTopology
 from cliphand.model.text_encoder import TOWER_WIDTH
 from cliphand.training.loop import Run, accelerator_of, build_model, train_hand
 from cliphand.training.module import HandTraining
-from cliphand.training.recorder import read_history
+from cliphand.training.recorder import RunRecorder, read_history
 
 MODEL = ModelConfig(
     backbone="test_resnet",
@@ -101,6 +102,34 @@ def test_best_is_the_epoch_of_lowest_validation_error(run: Run) -> None:
     errors = [entry["val_pa_pjpe_mm"] for entry in history]
     assert load_checkpoint(run.out / "best").facts["epoch"] == errors.index(min(errors))
     assert load_checkpoint(run.out / "last").facts["epoch"] == 2
+
+
+def test_an_epoch_that_is_no_better_is_not_the_best(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = RunRecorder(
+        tmp_path,
+        resume_file="resume.ckpt",
+        model=MODEL,
+        crop=run.crop,
+        topology=run.topology,
+        train=TRAIN,
+        facts={},
+    )
+    recorder.learning_rate = 1e-3
+    saved: list[str] = []
+    monkeypatch.setattr(
+        "cliphand.training.recorder.save_checkpoint", lambda folder, **_: saved.append(f"{folder.name} {len(saved)}")
+    )
+    module = HandTraining(build_model(run), topology=run.topology, model_config=MODEL, train=TRAIN)
+    for epoch, error in enumerate([9.0, 12.0, 8.0]):
+        trainer = SimpleNamespace(
+            callback_metrics={"val_pa_pjpe_mm": torch.tensor(error)},
+            current_epoch=epoch,
+            is_global_zero=True,
+            save_checkpoint=lambda path: path.write_bytes(b""),
+        )
+        recorder.on_train_epoch_end(trainer, module)
+    assert [name.split()[0] for name in saved] == ["last", "best", "last", "last", "best"]
+    assert recorder.best == 8.0
 
 
 def test_the_resumable_state_leaves_the_frozen_tower_out(run: Run) -> None:
