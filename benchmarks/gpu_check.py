@@ -146,9 +146,10 @@ def main(
     """Run everything that needs a GPU, and the CPU's rows; the last line of stdout is one JSON object."""
     budget = Budget(minutes)
     folder = out / "export"
-    subject = (
-        exported_subject(export) if export else untrained_subject(folder, backbone=backbone, input_size=input_size)
-    )
+    if export is None:
+        subject = untrained_subject(folder, backbone=backbone, input_size=input_size)
+    else:
+        subject = exported_subject(export, folder)
     report = run_check(subject, out, budget)
     Console(highlight=False, width=WIDTH).print(table_of(report))
     typer.echo(json.dumps(report, allow_nan=False))

@@ -1,5 +1,6 @@
 """What the GPU check runs: a user's export, or an untrained model exported for the purpose."""
 
+import shutil
 from pathlib import Path
 
 import onnx
@@ -40,14 +41,16 @@ def untrained_subject(out: Path, *, backbone: str, input_size: int) -> Subject:
     return _subject(out, manifest, model)
 
 
-def exported_subject(folder: Path) -> Subject:
-    """An export folder and the checkpoint it came from.
+def exported_subject(export: Path, out: Path) -> Subject:
+    """A copy of an export folder, since plans and packages are written into it, and the checkpoint it came from.
 
     Raises:
         InputError: the folder is no export, or its checkpoint is not where it says.
     """
-    manifest = read_manifest(folder)
-    return _subject(folder, manifest, deploy_model(load_checkpoint(checkpoint_path(manifest, folder)).model))
+    manifest = read_manifest(export)
+    model = deploy_model(load_checkpoint(checkpoint_path(manifest, export)).model)
+    shutil.copytree(export, out, dirs_exist_ok=True)
+    return _subject(out, manifest, model)
 
 
 def _subject(folder: Path, manifest: Manifest, model: HandModel) -> Subject:

@@ -3,6 +3,7 @@
 Every constant is computed in float64 and stored in float32. What is folded:
 
 - BatchNorm into the convolution, transposed convolution or linear map before it (the encoder's by the exporter);
+- branches of an encoder's block that exist only for training into one convolution, where timm knows how (RepVGG, ...);
 - a linear map into the linear map after it where nothing stands between: the flattening of a joint's map into the first
   level's features, the value into the output of single-token attention, the span of the depth into its bins;
 - of node attention the scale into the query; the key's bias, which moves all scores of one query alike, so that the
@@ -16,18 +17,19 @@ from collections.abc import Iterable
 from typing import cast
 
 import torch
+from timm.models import reparameterize_model
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval
 
 from cliphand.hand import N_JOINTS
 from cliphand.model.hand_model import HandModel
 from cliphand.model.heatmap import KERNEL, JointFeature, SeparableHeatmapConv
+from cliphand.model.image_encoder import ImageEncoder
 from cliphand.model.joint_regressor import JointRegressor
 from cliphand.model.mesh_regressor import (
     MeshLevel,
     MeshRegressor,
     NodeAttention,
-    QuickGELU,
     SingleTokenAttention,
     TransformerBlock,
 )
@@ -41,10 +43,7 @@ from export.folded_model import (
     FoldedLevel,
     FoldedMeshRegressor,
     Gaussian,
-    Gelu,
 )
-
-ACTIVATIONS: dict[type[nn.Module], type[nn.Module]] = {nn.GELU: Gelu, QuickGELU: QuickGELU}
 
 # Where padding lies, in standard deviations times root 2 from the grid's first cell: exp(-FAR^2) is zero in float32,
 # and FAR^2 stays well inside float16's range.
@@ -57,10 +56,9 @@ def fold(model: HandModel) -> FoldedHand:
     Args:
         model: from `export.deploy_model`, in evaluation mode.
     """
-    encoder = copy.deepcopy(model.encoder)
     exact = copy.deepcopy(model).double()
     folded = FoldedHand(
-        encoder,
+        cast("ImageEncoder", reparameterize_model(exact.encoder, inplace=True)),
         _joint_regressor(exact.joint_regressor),
         _heatmap(exact.joint_feature),
         _mesh_regressor(exact.mesh_regressor, exact.joint_feature),
@@ -147,7 +145,7 @@ def _block(block: TransformerBlock) -> FoldedBlock:
     return FoldedBlock(
         (block.attention_norm, block.mlp_norm),
         _attention(block.attention),
-        nn.Sequential(_affine(expand), ACTIVATIONS[type(activation)](), _affine(shrink)),
+        nn.Sequential(_affine(expand), activation, _affine(shrink)),
     )
 
 

@@ -4,8 +4,6 @@
 on the image. Linear maps are written x W, so that each is one MatMul (and one Add) of the graph.
 """
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -122,16 +120,8 @@ class FoldedHeatmap(nn.Module):
         return torch.relu(self.refine(x)).flatten(2)
 
 
-class Gelu(nn.Module):
-    """x (1 + erf(x / sqrt 2)) / 2, in the order of operations that ONNX Runtime and TensorRT run as one."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Elementwise, any shape."""
-        return (x * 0.5) * (torch.erf(x / math.sqrt(2)) + 1)
-
-
 class FoldedAttention(nn.Module):
-    """Self-attention among nodes; the query carries the scale, the output the value's bias. See `export.graph`."""
+    """Self-attention among nodes; the query carries the scale, the output the value's bias."""
 
     def __init__(self, query: Affine, key: Tensor, value: Tensor, out: Affine, *, heads: int) -> None:
         super().__init__()

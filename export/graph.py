@@ -4,15 +4,13 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 import onnxsim
 import torch
-from onnxscript import FLOAT
-from onnxscript import opset18 as op
 
 from cliphand.errors import InputError
 from cliphand.model.hand_model import HandModel
@@ -23,34 +21,10 @@ from export.fold import fold
 from export.folded_model import FoldedHand
 from export.guarantees import BATCH_NAME, OPSET, check_guarantees
 from export.node_names import name_nodes
+from export.translations import TRANSLATIONS, Translations
 
 EXAMPLE_BATCH = 2  # an example of one image would make the exporter take the batch for a constant
 MAX_BATCH = 4096
-Translations = Sequence[tuple[Callable[..., object], Callable[..., object]]]
-
-
-def attention(
-    query: FLOAT,
-    key: FLOAT,
-    value: FLOAT,
-    attn_mask: None = None,
-    dropout_p: float = 0.0,
-    is_causal: bool = False,
-    scale: float | None = None,
-    enable_gqa: bool = False,
-) -> FLOAT:
-    """Attention of folded models: MatMul, Softmax, MatMul and nothing between.
-
-    That is the pattern which TensorRT fuses, given that the scale is part of the query (its documentation, "Fused
-    Attention"). The exporter's own writes the scale between them, and shapes that it computes at run time.
-    """
-    if attn_mask is not None or dropout_p or is_causal or scale != 1.0 or enable_gqa:
-        raise ValueError("only the attention of a folded model can be written so")
-    scores = op.MatMul(query, op.Transpose(key, perm=(0, 1, 3, 2)))
-    return op.MatMul(op.Softmax(scores, axis=-1), value)
-
-
-TRANSLATIONS: Translations = ((torch.ops.aten.scaled_dot_product_attention.default, attention),)
 
 
 def export_graph(model: HandModel, path: Path, *, input_size: int) -> Agreement:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import typer
-from linear_hand import SIDE, LinearHand, make_manifest, save_onnx
+from linear_hand import SIDE, LinearHand, linear_checkpoint, make_manifest, save_export, save_onnx
 from torch import nn
 from typer.testing import CliRunner
 
@@ -19,8 +19,10 @@ from benchmarks.gpu_candidates import _published as module_of
 from benchmarks.gpu_check import run_check, table_of
 from benchmarks.gpu_peak import matmul_tflops, training_images_per_s
 from benchmarks.gpu_rows import CPU_BATCHES, GPU_BATCHES, EngineRow, distance_mm, measure
+from benchmarks.gpu_subject import exported_subject
 from benchmarks.speed import SpeedSettings
 from cliphand.errors import InputError
+from cliphand.hand import HandTopology
 from engines.base import HandOutput
 from engines.manifest import write_manifest
 from engines.ort import OrtEngine
@@ -156,6 +158,20 @@ def test_pytorch_on_a_device_gives_what_the_model_gives(subject: Subject) -> Non
 def test_the_form_as_published_has_the_models_weights(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("benchmarks.gpu_candidates.NaiveHand", lambda model: nn.Sequential(model))
     assert module_of(subject)[0] is subject.model
+
+
+def test_an_export_is_copied_before_anything_is_written_into_it(
+    tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export = save_export(tmp_path / "export", hand_topology)
+    before = sorted(path.name for path in export.iterdir())
+    monkeypatch.setattr("benchmarks.gpu_subject.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+    monkeypatch.setattr("benchmarks.gpu_subject.deploy_model", lambda model: model)
+    found = exported_subject(export, tmp_path / "copy")
+    assert found.folder == tmp_path / "copy"
+    assert found.graphs == {"fp32": tmp_path / "copy" / "model.onnx"}
+    assert sorted(path.name for path in found.folder.iterdir()) == before
+    assert found.gflop > 0
 
 
 def test_a_matrix_product_and_a_training_step_have_a_speed() -> None:

@@ -84,6 +84,16 @@ def test_it_runs_in_a_process_that_never_imports_cliphand(hand: Compiled, tmp_pa
     assert np.abs(np.load(tmp_path / "verts.npy") - theirs).max() <= MAX_SHARE * np.ptp(theirs)
 
 
+@pytest.mark.slow
+def test_a_reduced_package_says_its_precision_and_stays_near(tmp_path: Path) -> None:
+    path = tmp_path / "model.pt2"
+    check = build_package(LinearHand().eval(), path, input_size=SIDE, precision="bf16")
+    assert 1e-6 < check.max_share < 1e-2
+    with InductorEngine(path) as engine:
+        assert engine.precision == "bf16"
+        assert engine(example_images(1, SIDE).numpy()).verts_uvd.dtype == np.float32
+
+
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_outputs_are_the_models_at_any_batch(linear: Compiled, batch: int) -> None:
     images = np.random.default_rng(batch).normal(size=(batch, 3, SIDE, SIDE)).astype(np.float32)

@@ -11,7 +11,6 @@ from torch.utils.flop_counter import FlopCounterMode
 from cliphand.config import ModelConfig
 from export.deploy_model import example_images
 from export.fold import fold
-from export.folded_model import Gelu
 
 RELEASED = dataclasses.replace(
     CONFIG,
@@ -74,6 +73,22 @@ def test_only_the_encoder_keeps_batch_norms() -> None:
         assert not isinstance(module, nn.modules.batchnorm._BatchNorm) or name.startswith("encoder."), name
 
 
+def test_branches_that_only_training_needs_are_merged() -> None:
+    """RepViT's blocks add an identity and several convolutions, each with its BatchNorm."""
+    hand = small_hand(dataclasses.replace(CONFIG, backbone="repvit_m0_9"))
+    model, folded, images = hand.encoder, fold(hand).encoder, example_images(2, SIDE)
+    norms, convs = (
+        [sum(isinstance(module, kind) for module in form.modules()) for form in (model, folded)]
+        for kind in (nn.BatchNorm2d, nn.Conv2d)
+    )
+    assert norms[0] > 50
+    assert norms[1] == 0
+    assert convs[1] < convs[0]
+    with torch.inference_mode():
+        for ours, theirs in zip(folded(images).maps, model(images).maps, strict=True):
+            assert relative_difference(ours, theirs) < 1e-5
+
+
 def test_the_mesh_regressor_does_the_folded_products_and_no_more() -> None:
     folded, images = fold(small_hand()), example_images(1, SIDE)
     counter = FlopCounterMode(display=False)
@@ -99,11 +114,6 @@ def test_taps_of_the_heatmap_outside_the_grid_are_exactly_zero() -> None:
     assert samples[1, 2, -1] == 0  # the tap right of the last cell
     assert samples[0, 1, 0] == 1  # a joint on the first cell
     assert torch.equal(samples[0, 1, 1:], samples[0, 2, :-1])  # the taps see one grid, shifted
-
-
-def test_gelu_is_pytorchs() -> None:
-    x = torch.linspace(-6, 6, 101)
-    torch.testing.assert_close(Gelu()(x), nn.functional.gelu(x), atol=1e-6, rtol=1e-5)
 
 
 def test_attention_scores_are_scaled_by_the_query() -> None:

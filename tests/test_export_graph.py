@@ -13,7 +13,7 @@ from small_hand import CONFIG, SIDE, small_export, small_graph, small_hand
 from cliphand.errors import InputError
 from export import graph as graph_module
 from export.deploy_model import example_images
-from export.graph import attention, export_graph, simplify
+from export.graph import export_graph, simplify
 from export.node_names import stage_of
 from export.tensors import tensor_types
 
@@ -113,8 +113,3 @@ def test_an_exporter_that_returns_nothing_is_reported(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
     with pytest.raises(InputError, match="returned no graph"):
         graph_module.trace(small_hand(), SIDE)
-
-
-def test_masked_attention_is_not_written_as_if_it_had_no_mask() -> None:
-    with pytest.raises(ValueError, match="only the attention of a folded model"):
-        attention(None, None, None, scale=None)  # type: ignore[arg-type]
