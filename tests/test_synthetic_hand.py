@@ -29,6 +29,7 @@ from cliphand.data.synthetic.hand_model import (
     random_hand,
     save_hand_model,
 )
+from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.mesh import border_loop, edges_of, face_normals, loop_subdivision, unit
 from cliphand.data.synthetic.rig import FINGER_BONES, N_SHAPES, shape_hand
 from cliphand.data.synthetic.topology import decimate, is_disc
@@ -284,6 +285,32 @@ def test_cameras_are_freihand_like_and_see_every_joint(hands: list[PosedHand]) -
         bones.append(np.linalg.norm(joints[9] - joints[10]))
     assert 70 < np.median(extents) < 110
     assert 0.028 < np.mean(bones) < 0.031
+
+
+def test_plain_hands_fill_the_middle_of_the_image(hands: list[PosedHand]) -> None:
+    rng = np.random.default_rng(9)
+    boxes = []
+    for hand in hands[:200]:
+        view = random_view(rng, hand.joints, KINDS["plain"])
+        pixels = project(view.place(hand.joints), view.K)
+        boxes.append((pixels.min(axis=0), pixels.max(axis=0)))
+    low, high = np.array(boxes).swapaxes(0, 1)
+    extents = (high - low).max(axis=1)
+    assert extents.min() > 100
+    assert extents.max() < 180
+    assert np.abs((low + high) / 2 - (SIDE_PX - 1) / 2).max() < 30
+
+
+def test_a_set_of_gestures_has_no_freely_bent_fingers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(rng: np.random.Generator) -> poses.HandAngles:
+        raise AssertionError("fingers were bent at will")
+
+    monkeypatch.setattr(poses, "_free", refuse)
+    rng = np.random.default_rng(10)
+    for _ in range(50):
+        poses.random_angles(rng, gesture_share=1.0)
+    with pytest.raises(AssertionError, match="at will"):
+        [poses.random_angles(rng) for _ in range(50)]
 
 
 def test_the_rendered_camera_is_the_written_one_enlarged(hands: list[PosedHand]) -> None:

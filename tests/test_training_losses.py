@@ -8,7 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliphand.config import LossConfig
-from cliphand.training.losses import consistency_2d, consistency_3d, edge_loss, normal_loss, point_l1
+from cliphand.model.joint_regressor import bin_positions, expected_bin
+from cliphand.training.losses import (
+    consistency_2d,
+    consistency_3d,
+    edge_loss,
+    heatmap_cross_entropy,
+    normal_loss,
+    point_l1,
+)
 from cliphand.training.module import weighted_sum
 
 TRIANGLE = torch.tensor([[[0.0, 0.0, 0.0], [3.0, 0.0, 0.0], [0.0, 4.0, 0.0]]])
@@ -25,6 +33,36 @@ def test_point_l1_is_the_mean_over_coordinates() -> None:
     predicted = torch.tensor([[[1.0, 2.0, 3.0], [0.0, 0.0, 0.0]]])
     target = torch.tensor([[[1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]])
     assert point_l1(predicted, target).item() == pytest.approx((2 + 3 + 1) / 6)
+
+
+def test_a_heatmap_is_best_as_a_gaussian_of_one_bin_about_the_truth() -> None:
+    positions, truth = bin_positions(16, "centre"), torch.tensor([[0.4]])
+    gaussian = -0.5 * ((positions - 0.4) * 16).square().expand(1, 1, -1)
+    best = heatmap_cross_entropy(gaussian, positions, truth).item()
+    wanted = gaussian[0, 0].softmax(-1)
+    assert best == pytest.approx(-(wanted * wanted.log()).sum().item(), rel=1e-5)
+    for other in (gaussian * 0, gaussian * 0.5, gaussian * 2, gaussian.roll(1, -1), gaussian.roll(-1, -1)):
+        assert heatmap_cross_entropy(other, positions, truth).item() > best + 1e-3
+
+
+@pytest.mark.parametrize("kind", ["centre", "edge", "index"])
+def test_a_heatmap_that_follows_its_loss_ends_at_the_truth(kind: str) -> None:
+    positions = bin_positions(32, kind)
+    truth = (positions[3:28:5] * 0.98)[None]
+    logits = torch.zeros(1, 5, 32, requires_grad=True)
+    optimiser = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(200):
+        optimiser.zero_grad()
+        heatmap_cross_entropy(logits, positions, truth).backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+    bin_width = float(positions[1] - positions[0])
+    assert (expected_bin(logits, positions) - truth).abs().max() < 0.02 * bin_width
+
+
+def test_a_joint_outside_the_heatmaps_span_counts_as_at_its_end() -> None:
+    positions, logits = bin_positions(8, "centre"), torch.randn(1, 1, 8, generator=torch.Generator().manual_seed(0))
+    beyond, end = torch.tensor([[1.7]]), positions[-1].view(1, 1)
+    assert heatmap_cross_entropy(logits, positions, beyond) == heatmap_cross_entropy(logits, positions, end)
 
 
 def test_edges_in_the_true_plane_cost_nothing() -> None:

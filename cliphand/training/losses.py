@@ -17,6 +17,23 @@ def point_l1(predicted: Tensor, target: Tensor) -> Tensor:
     return (predicted - target).abs().mean()
 
 
+def heatmap_cross_entropy(logits: Tensor, positions: Tensor, target: Tensor) -> Tensor:
+    """Cross entropy of 1D heatmaps against a Gaussian of one bin's width about the truth, mean over batch and joints.
+
+    The expected bin alone tells a flat heatmap little: every bin's gradient is small. A target over the bins tells each
+    at once (Nibali et al. 2018, Numerical coordinate regression with CNNs, regularisation; Li et al. 2022, SimCC).
+
+    Args:
+        logits: (B, N, n).
+        positions: (n,) of the bins, evenly spaced.
+        target: (B, N) in the positions' unit; beyond the span it counts as at its end.
+    """
+    inside = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
+    bins_away = (positions - inside) / (positions[1] - positions[0])
+    wanted = (-0.5 * bins_away.square()).softmax(dim=-1)
+    return -(wanted * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
 def normal_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:
     """L_N: mean |cosine| between each predicted edge of a face and the true normal of that face.
 

@@ -1,8 +1,7 @@
 """FreiHAND-like cameras: focal lengths, distances and how much of the image the hand fills.
 
-Ranges from FreiHAND's training set (f 370 to 680 px at 224 px, 0.35 to 1.1 m, hands turned every way), with hands
-somewhat larger and less central than there so that other photographs are covered too. Pixel centres lie at whole
-numbers, as in OpenCV.
+Ranges from FreiHAND's training set: f 370 to 680 px at 224 px, 0.35 to 1.1 m. Pixel centres lie at whole numbers, as in
+OpenCV.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from cliphand.arrays import FloatArray
 from cliphand.data.overlay import project
+from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.hand import MIDDLE_MCP, WRIST
 
 INDEX_MCP, LITTLE_MCP = 5, 17
@@ -19,9 +19,6 @@ SIDE_PX = 224  # of a written image
 RENDER_PX = 256
 FOCAL_PX = (370.0, 680.0)
 DEPTH_M = (0.30, 1.15)
-EXTENT_PX = (55.0, 88.0, 165.0)  # smallest, median and largest joint extent
-EXTENT_SPREAD = 0.33  # of its logarithm
-SHIFT_PX = 15.0
 MARGIN_PX = 6.0
 BONE_M = (0.0295, 0.0030)  # mean and standard deviation of |joint 9 - joint 10|
 BONE_RANGE_M = (0.023, 0.036)
@@ -47,33 +44,33 @@ class View:
         return np.asarray(self.size * points @ self.rotation.T + self.offset)
 
 
-def random_view(rng: np.random.Generator, joints: FloatArray, *, turn_deg: float | None = None) -> View:
+def random_view(rng: np.random.Generator, joints: FloatArray, kind: SceneKind = DEFAULT_KIND) -> View:
     """Draw a camera that sees all joints.
 
     Args:
         rng: source of randomness.
         joints: (21, 3) metres, hand frame.
-        turn_deg: largest angle from a palm held upright to the camera; None turns the hand every way.
+        kind: how far the hand is turned, how large it is and where.
     """
     bone = float(np.linalg.norm(joints[9] - joints[10]))
     size = float(np.clip(rng.normal(*BONE_M), *BONE_RANGE_M)) / bone
     # Uniform over all rotations: the viewpoint uniform on the sphere, and the in-plane angle uniform.
-    if turn_deg is None:
+    if kind.turn_deg is None:
         rotation = Rotation.from_quat(rng.normal(size=4)).as_matrix()
     else:
-        rotation = _near_palm(rng, joints, turn_deg)
+        rotation = _near_palm(rng, joints, kind.turn_deg)
     turned = size * joints @ rotation.T
     low, high = turned.min(axis=0), turned.max(axis=0)
     across = float((high - low)[:2].max())
     across = max(across, 0.6 * float((high - low).max()))  # a finger that points at the camera brings nobody closer
     focal = float(np.exp(rng.uniform(*np.log(FOCAL_PX))))
-    smallest, median, largest = EXTENT_PX
-    extent = float(np.clip(median * np.exp(rng.normal(0, EXTENT_SPREAD)), smallest, largest))
+    smallest, median, largest = kind.extent_px
+    extent = float(np.clip(median * np.exp(rng.normal(0, kind.extent_spread)), smallest, largest))
     depth = float(np.clip(focal * across / extent, *DEPTH_M))
     centre = (SIDE_PX - 1) / 2
     K = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
     offset = np.append(-(low + high)[:2] / 2, depth - turned[:, 2].mean())
-    offset[:2] += rng.normal(0, SHIFT_PX, 2) * depth / focal
+    offset[:2] += rng.normal(0, kind.shift_px, 2) * depth / focal
     return View(K, size, rotation, _kept_inside(turned, offset, K))
 
 

@@ -8,17 +8,43 @@ class SceneKind:
     """What a set's images vary in.
 
     Attributes:
+        gesture_share: of hands that show a named gesture, with its variations; the others' fingers bend at will.
         turn_deg: largest angle between the hand and a palm held upright to the camera; None turns it every way.
+        extent_px: smallest, median and largest extent of the joints in the written image.
+        extent_spread: standard deviation of the extent's logarithm.
+        shift_px: standard deviation of the hand's place about the middle of the image, on both axes.
         cluttered: backgrounds with patterns or photographs; otherwise one colour.
         held: whether some hands hold things, or have things before them.
     """
 
+    gesture_share: float
     turn_deg: float | None
+    extent_px: tuple[float, float, float]
+    extent_spread: float
+    shift_px: float
     cluttered: bool
     held: bool
 
 
 KINDS: dict[str, SceneKind] = {
-    "varied": SceneKind(turn_deg=None, cluttered=True, held=True),
-    "plain": SceneKind(turn_deg=30.0, cluttered=False, held=False),
+    # FreiHAND's extents, somewhat larger and less central so that other photographs are covered too.
+    "varied": SceneKind(
+        gesture_share=0.5,
+        turn_deg=None,
+        extent_px=(55.0, 88.0, 165.0),
+        extent_spread=0.33,
+        shift_px=15.0,
+        cluttered=True,
+        held=True,
+    ),
+    "plain": SceneKind(
+        gesture_share=1.0,
+        turn_deg=20.0,
+        extent_px=(110.0, 140.0, 170.0),
+        extent_spread=0.1,
+        shift_px=5.0,
+        cluttered=False,
+        held=False,
+    ),
 }
+DEFAULT_KIND = KINDS["varied"]

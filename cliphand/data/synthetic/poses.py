@@ -11,9 +11,9 @@ from cliphand.arrays import FloatArray
 from cliphand.data.synthetic.anny_source import WRIST_BONE
 from cliphand.data.synthetic.collision import penetrates
 from cliphand.data.synthetic.gestures import GESTURES, SPREAD_DEG, HandAngles, gesture
+from cliphand.data.synthetic.kinds import DEFAULT_KIND
 from cliphand.data.synthetic.rig import CUP_BONES, FINGER_BONES, Rig
 
-GESTURE_SHARE = 0.5
 TRIES = 6
 LOW_DEG = np.array([[-25, -8, -15], *[[-20, 0, 0]] * 4], float)
 HIGH_DEG = np.array([[42, 55, 75], *[[88, 104, 72]] * 4], float)
@@ -23,19 +23,22 @@ CLOSED_SPLAY_DEG = np.array([0, -3, 2, 6, 10], float)  # where the first phalanx
 TWIST_DEG = (-8.0, 34.0)
 
 
-def random_rotations(rng: np.random.Generator, rig: Rig, heads: FloatArray) -> FloatArray:
+def random_rotations(
+    rng: np.random.Generator, rig: Rig, heads: FloatArray, *, gesture_share: float = DEFAULT_KIND.gesture_share
+) -> FloatArray:
     """Draw one pose without self-penetration.
 
     Args:
         rng: source of randomness.
         rig: the hand.
         heads: (21, 3) bone heads of the shaped hand.
+        gesture_share: of named gestures.
 
     Returns:
         (21, 3) rotation vectors for `pose_hand`.
     """
     for _ in range(TRIES):
-        angles = random_angles(rng)
+        angles = random_angles(rng, gesture_share=gesture_share)
         rotations = to_rotations(rig, angles)
         if not penetrates(rig, heads, rotations):
             return rotations
@@ -47,9 +50,9 @@ def random_rotations(rng: np.random.Generator, rig: Rig, heads: FloatArray) -> F
     return to_rotations(rig, relaxed)
 
 
-def random_angles(rng: np.random.Generator) -> HandAngles:
+def random_angles(rng: np.random.Generator, *, gesture_share: float = DEFAULT_KIND.gesture_share) -> HandAngles:
     """Draw joint angles within their limits: a varied gesture, or fingers bent at will."""
-    angles = _varied_gesture(rng) if rng.random() < GESTURE_SHARE else _free(rng)
+    angles = _varied_gesture(rng) if rng.random() < gesture_share else _free(rng)
     return limit(angles)
 
 

@@ -10,7 +10,7 @@ from cliphand.data.overlay import project
 from cliphand.data.synthetic.background import linear_background, plain_background
 from cliphand.data.synthetic.camera import View, random_view, render_matrix
 from cliphand.data.synthetic.hand_model import PosedHand, random_hand
-from cliphand.data.synthetic.kinds import KINDS, SceneKind
+from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.data.synthetic.lights import random_light
 from cliphand.data.synthetic.render import Picture, render
 from cliphand.data.synthetic.scene import Stage, build_scene
@@ -43,7 +43,7 @@ class Sample:
 
 
 def make_sample(
-    stage: Stage, *, seed: int, split: str, index: int, photos: tuple[Path, ...] = (), kind: SceneKind = KINDS["varied"]
+    stage: Stage, *, seed: int, split: str, index: int, photos: tuple[Path, ...] = (), kind: SceneKind = DEFAULT_KIND
 ) -> Sample:
     """Make image `index` of a split; nothing else decides its bytes.
 
@@ -70,8 +70,8 @@ def make_sample(
 def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, View, Picture]:
     """Draw until enough of the hand can be seen."""
     for _ in range(TRIES):
-        hand = random_hand(rng, stage.model)
-        view = random_view(rng, hand.joints, turn_deg=kind.turn_deg)
+        hand = random_hand(rng, stage.model, gesture_share=kind.gesture_share)
+        view = random_view(rng, hand.joints, kind)
         look, light = random_look(rng), random_light(rng)
         scene = build_scene(rng, stage, hand, view, held=kind.held)
         picture = render(rng, stage, scene, render_matrix(view.K), look, light)

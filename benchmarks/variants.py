@@ -1,0 +1,288 @@
+"""Variants of the network side by side: what each choice costs in millimetres and buys in milliseconds.
+
+    python -m benchmarks.variants heads --data DATA --out DIR [--epochs N]
+    python -m benchmarks.variants backbones --data DATA --out DIR [--train NAME ...]
+
+Every variant that is trained gets the same images, views, epochs and schedule, and is scored on the evaluation split.
+Those that are not trained have random weights: their latency is real, their accuracy is left empty. FP32 runs in ONNX
+Runtime and OpenVINO, INT8 in OpenVINO (calibrated on training images), all variants in turns. A variant that DIR
+already holds is not trained again. The last line is one JSON object.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import onnx
+import torch
+import typer
+from rich import box
+from rich.table import Table
+
+from benchmarks.accuracy import mean_pose_pa_pjpe_mm, predict, score
+from benchmarks.machine import machine_facts
+from benchmarks.photographs import Photographs
+from benchmarks.table import plain_text
+from benchmarks.turns import SpeedSettings, measure_in_turns
+from cliphand.arrays import FloatArray
+from cliphand.checkpoint import Checkpoint, load_checkpoint
+from cliphand.config import PRESETS, CropConfig, ModelConfig, TrainConfig, require
+from cliphand.data.freihand import open_freihand
+from cliphand.errors import InputError
+from cliphand.files import write_json
+from cliphand.hand import load_hand
+from cliphand.model.hand_model import HandModel, level_templates
+from cliphand.provenance import git_commit, library_versions
+from cliphand.training.from_scratch import FROM_SCRATCH
+from cliphand.training.loop import Run, fastest_precision, train_hand
+from cliphand.training.recorder import read_history
+from engines.base import Engine
+from engines.eager import EagerEngine
+from engines.openvino_cpu import OpenVinoEngine
+from engines.ort import OrtEngine
+from export.calibration import CalibrationRequest, read_calibration
+from export.deploy_model import deploy_model
+from export.graph import export_graph
+from export.inventory import inventory, total
+from export.precision_table import Keep, kept_nodes, union
+from export.quantise import calibrate, write_quantised
+
+SEED = 0
+CALIBRATION_IMAGES = 64  # ranges of latency's graphs; the parity gate is where their millimetres are judged
+BASE = PRESETS["small"]
+CROP = CropConfig(rule="centre", side_px=200.0)
+# Each changes one thing of the paper's head; the last is what `--preset small` has.
+HEADS: dict[str, dict[str, object]] = {
+    "paper": {},
+    "heads 8 4 2 1": {"heads": (8, 4, 2, 1)},
+    "one block a level": {"depths": (1, 1, 1, 1)},
+    "no attention at 778 nodes": {"depths": (2, 2, 2, 0)},
+    "no attention at 389 and 778": {"depths": (2, 2, 0, 0)},
+    "transposed convolutions of 128": {"lixel_channels": 128},
+    "joint feature of 256": {"joint_feature": 256},
+    "small": {name: getattr(BASE, name) for name in ("depths", "heads", "lixel_channels", "joint_feature")},
+}
+BACKBONES = (
+    "resnet18",
+    "resnet34",
+    "resnet50",
+    "hgnetv2_b2",
+    "repvit_m1_1",
+    "fastvit_t12",
+    "mobilenetv4_conv_medium",
+    "convnextv2_nano",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One variant; latencies are medians of one image's call.
+
+    Attributes:
+        pa_pjpe_mm: on the evaluation split; None where the variant was not trained.
+        ort_fp32_ms, openvino_fp32_ms, openvino_int8_ms: wall times.
+    """
+
+    variant: str
+    parameters: int
+    gflop: float
+    pa_pjpe_mm: float | None
+    lixel_pa_pjpe_mm: float | None
+    ort_fp32_ms: float
+    openvino_fp32_ms: float
+    openvino_int8_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class Study:
+    """What all variants share."""
+
+    data: Path
+    out: Path
+    train: TrainConfig
+    speed: SpeedSettings
+    threads: int | None
+
+
+def study(variants: dict[str, ModelConfig], trained: Sequence[str], shared: Study) -> list[Row]:
+    """Train, export and time the variants.
+
+    Args:
+        variants: by name.
+        trained: names of those to train.
+        shared: data, budget and settings.
+    """
+    checkpoints = {name: checkpoint_of(variants[name], shared.out / _slug(name), shared) for name in trained}
+    accuracy = {name: accuracy_of(checkpoint, shared) for name, checkpoint in checkpoints.items()}
+    graphs = {}
+    for name, config in variants.items():
+        model = checkpoints[name].model if name in checkpoints else untrained(config, shared)
+        graphs[name] = write_graphs(model, config, shared.out / _slug(name), shared)
+    times = latencies(graphs, {name: config.input_size for name, config in variants.items()}, shared)
+    return [_row(name, graphs[name], accuracy.get(name, (None, None)), times) for name in variants]
+
+
+def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoint:
+    """The variant's last checkpoint, trained now unless it already was."""
+    run = folder / "run"
+    if len(read_history(run)) < shared.train.epochs:
+        topology = load_hand(shared.data / "hand.npz")
+        train_hand(Run(data=shared.data, topology=topology, out=run, model=config, crop=CROP, train=shared.train))
+    checkpoint = load_checkpoint(run / "last")
+    require(
+        checkpoint.train == shared.train and checkpoint.model_config == config,
+        f"{run} was trained with other settings; choose another --out.",
+    )
+    return checkpoint
+
+
+def untrained(config: ModelConfig, shared: Study) -> HandModel:
+    """The variant with random weights: as fast as with any others."""
+    torch.manual_seed(SEED)
+    return HandModel(config, level_templates(load_hand(shared.data / "hand.npz"), config.levels))
+
+
+def accuracy_of(checkpoint: Checkpoint, shared: Study) -> tuple[float | None, float | None]:
+    """PA-PJPE of the mesh's joints and of the joint regressor's, in mm, on the evaluation split."""
+    data = open_freihand(shared.data, "evaluation")
+    size = checkpoint.model_config.input_size
+    photographs = Photographs(data=data, crop=checkpoint.crop, input_size=size, root="truth")
+    with EagerEngine(checkpoint) as engine:
+        hands = predict({"model": engine}, photographs, checkpoint.topology.joint_regressor, n_images=len(data))
+    found = score(hands["model"], data)
+    return found.pa_pjpe_mm, found.lixel_pa_pjpe_mm
+
+
+def write_graphs(model: HandModel, config: ModelConfig, folder: Path, shared: Study) -> dict[str, Path]:
+    """`model.onnx` and `model.int8.onnx`; those that exist are kept."""
+    paths = {"fp32": folder / "model.onnx", "int8": folder / "model.int8.onnx"}
+    if all(path.exists() for path in paths.values()):
+        return paths
+    folder.mkdir(parents=True, exist_ok=True)
+    export_graph(deploy_model(model), paths["fp32"], input_size=config.input_size)
+    request = CalibrationRequest(shared.data, images=CALIBRATION_IMAGES)
+    images = read_calibration(request, CROP, config.input_size).images
+    keep = union(kept_nodes(onnx.load(paths["fp32"]).graph, "int8", Keep()))
+    calibrated = folder / "calibrated.onnx"
+    calibrate(paths["fp32"], calibrated, keep=keep, images=images, method="max")
+    write_quantised(calibrated, paths["int8"], unquantise=(), rest="fp32", keep_fp32=(), image=images[:1])
+    calibrated.unlink()
+    return paths
+
+
+def latencies(
+    graphs: dict[str, dict[str, Path]], sizes: dict[str, int], shared: Study
+) -> dict[tuple[str, str], FloatArray]:
+    """Wall times (N,) in ms by (variant, engine), all in turns in one process."""
+    with ExitStack() as stack:
+        calls = {}
+        for name, paths in graphs.items():
+            engines: dict[str, Engine] = {
+                "ort fp32": OrtEngine(paths["fp32"], precision="fp32", threads=shared.threads),
+                "openvino fp32": OpenVinoEngine(paths["fp32"], precision="fp32", threads=shared.threads),
+                "openvino int8": OpenVinoEngine(paths["int8"], precision="int8", threads=shared.threads),
+            }
+            image = np.random.default_rng(SEED).normal(size=(1, 3, sizes[name], sizes[name])).astype(np.float32)
+            for kind, engine in engines.items():
+                opened = stack.enter_context(engine)
+                calls[f"{name}|{kind}"] = lambda opened=opened, image=image: opened(image)
+        timings = measure_in_turns(calls, shared.speed)
+    return {(key.split("|")[0], key.split("|")[1]): timing.wall_ms for key, timing in timings.items()}
+
+
+def _row(
+    name: str,
+    graphs: dict[str, Path],
+    accuracy: tuple[float | None, float | None],
+    times: dict[tuple[str, str], FloatArray],
+) -> Row:
+    graph = onnx.load(graphs["fp32"])
+    ort, openvino, int8 = (
+        float(np.median(times[name, kind])) for kind in ("ort fp32", "openvino fp32", "openvino int8")
+    )
+    parameters = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer)
+    return Row(name, parameters, total(inventory(graph)).gflop, *accuracy, ort, openvino, int8)
+
+
+def _slug(name: str) -> str:
+    return name.replace(" ", "_")
+
+
+def table(rows: Sequence[Row], title: str) -> Table:
+    """The rows for people; what was not measured is a dash."""
+    result = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
+    headings = ("variant", "million weights", "GFLOP", "PA-PJPE mm", "lixel mm", "ORT fp32 ms", "OpenVINO fp32 ms")
+    for heading in (*headings, "OpenVINO INT8 ms"):
+        result.add_column(heading, justify="left" if heading == "variant" else "right")
+    for row in rows:
+        errors = ("-" if error is None else f"{error:.2f}" for error in (row.pa_pjpe_mm, row.lixel_pa_pjpe_mm))
+        result.add_row(
+            row.variant,
+            f"{row.parameters / 1e6:.1f}",
+            f"{row.gflop:.2f}",
+            *errors,
+            *(f"{time:.1f}" for time in (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms)),
+        )
+    return result
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    which: Annotated[str, typer.Argument(help="heads or backbones.")],
+    data: Annotated[Path, typer.Option(help="Folder in FreiHAND's layout with hand.npz, from `cliphand synth`.")],
+    out: Annotated[Path, typer.Option(help="Folder for runs and graphs; what it holds is not made again.")],
+    train: Annotated[
+        list[str] | None, typer.Option(help="Variant to train; repeat it. All heads; no backbone.", show_default=False)
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Of each trained variant.")] = 4,
+    input_size: Annotated[int | None, typer.Option(help="Side of the crop.", show_default="the small preset's")] = None,
+    calls: Annotated[int, typer.Option(help="Timed calls of each engine at most.")] = 100,
+    seconds: Annotated[float, typer.Option(help="Time limit of each engine's calls.")] = 10.0,
+    threads: Annotated[int | None, typer.Option(help="Of one call.", show_default="the run-time's choice")] = None,
+) -> None:
+    """Train, export and time variants of the network."""
+    size = input_size or BASE.input_size
+    kinds = {
+        "heads": {
+            name: dataclasses.replace(PRESETS["paper"], backbone=BASE.backbone, input_size=size, **changes)  # type: ignore[arg-type]
+            for name, changes in HEADS.items()
+        },
+        "backbones": {name: dataclasses.replace(BASE, backbone=name, input_size=size) for name in BACKBONES},
+    }
+    require(which in kinds, f"{which!r} is no study; valid are {', '.join(kinds)}.")
+    variants = kinds[which]
+    trained = train if train is not None else list(variants) if which == "heads" else []
+    unknown = sorted(set(trained) - set(variants))
+    require(not unknown, f"there is no variant {unknown}; valid are {list(variants)}.")
+    config = dataclasses.replace(FROM_SCRATCH, epochs=epochs, precision=fastest_precision())
+    shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads)
+    rows = study(variants, trained, shared)
+    guess = mean_pose_pa_pjpe_mm(data)
+    title = f"{which}, {size} px, {epochs} epochs where trained; always guessing the mean pose: {guess:.2f} mm"
+    typer.echo(plain_text(table(rows, title)))
+    report = {
+        "study": which,
+        "rows": [dataclasses.asdict(row) for row in rows],
+        "mean_pose_pa_pjpe_mm": guess,
+        "machine": machine_facts(),
+        "versions": library_versions(),
+        "commit": git_commit(),
+    }
+    write_json(out / f"{which}.json", report)
+    typer.echo(json.dumps(report, allow_nan=False))
+
+
+if __name__ == "__main__":
+    try:
+        app(standalone_mode=True)
+    except InputError as error:
+        sys.exit(f"benchmarks.variants: {error}")

@@ -1,0 +1,110 @@
+"""Variants of the network under equal training, in miniature."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_hand import CONFIG
+from typer.testing import CliRunner
+
+from benchmarks import variants
+from benchmarks.speed import SpeedSettings
+from benchmarks.variants import HEADS, Row, Study, app, study, table
+from cliphand.config import ModelConfig
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology, save_hand
+from cliphand.training.from_scratch import FROM_SCRATCH
+
+NARROW = dataclasses.replace(CONFIG, lixel_channels=CONFIG.lixel_channels // 2)
+SPEED = SpeedSettings(warmup_calls=1, calls=3, seconds=5)
+
+
+@pytest.fixture(scope="module")
+def data(freihand_folder: Callable[..., Path], hand_topology: HandTopology) -> Path:
+    root = freihand_folder(n_labels=8)
+    save_hand(hand_topology, root / "hand.npz")
+    return root
+
+
+@pytest.fixture(scope="module")
+def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
+    train = dataclasses.replace(FROM_SCRATCH, epochs=1, batch=2, validation_fraction=0.25, accelerator="cpu")
+    return Study(data=data, out=tmp_path_factory.mktemp("variants"), train=train, speed=SPEED, threads=1)
+
+
+@pytest.fixture(scope="module")
+def rows(shared: Study) -> list[Row]:
+    return study({"whole": CONFIG, "narrow": NARROW}, ["narrow"], shared)
+
+
+def test_only_trained_variants_have_an_accuracy(rows: list[Row]) -> None:
+    whole, narrow = rows
+    assert (whole.pa_pjpe_mm, whole.lixel_pa_pjpe_mm) == (None, None)
+    assert narrow.pa_pjpe_mm is not None
+    assert 0 < narrow.pa_pjpe_mm < 200
+    assert narrow.lixel_pa_pjpe_mm != narrow.pa_pjpe_mm
+
+
+def test_every_variant_is_timed_in_every_engine_and_its_cost_is_its_own(rows: list[Row]) -> None:
+    whole, narrow = rows
+    for row in rows:
+        assert min(row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms) > 0
+    assert narrow.parameters < whole.parameters
+    assert narrow.gflop < whole.gflop
+
+
+def test_what_is_there_is_not_made_again(shared: Study, rows: list[Row], monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("made again")
+
+    for name in ("train_hand", "export_graph", "calibrate"):
+        monkeypatch.setattr(variants, name, refuse)
+    again = study({"narrow": NARROW}, ["narrow"], shared)
+    assert again[0].pa_pjpe_mm == rows[1].pa_pjpe_mm
+
+
+def test_a_run_of_other_settings_is_not_taken_for_this_one(shared: Study, rows: list[Row]) -> None:
+    other = dataclasses.replace(shared, train=dataclasses.replace(shared.train, learning_rate=0.5))
+    with pytest.raises(InputError, match="other settings"):
+        study({"narrow": NARROW}, ["narrow"], other)
+
+
+def test_each_head_changes_the_paper_in_what_its_name_says() -> None:
+    paper = ModelConfig()
+    for name, changes in HEADS.items():
+        changed = dataclasses.replace(paper, **changes)  # type: ignore[arg-type]
+        assert (changed == paper) == (name == "paper")
+
+
+def test_a_missing_figure_is_a_dash(rows: list[Row]) -> None:
+    cells = [list(column.cells) for column in table(rows, "variants").columns]
+    assert cells[0] == ["whole", "narrow"]
+    assert cells[3][0] == "-"
+    assert cells[3][1] == f"{rows[1].pa_pjpe_mm:.2f}"
+
+
+def test_the_command_prints_a_table_and_one_json_object(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(variants, "BASE", CONFIG)
+    monkeypatch.setattr(variants, "BACKBONES", (CONFIG.backbone,))
+    result = CliRunner().invoke(
+        app,
+        ["backbones", "--data", str(data), "--out", str(tmp_path), "--calls", "2", "--threads", "1"],
+    )
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout.splitlines()[-1])
+    assert report == json.loads((tmp_path / "backbones.json").read_text())
+    assert report["rows"][0]["variant"] == CONFIG.backbone
+    assert report["rows"][0]["pa_pjpe_mm"] is None
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["tails"], "heads, backbones"), (["heads", "--train", "x"], "paper")])
+def test_unknown_names_are_refused_with_those_there_are(
+    data: Path, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    result = CliRunner().invoke(app, [*arguments, "--data", str(data), "--out", str(tmp_path)])
+    assert isinstance(result.exception, InputError)
+    assert said in str(result.exception)
