@@ -4,8 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self, cast
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -58,7 +57,7 @@ class Candidate:
     open: Callable[[], Engine]
 
 
-class TorchEngine:
+class TorchEngine(Engine):
     """A model in PyTorch on one device, eager or compiled: FP32 without TF32, or under FP16 autocast."""
 
     def __init__(self, model: nn.Module, *, name: str, device: Device, precision: str, input_size: int) -> None:
@@ -79,16 +78,6 @@ class TorchEngine:
         self._model = nn.Identity()
         if self._device == "cuda":
             torch.cuda.empty_cache()
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def candidates(subject: Subject) -> Iterator[Candidate]:

@@ -35,19 +35,17 @@ class HandOutput:
 
 
 class Engine(Protocol):
-    """A loaded model. Use it as a context manager so that its memory is freed."""
+    """A loaded model. Use it as a context manager so that its memory is freed.
 
-    @property
-    def name(self) -> str:
-        """The run-time, as reports print it: `pytorch`, `onnxruntime`, ..."""
+    Attributes:
+        name: the run-time, as reports print it: `pytorch`, `onnxruntime`, ...
+        precision: the arithmetic of the graph, as reports print it: `fp32`, `fp16`, `int8`, or `unstated`.
+        input_size: side of the square crops in pixels.
+    """
 
-    @property
-    def precision(self) -> str:
-        """The arithmetic of the graph, as reports print it: `fp32`, `fp16`, `int8`, or `unstated`."""
-
-    @property
-    def input_size(self) -> int:
-        """Side of the square crops in pixels."""
+    name: str
+    precision: str
+    input_size: int
 
     def __call__(self, images: FloatArray) -> HandOutput:
         """Run one batch.
@@ -64,11 +62,13 @@ class Engine(Protocol):
 
     def __enter__(self) -> Self:
         """The engine itself."""
+        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close."""
+        self.close()
 
 
 def input_shape(input_size: int) -> tuple[int, ...]:

@@ -1,17 +1,15 @@
 """PyTorch as it is: the reference every other engine is compared with."""
 
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 
 from cliphand.arrays import FloatArray
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from engines.base import HandOutput, check_images
+from engines.base import Engine, HandOutput, check_images
 
 
-class EagerEngine:
+class EagerEngine(Engine):
     """The deployed network in eager PyTorch on the CPU, FP32.
 
     Args:
@@ -43,16 +41,6 @@ class EagerEngine:
     def close(self) -> None:
         """Free the model; a second call does nothing."""
         self._model = None
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def load(path: Path, *, precision: str, threads: int | None) -> EagerEngine:

@@ -9,8 +9,6 @@ import platform
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import torch
 from torch import Tensor
@@ -18,7 +16,7 @@ from torch import Tensor
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.base import HandOutput, check_images
+from engines.base import Engine, HandOutput, check_images
 
 # Written by `export.inductor_package` beside AOTInductor's own.
 PRECISION_KEY, SIZE_KEY = "cliphand_precision", "cliphand_input_size"
@@ -26,7 +24,7 @@ CPU_LEVELS = {"DEFAULT": 0, "AVX2": 1, "AVX512": 2}  # instruction sets, each wi
 Outputs = tuple[Tensor, Tensor]
 
 
-class InductorEngine:
+class InductorEngine(Engine):
     """A package on the device that it was compiled for.
 
     Args:
@@ -65,16 +63,6 @@ class InductorEngine:
     def close(self) -> None:
         """Free the model; a second call does nothing."""
         self._run = None
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 class _OnGpu:

@@ -8,55 +8,21 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Protocol
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from cliphand.arrays import FloatArray
-from cliphand.errors import InputError
-from engines.available import available_engines
-from engines.cuda_device import find_gpu
+from engines.trt_flavour import unusable
+
+if TYPE_CHECKING:
+    import pycuda.driver
 
 
-class DeviceMemory(Protocol):
-    """pycuda's DeviceAllocation."""
+class Buffer(NamedTuple):
+    """One tensor's memory: its address on the device, and pinned memory on the host, (max batch, ...) float32."""
 
-    def __int__(self) -> int:
-        """Its address."""
-
-    def free(self) -> None:
-        """Give it back."""
-
-
-class Stream(Protocol):
-    """pycuda's Stream."""
-
-    handle: int
-
-    def synchronize(self) -> None:
-        """Wait until all its work is done."""
-
-
-class Event(Protocol):
-    """pycuda's Event."""
-
-    def record(self, stream: Stream) -> "Event":
-        """Mark the stream's present end."""
-
-    def time_till(self, later: "Event") -> float:
-        """Milliseconds between two events that have happened."""
-
-
-class _Context(Protocol):
-    def push(self) -> None: ...
-    def pop(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Buffer:
-    """One tensor's memory: on the device, and pinned on the host, (max batch, ...) float32."""
-
-    device: DeviceMemory
+    address: int
     host: FloatArray
 
 
@@ -66,7 +32,7 @@ class Cuda:
 
     driver: ModuleType
     runtime: ModuleType
-    context: _Context
+    context: "pycuda.driver.Context"
 
     @contextmanager
     def current(self) -> Iterator[None]:
@@ -83,13 +49,13 @@ class Cuda:
         stack.callback(host.base.free)
         device = self.driver.mem_alloc(host.nbytes)
         stack.callback(device.free)
-        return Buffer(device, host)
+        return Buffer(int(device), host)
 
-    def capture(self, work: Callable[[], None], stream: Stream) -> object:
+    def capture(self, work: Callable[[], None], stream: "pycuda.driver.Stream") -> object:
         """What `work` enqueues on the stream, as a graph that is ready to be launched."""
         cuda = self.runtime
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self._check(cuda.cudaStreamBeginCapture(stream.handle, mode), "cudaStreamBeginCapture")
+        self.check(cuda.cudaStreamBeginCapture(stream.handle, mode), "cudaStreamBeginCapture")
         with ExitStack() as release:
             try:
                 work()
@@ -97,19 +63,19 @@ class Cuda:
                 status, graph = cuda.cudaStreamEndCapture(stream.handle)
                 if status == cuda.cudaError_t.cudaSuccess:
                     release.callback(cuda.cudaGraphDestroy, graph)  # the ready form stands for itself
-            self._check((status,), "cudaStreamEndCapture")
-            return self._check(cuda.cudaGraphInstantiate(graph, 0), "cudaGraphInstantiate")[1]
+            self.check((status,), "cudaStreamEndCapture")
+            return self.check(cuda.cudaGraphInstantiate(graph, 0), "cudaGraphInstantiate")[1]
 
-    def launch(self, graph: object, stream: Stream) -> None:
+    def launch(self, graph: object, stream: "pycuda.driver.Stream") -> None:
         """Enqueue a captured graph."""
-        self._check(self.runtime.cudaGraphLaunch(graph, stream.handle), "cudaGraphLaunch")
+        self.check(self.runtime.cudaGraphLaunch(graph, stream.handle), "cudaGraphLaunch")
 
     def destroy(self, graph: object) -> None:
         """Free a captured graph."""
-        self._check(self.runtime.cudaGraphExecDestroy(graph), "cudaGraphExecDestroy")
+        self.check(self.runtime.cudaGraphExecDestroy(graph), "cudaGraphExecDestroy")
 
-    def _check(self, result: tuple[object, ...], call: str) -> tuple[object, ...]:
-        """What a call of cuda-python returned, if its status is success."""
+    def check(self, result: tuple[object, ...], call: str) -> tuple[object, ...]:
+        """What a call of cuda-python returned, or RuntimeError where its status is not success."""
         if result[0] != self.runtime.cudaError_t.cudaSuccess:
             raise RuntimeError(f"{call} failed: {getattr(result[0], 'name', result[0])}")
         return result
@@ -129,9 +95,6 @@ def open_cuda(install: str) -> Cuda:
         driver = importlib.import_module("pycuda.driver")
         runtime = importlib.import_module("cuda.bindings.runtime")
     except Exception as error:  # pycuda raises its own classes where there is no driver or no GPU
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"plans run through pycuda and cuda-python on a GPU, which cannot be used here ({reason}): {install} and "
-            f"`pip install pycuda` (it compiles); engines that run here: {available_engines(find_gpu())}."
-        ) from None
+        what = "a GPU through pycuda and cuda-python"
+        raise unusable(what, error, install=f"{install} and `pip install pycuda`, which compiles") from None
     return Cuda(driver, runtime, context)

@@ -1,24 +1,25 @@
-"""The two members of the TensorRT family, and what this machine can do with each.
-
-Both have one Python API. Polygraphy, which drives the builder, serves one of them per process; therefore plans are
-built in processes of their own (`engines.trt_build`).
-"""
+"""The two members of the TensorRT family, which have one Python API, and what this machine can do with each."""
 
 import importlib
 import importlib.util
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Literal
 
+from cliphand.config import require
 from cliphand.errors import InputError
 from engines.available import available_engines
 from engines.cuda_device import Gpu, find_gpu
 
+WORDS = 600  # characters of TensorRT's own message that a sentence passes on
 LEAN_MODULE = "tensorrt_lean"
 POLYGRAPHY_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
+FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +36,11 @@ class Flavour:
         builds_without_gpu: whether a machine without a GPU can build its plans.
     """
 
-    name: str
+    name: FlavourName
     title: str
     module: str
     suffix: str
-    versions: tuple[tuple[int, ...], tuple[int, ...]]
+    versions: tuple[tuple[int, int], tuple[int, int]]
     install: str
     builds_without_gpu: bool
 
@@ -49,7 +50,7 @@ TENSORRT = Flavour(
     title="TensorRT",
     module="tensorrt",
     suffix=".plan",
-    versions=((10, 12), (12,)),
+    versions=((10, 12), (12, 0)),
     install="pip install 'cliphand[tensorrt]' --extra-index-url https://pypi.nvidia.com",
     builds_without_gpu=False,
 )
@@ -58,31 +59,15 @@ TENSORRT_RTX = Flavour(
     title="TensorRT for RTX",
     module="tensorrt_rtx",
     suffix=".rtx.plan",
-    versions=((1, 7), (2,)),
+    versions=((1, 7), (2, 0)),
     install="pip install 'cliphand[tensorrt-rtx]'",
     builds_without_gpu=True,
 )
-FLAVOURS = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
-
-
-def flavour_named(name: str) -> Flavour:
-    """The flavour called `name`.
-
-    Raises:
-        InputError: there is none.
-    """
-    if name not in FLAVOURS:
-        raise InputError(f"TensorRT's flavour is {name!r}; valid are {sorted(FLAVOURS)}.")
-    return FLAVOURS[name]
+FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
 
 
 def load_tensorrt(flavour: Flavour, *, lean: bool = False) -> ModuleType:
-    """Import the flavour's module.
-
-    Args:
-        flavour: to import.
-        lean: whether TensorRT's lean runtime, which only runs version-compatible plans, will do where the whole is
-            not installed.
+    """Import the flavour's module, or with `lean` TensorRT's lean runtime where the whole is not installed.
 
     Raises:
         InputError: it is not installed, does not load, or has a version outside the bounds.
@@ -91,18 +76,19 @@ def load_tensorrt(flavour: Flavour, *, lean: bool = False) -> ModuleType:
     try:
         trt = importlib.import_module(LEAN_MODULE if lean else flavour.module)
     except (ImportError, OSError) as error:  # an OSError where its libraries are missing
-        raise _missing(flavour.title, str(error), install=flavour.install) from None
+        raise unusable(flavour.title, error, install=flavour.install) from None
     first, beyond = flavour.versions
-    if not first <= _numbers(trt.__version__) < beyond:
-        raise InputError(
-            f"{flavour.title} {trt.__version__} is installed; this project runs {_spell(first)} up to, not including, "
-            f"{_spell(beyond)}: {flavour.install}"
-        )
+    version = tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:2])
+    require(
+        first <= version < beyond,
+        f"{flavour.title} {trt.__version__} is installed; this project runs {first[0]}.{first[1]} up to, not "
+        f"including, {beyond[0]}.{beyond[1]}: {flavour.install}",
+    )
     return trt
 
 
 def load_polygraphy(flavour: Flavour) -> ModuleType:
-    """Import Polygraphy's TensorRT backend for a flavour.
+    """Import Polygraphy's TensorRT backend, which serves one flavour per process.
 
     Raises:
         InputError: it is not installed, or this process uses it for the other flavour.
@@ -114,12 +100,12 @@ def load_polygraphy(flavour: Flavour) -> ModuleType:
         used = importlib.import_module("polygraphy.config").USE_TENSORRT_RTX
         backend = importlib.import_module("polygraphy.backend.trt")
     except ImportError as error:
-        raise _missing("Polygraphy", str(error), install=flavour.install) from None
-    if used != wanted:
-        raise InputError(
-            f"Polygraphy serves one TensorRT flavour per process, and this one did not begin with {flavour.name}; "
-            f"build in a new process, with {POLYGRAPHY_SWITCH}={int(wanted)} where it is set."
-        )
+        raise unusable("Polygraphy", error, install=flavour.install) from None
+    require(
+        used == wanted,
+        f"Polygraphy serves one TensorRT flavour per process, and this one did not begin with {flavour.name}; build in "
+        f"a new process, with {POLYGRAPHY_SWITCH}={int(wanted)} where it is set.",
+    )
     return backend
 
 
@@ -132,34 +118,17 @@ def why_not_built(flavour: Flavour, *, gpu: Callable[[], Gpu | str] = find_gpu) 
         load_tensorrt(flavour)
     except InputError as error:
         return str(error).rstrip(".")
-    found = "" if flavour.builds_without_gpu else gpu()
-    if isinstance(found, str) and found:
-        return f"it builds only on the GPU that will run the plans, and {found}: build there"
-    return None
+    found = None if flavour.builds_without_gpu else gpu()
+    return f"it builds only on the GPU that will run the plans, and {found}" if isinstance(found, str) else None
+
+
+def unusable(what: str, error: Exception, *, install: str) -> InputError:
+    """The error about something that cannot be imported: why, what to install, and what runs here without it."""
+    reason, others = " ".join(str(error).split()), available_engines(find_gpu())
+    return InputError(f"{what} cannot be used here ({reason}): {install}; engines that run here: {others}.")
 
 
 def cache_folder() -> Path:
     """Where timing caches and just-in-time kernels are kept between runs."""
     base = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (base if base.is_absolute() else Path.home() / ".cache") / "cliphand" / "tensorrt"
-
-
-def _missing(what: str, error: str, *, install: str) -> InputError:
-    reason = " ".join(error.split())
-    return InputError(
-        f"{what} cannot be used here ({reason}): {install}; engines that run here: {available_engines(find_gpu())}."
-    )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """Leading numbers of a version, for comparison."""
-    numbers = []
-    for part in version.split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
-def _spell(version: tuple[int, ...]) -> str:
-    return ".".join(map(str, version))

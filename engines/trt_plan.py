@@ -1,10 +1,11 @@
-"""What a TensorRT plan was built from, with and for: plain values, their sidecar `<plan>.json`, and reuse.
+"""What a TensorRT plan is built from, with and for: plain values, their sidecar `<plan>.json`, and the rules for them.
 
-A plan is reused only where every field of its `PlanKey` is the same.
+Nothing here needs TensorRT or a GPU.
 """
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -13,11 +14,7 @@ from cliphand.config import from_json, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
 from engines.cuda_device import Gpu
-from engines.trt_flavour import FLAVOURS, Flavour
-
-FORMAT_VERSION = 1
-NO_GPU = "built without a GPU"
-NOT_EXECUTED = "not executed here"
+from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, FlavourName
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,30 +68,17 @@ class BuildSettings:
 
 @dataclass(frozen=True, slots=True)
 class PlanKey:
-    """Everything that a plan's bytes depend on.
+    """Everything that a plan's bytes depend on: hashes of what it was built from, the builder, the GPU, the settings.
 
-    Attributes:
-        flavour: `tensorrt` or `tensorrt-rtx`.
-        precision: of the graph: `fp32`, `fp16`, `int8`.
-        checkpoint_sha256: of the weights that were exported.
-        onnx_sha256: of the graph.
-        tensorrt_version: of the builder.
-        gpu: its name, or `NO_GPU`.
-        compute_capability: of the GPU, or None.
-        cuda_version: of the CUDA runtime, or None.
-        driver_version: or None.
-        settings: of the build.
+    `gpu` is None for a plan that was built without one.
     """
 
-    flavour: str
+    flavour: FlavourName
     precision: str
     checkpoint_sha256: str
     onnx_sha256: str
     tensorrt_version: str
-    gpu: str
-    compute_capability: str | None
-    cuda_version: str | None
-    driver_version: str | None
+    gpu: Gpu | None
     settings: BuildSettings
 
 
@@ -107,10 +91,10 @@ class PlanRecord:
         onnx: file name of the graph in the same folder.
         input_size: side of the square crops in pixels.
         plan_sha256: of the plan.
-        build_s: seconds that the builder took.
-        layers: the parsed network's layers by kind and type.
-        engine_layers: layers that TensorRT made of them by type, as its inspector tells; None without a GPU.
-        parity: largest difference to the graph in ONNX Runtime, or `NOT_EXECUTED`.
+        build_s: seconds that parsing and building took.
+        findings: for people; nothing is decided by them: the network's `layers` by kind and type, the finished
+            `engine_layers` by type, the `gpu`, `parity` with the graph.
+        format_version: of the file.
     """
 
     key: PlanKey
@@ -118,24 +102,8 @@ class PlanRecord:
     input_size: int
     plan_sha256: str
     build_s: float
-    layers: Mapping[str, int] = field(default_factory=dict)
-    engine_layers: Mapping[str, int] | None = None
-    parity: Mapping[str, object] | str = NOT_EXECUTED
-
-
-@dataclass(frozen=True, slots=True)
-class _Typed:
-    """The part of the file that `from_json` can check: everything but the tables."""
-
-    format_version: int
-    key: PlanKey
-    onnx: str
-    input_size: int
-    plan_sha256: str
-    build_s: float
-
-
-_TABLES = ("layers", "engine_layers", "parity")
+    findings: Mapping[str, object] = field(default_factory=dict)
+    format_version: Literal[1] = 1
 
 
 def parse_range(text: str) -> BatchRange:
@@ -157,55 +125,9 @@ def record_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".json")
 
 
-def find_plans(folder: Path) -> list[Path]:
-    """Plans in an export folder that have their sidecar."""
-    return sorted(plan for plan in folder.glob("*.plan") if record_path(plan).exists())
-
-
-def make_key(
-    flavour: Flavour,
-    settings: BuildSettings,
-    *,
-    version: str,
-    gpu: Gpu | None,
-    precision: str,
-    checkpoint_sha256: str,
-    onnx_sha256: str,
-) -> PlanKey:
-    """The key of a plan built here and now."""
-    return PlanKey(
-        flavour=flavour.name,
-        precision=precision,
-        checkpoint_sha256=checkpoint_sha256,
-        onnx_sha256=onnx_sha256,
-        tensorrt_version=version,
-        gpu=NO_GPU if gpu is None else gpu.name,
-        compute_capability=None if gpu is None else gpu.compute_capability,
-        cuda_version=None if gpu is None else gpu.cuda_version,
-        driver_version=None if gpu is None else gpu.driver_version,
-        settings=settings,
-    )
-
-
-def differing_fields(first: PlanKey, second: PlanKey) -> list[str]:
-    """Names of the fields in which two keys differ."""
-    names = (item.name for item in dataclasses.fields(PlanKey))
-    return [name for name in names if getattr(first, name) != getattr(second, name)]
-
-
-def reusable(plan: Path, key: PlanKey) -> PlanRecord | None:
-    """The record of the plan at `plan` if it was built from the same key and is whole, else None."""
-    try:
-        record = read_record(plan)
-    except InputError:
-        return None
-    whole = not differing_fields(record.key, key) and plan.exists() and sha256_of(plan) == record.plan_sha256
-    return record if whole else None
-
-
 def write_record(record: PlanRecord, plan: Path) -> None:
     """Write `<plan>.json`, atomically."""
-    write_json(record_path(plan), {"format_version": FORMAT_VERSION} | dataclasses.asdict(record))
+    write_json(record_path(plan), dataclasses.asdict(record))
 
 
 def read_record(plan: Path) -> PlanRecord:
@@ -216,27 +138,83 @@ def read_record(plan: Path) -> PlanRecord:
     """
     path = record_path(plan)
     value = dict(read_json_object(path))
-    tables = {name: value.pop(name, None) for name in _TABLES}
-    typed = from_json(_Typed, value, source=str(path))
+    findings = value.pop("findings", None)
+    if not isinstance(findings, Mapping):
+        raise InputError(f"{path}: findings are {findings!r}; they must be a JSON object: build the plan again.")
+    return dataclasses.replace(from_json(PlanRecord, value, source=str(path)), findings=findings)
+
+
+def reusable(plan: Path, key: PlanKey) -> PlanRecord | None:
+    """The record of the plan at `plan` if every field of its key is the same and the plan is whole, else None."""
+    try:
+        record = read_record(plan)
+    except InputError:
+        return None
+    return record if record.key == key and plan.exists() and sha256_of(plan) == record.plan_sha256 else None
+
+
+def check_settings(settings: BuildSettings, flavour: Flavour, *, gpu: Gpu | None) -> None:
+    """Refuse settings that a flavour does not know, before TensorRT does so less plainly.
+
+    Raises:
+        InputError: one is set that this flavour or this machine cannot serve.
+    """
+    owners = (
+        ("version_compatible", settings.version_compatible, TENSORRT),
+        ("hardware", settings.hardware != "none", TENSORRT),
+        ("compute_capabilities", len(settings.compute_capabilities) > 0, TENSORRT_RTX),
+    )
+    for name, is_set, owner in owners:
+        require(not is_set or flavour is owner, f"{name} is set; it exists in {owner.title}, not in {flavour.title}.")
     require(
-        typed.format_version == FORMAT_VERSION,
-        f"{path} has format {typed.format_version}; this version reads {FORMAT_VERSION}: build the plan again.",
-    )
-    require(typed.key.flavour in FLAVOURS, f"{path}: flavour is {typed.key.flavour!r}; valid are {sorted(FLAVOURS)}.")
-    return PlanRecord(
-        key=typed.key,
-        onnx=typed.onnx,
-        input_size=typed.input_size,
-        plan_sha256=typed.plan_sha256,
-        build_s=typed.build_s,
-        layers=_counts(tables["layers"], f"{path}: layers"),
-        engine_layers=None if tables["engine_layers"] is None else _counts(tables["engine_layers"], str(path)),
-        parity=tables["parity"] if isinstance(tables["parity"], Mapping) else str(tables["parity"]),
+        not settings.stripped or gpu is not None,
+        "a stripped plan can only be built with a GPU at hand; build a whole one, or build on the target.",
     )
 
 
-def _counts(value: object, where: str) -> dict[str, int]:
-    """A table of counts, or InputError."""
-    if not isinstance(value, Mapping) or not all(isinstance(count, int) for count in value.values()):
-        raise InputError(f"{where} is {value!r}; it must be a table of counts: build the plan again.")
-    return {str(key): int(count) for key, count in value.items()}
+def check_runs_here(record: PlanRecord, plan: Path, *, version: str, gpu: Gpu) -> None:
+    """Refuse a plan that is bound to another TensorRT version or another kind of GPU.
+
+    Raises:
+        InputError: naming the field that differs.
+    """
+    built, settings = record.key, record.key.settings
+    again = f"build it here: cliphand build {plan.parent} --flavour {built.flavour}."
+    require(
+        settings.version_compatible or built.tensorrt_version == version,
+        f"{plan} differs in tensorrt_version: built with {built.tensorrt_version}, here is {version}; {again}",
+    )
+    targets: Sequence[str] = settings.compute_capabilities
+    if FLAVOURS[built.flavour] is TENSORRT and settings.hardware != "ampere_plus" and built.gpu is not None:
+        targets = (built.gpu.compute_capability,)
+    require(
+        not targets or gpu.compute_capability in targets,
+        f"{plan} differs in compute_capability: built for {', '.join(targets)}, {gpu.name} has "
+        f"{gpu.compute_capability}; {again}",
+    )
+
+
+def choose_profile(profiles: Sequence[BatchRange], batch: int) -> int:
+    """The profile that serves `batch`, the one tuned nearest to it among several.
+
+    Raises:
+        InputError: none does.
+    """
+    fitting = [place for place, span in enumerate(profiles) if span.min <= batch <= span.max]
+    spans = ", ".join(f"{span.min} to {span.max}" for span in profiles)
+    require(len(fitting) > 0, f"a call of {batch} images fits no profile of the plan, which serve {spans}.")
+    return min(fitting, key=lambda place: abs(math.log(batch / profiles[place].opt)))
+
+
+def split_batch(profiles: Sequence[BatchRange], batch: int) -> list[int]:
+    """Sizes of the calls that together run `batch` images: as few as the largest profile allows.
+
+    Raises:
+        InputError: the remainder is smaller than every profile's least batch.
+    """
+    n_calls = math.ceil(batch / max(span.max for span in profiles))
+    # Even shares: a call of 33 and one of 32 are faster than one of 64 and one of 1, and rarely fall below a minimum.
+    sizes = [batch // n_calls + (place < batch % n_calls) for place in range(n_calls)]
+    for size in sizes:
+        choose_profile(profiles, size)
+    return sizes

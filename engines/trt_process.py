@@ -14,10 +14,10 @@ from cliphand.errors import InputError
 from engines.available import available_engines
 from engines.cuda_device import find_gpu
 from engines.trt_build import BuiltPlan, Progress, build_folder
-from engines.trt_flavour import FLAVOURS, flavour_named, why_not_built
+from engines.trt_flavour import FLAVOURS, why_not_built
 from engines.trt_plan import BuildSettings
 
-Step = tuple[str, int, int]
+Message = tuple[str, int, int] | InputError | list[BuiltPlan]
 
 
 def buildable_flavours(insisted: Collection[str] = ()) -> tuple[tuple[str, ...], str | None]:
@@ -30,16 +30,15 @@ def buildable_flavours(insisted: Collection[str] = ()) -> tuple[tuple[str, ...],
         Their names, and one sentence about the others, None where there are none.
 
     Raises:
-        InputError: an insisted flavour cannot be built here, or there is no such flavour.
+        InputError: an insisted flavour cannot be built here.
     """
-    for name in insisted:
-        why = why_not_built(flavour_named(name))
-        if why is not None:
-            engines = available_engines(find_gpu())
-            raise InputError(
-                f"plans of {FLAVOURS[name].title} cannot be built here: {why}; engines that run here: {engines}."
-            )
     reasons = {name: why_not_built(flavour) for name, flavour in FLAVOURS.items()}
+    for name in insisted:
+        if reasons[name] is not None:
+            raise InputError(
+                f"plans of {FLAVOURS[name].title} cannot be built here: {reasons[name]}; engines that run here: "
+                f"{available_engines(find_gpu())}."
+            )
     missing = [f"of {FLAVOURS[name].title} ({why})" for name, why in reasons.items() if why is not None]
     sentence = f"Not built: plans {' and '.join(missing)}." if missing else None
     return tuple(name for name, why in reasons.items() if why is None), sentence
@@ -67,7 +66,7 @@ def build_plans(
     theirs.close()  # so that the pipe ends with the process
     try:
         while True:
-            message: Step | InputError | list[BuiltPlan] = ours.recv()
+            message: Message = ours.recv()
             if isinstance(message, InputError):
                 raise message
             if isinstance(message, list):
@@ -95,8 +94,6 @@ def _build(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings
             pipe.send((phase, done, total))
 
     try:
-        built = build_folder(folder, flavour, settings, send_step)
+        pipe.send(build_folder(folder, FLAVOURS[flavour], settings, send_step))
     except InputError as error:
         pipe.send(error)
-    else:
-        pipe.send(built)

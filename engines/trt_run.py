@@ -6,10 +6,8 @@ as a CUDA graph and replayed from then on; TensorRT for RTX does that itself.
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,19 +15,17 @@ from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
-from engines.base import INPUT_NAME, OUTPUT_SHAPES, HandOutput, check_images, input_shape
+from engines.base import INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 from engines.cuda_device import find_gpu
-from engines.trt_cuda import Buffer, Cuda, open_cuda
+from engines.trt_cuda import Buffer, open_cuda
 from engines.trt_flavour import FLAVOURS, TENSORRT, load_tensorrt
-from engines.trt_plan import PlanRecord, read_record
-from engines.trt_rules import check_runs_here, choose_profile, split_batch
+from engines.trt_plan import PlanRecord, check_runs_here, read_record, split_batch
 from engines.trt_session import PlanSession
 
 NS_PER_MS = 1e6
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PlanTiming:
+class PlanTiming(NamedTuple):
     """Milliseconds of N calls, (N,) each: CUDA events around the work, and the wall clock around the call.
 
     Attributes:
@@ -45,7 +41,7 @@ class PlanTiming:
     wall_with_transfers_ms: FloatArray
 
 
-class TrtEngine:
+class TrtEngine(Engine):
     """A plan on the GPU. Not for several threads at once: they would share its buffers.
 
     Args:
@@ -62,9 +58,9 @@ class TrtEngine:
         self.name, self.precision, self.input_size = flavour.name, record.key.precision, record.input_size
         self.profiles = record.key.settings.profiles
         self._captures = cuda_graphs and flavour is TENSORRT
-        self._graphs: dict[tuple[int, int], object] = {}
-        self._batches: dict[int, int] = {}  # what each context is set to
-        self._cuda: Cuda = open_cuda(flavour.install)
+        self._graphs: dict[int, object] = {}  # by batch
+        self._buffers: dict[str, Buffer] = {}
+        self._cuda = open_cuda(flavour.install)
         self._release: ExitStack | None = ExitStack()
         try:
             with self._cuda.current():
@@ -132,68 +128,41 @@ class TrtEngine:
             with self._cuda.current():
                 release.close()
 
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
-
     def _open(self, plan: Path, record: PlanRecord, release: ExitStack, *, cuda_graphs: bool) -> None:
         """Acquire everything; what is acquired last is released first."""
         self._stream = self._cuda.driver.Stream()
         release.callback(vars(self).pop, "_stream")
         largest = max(span.max for span in self.profiles)
-        shapes = {INPUT_NAME: input_shape(self.input_size), **OUTPUT_SHAPES}
-        self._buffers: dict[str, Buffer] = {}
-        for name, shape in shapes.items():
+        for name, shape in {INPUT_NAME: input_shape(self.input_size), **OUTPUT_SHAPES}.items():
             self._buffers[name] = self._cuda.buffer((largest, *shape[1:]), release)
         self._session = PlanSession(plan, record, stream=self._stream.handle, cuda_graphs=cuda_graphs)
         release.callback(self._session.close)
-        self._session.bind({name: int(buffer.device) for name, buffer in self._buffers.items()})
+        self._session.bind({name: buffer.address for name, buffer in self._buffers.items()})
         self._stream.synchronize()  # the contexts have switched to their profiles
         release.callback(self._destroy_graphs)
 
     def _upload(self, images: FloatArray) -> None:
         """Copy images to the device, by way of pinned memory."""
-        buffer = self._buffers[INPUT_NAME]
-        buffer.host[: len(images)] = images
-        self._cuda.driver.memcpy_htod_async(buffer.device, buffer.host[: len(images)], self._stream)
+        address, host = self._buffers[INPUT_NAME]
+        host[: len(images)] = images
+        self._cuda.driver.memcpy_htod_async(address, host[: len(images)], self._stream)
 
     def _download(self, batch: int) -> None:
         """Copy the outputs into pinned memory."""
         for name in OUTPUT_SHAPES:
-            buffer = self._buffers[name]
-            self._cuda.driver.memcpy_dtoh_async(buffer.host[:batch], buffer.device, self._stream)
+            address, host = self._buffers[name]
+            self._cuda.driver.memcpy_dtoh_async(host[:batch], address, self._stream)
 
     def _infer(self, batch: int) -> None:
         """Enqueue the inference of what is on the device."""
-        place = choose_profile(self.profiles, batch)
-        if place is None:
-            raise AssertionError("split_batch gives sizes that a profile takes")
-        graph = self._graphs.get((place, batch))
-        if graph is None and self._captures:
-            graph = self._graphs[place, batch] = self._capture(place, batch)
-        if graph is not None:
-            self._cuda.launch(graph, self._stream)
-            return
-        self._set_batch(place, batch)
-        self._session.enqueue(place)
-
-    def _capture(self, place: int, batch: int) -> object:
-        """The inference as a graph, after one run without: what TensorRT does at the first one must not be in it."""
-        self._set_batch(place, batch)
-        self._session.enqueue(place)
-        self._stream.synchronize()
-        return self._cuda.capture(lambda: self._session.enqueue(place), self._stream)
-
-    def _set_batch(self, place: int, batch: int) -> None:
-        if self._batches.get(place) != batch:
-            self._session.set_batch(place, batch)
-            self._batches[place] = batch
+        if self._captures and batch not in self._graphs:
+            self._session.enqueue(batch)  # what TensorRT does at the first run must not be in the graph
+            self._stream.synchronize()
+            self._graphs[batch] = self._cuda.capture(lambda: self._session.enqueue(batch), self._stream)
+        if batch in self._graphs:
+            self._cuda.launch(self._graphs[batch], self._stream)
+        else:
+            self._session.enqueue(batch)
 
     def _destroy_graphs(self) -> None:
         with ExitStack() as each:  # one failure must not keep the others alive
@@ -208,17 +177,14 @@ def load(path: Path, *, precision: str, threads: int | None) -> TrtEngine:
 
 def _check_plan(plan: Path) -> PlanRecord:
     """The plan's sidecar, after checking that this machine can run what it describes."""
-    if not plan.is_file():
-        raise InputError(f"{plan} does not exist; give a plan that `cliphand build` wrote.")
-    record = read_record(plan)
-    flavour, settings = FLAVOURS[record.key.flavour], record.key.settings
+    require(plan.is_file(), f"{plan} does not exist; give a plan that `cliphand build` wrote.")
+    record, gpu = read_record(plan), find_gpu()
     require(
         sha256_of(plan) == record.plan_sha256,
         f"{plan} is not the plan that its sidecar describes (plan_sha256 differs); build it again.",
     )
-    gpu = find_gpu()
     if isinstance(gpu, str):
         raise InputError(f"{plan} needs a GPU and {gpu}; run the ONNX graph {record.onnx} instead.")
-    version = load_tensorrt(flavour, lean=settings.version_compatible).__version__
-    check_runs_here(record, plan, version=version, gpu=gpu)
+    trt = load_tensorrt(FLAVOURS[record.key.flavour], lean=record.key.settings.version_compatible)
+    check_runs_here(record, plan, version=trt.__version__, gpu=gpu)
     return record

@@ -1,5 +1,6 @@
 """A deployed model as native code, compiled ahead of time by AOTInductor and checked against eager PyTorch."""
 
+import dataclasses
 import shutil
 import time
 from collections.abc import Sequence
@@ -10,18 +11,20 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from cliphand.checkpoint import load_checkpoint
 from cliphand.errors import InputError
 from cliphand.files import whole_file
 from cliphand.model.hand_model import HandModel
 from engines.inductor import PRECISION_KEY, SIZE_KEY, InductorEngine
-from export.deploy_model import example_images
+from engines.manifest import checkpoint_path, describe, read_manifest, write_manifest
+from export.deploy_model import deploy_model, example_images
 
-PACKAGE_NAME = "model.pt2"
 BATCHES = (1, 2, 7)
 EXAMPLE_BATCH = 2  # an example of one image would make the exporter take the batch for a constant
 MAX_SHARE = 1e-4  # of an output's range: float32 rounding in another order
 COMPILERS = ("c++", "g++", "clang++", "cl")
 Precision = Literal["fp32", "fp16", "bf16"]
+PACKAGES: dict[str, tuple[str, Precision]] = {"model.pt2": ("cpu", "fp32"), "model.fp16.pt2": ("cuda", "fp16")}
 REDUCED: dict[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -51,6 +54,30 @@ class _Reduced(nn.Module):
         with torch.autocast(self.device, dtype=self.dtype):
             joints, verts = self.model(images)
         return joints.float(), verts.float()
+
+
+def add_packages(folder: Path) -> dict[Path, PackageCheck]:
+    """Compile the checkpoint of an export folder for this machine and list the packages in its manifest.
+
+    Args:
+        folder: gets `model.pt2` for the processor and, where PyTorch sees a GPU, `model.fp16.pt2` for that.
+
+    Raises:
+        InputError: see `build_package`.
+    """
+    manifest = read_manifest(folder)
+    model = deploy_model(load_checkpoint(checkpoint_path(manifest, folder)).model)
+    checks: dict[Path, PackageCheck] = {}
+    artefacts = dict(manifest.artefacts)
+    for name, (device, precision) in PACKAGES.items():
+        if device == "cpu" or torch.cuda.is_available():
+            path = folder / name
+            checks[path] = build_package(
+                model, path, input_size=manifest.input_size, precision=precision, device=device
+            )
+            artefacts[name] = describe(path, precision=precision)
+    write_manifest(dataclasses.replace(manifest, artefacts=artefacts), folder)
+    return checks
 
 
 def build_package(

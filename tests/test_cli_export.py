@@ -1,11 +1,13 @@
 """`cliphand export` as a user runs it: what it leaves, prints and refuses."""
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 import typer
+from typed_graphs import save_typed_export
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.export import export
@@ -14,7 +16,8 @@ from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
-from engines.manifest import read_manifest
+from engines.manifest import Manifest, read_manifest, write_manifest
+from export.inductor_package import PackageCheck
 
 MODEL = ModelConfig(
     backbone="test_resnet",
@@ -55,11 +58,89 @@ def test_the_newest_runs_best_becomes_an_export_of_its_name(
 ) -> None:
     monkeypatch.setattr("cliphand.cli.export.RUNS", runs)
     monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
-    export()
+    export(tensorrt=False)
     manifest = read_manifest(tmp_path / "first")
     assert set(manifest.artefacts) == {"model.onnx"}
     assert manifest.checkpoint.path == str(runs / "first" / "best")
-    assert "differs from PyTorch by at most" in capsys.readouterr().out
+    printed = capsys.readouterr().out
+    assert "differs from PyTorch by at most" in printed
+    assert "plan" not in printed
+    assert list((tmp_path / "first").glob("*plan*")) == []
+
+
+@pytest.fixture
+def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
+    """An export that takes no time, with one graph that was rejected; and why each flavour cannot build."""
+
+    def write(source: Path, out: Path) -> Manifest:
+        save_typed_export(out, fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True})
+        (out / "model.int8.onnx").rename(out / "model.int8.onnx.rejected")
+        manifest = read_manifest(out)
+        artefacts = dict(manifest.artefacts)
+        artefacts["model.int8.onnx.rejected"] = artefacts.pop("model.int8.onnx")
+        write_manifest(dataclasses.replace(manifest, artefacts=artefacts), out)
+        return manifest
+
+    reasons: dict[str, str | None] = {"tensorrt": "it builds only on the GPU", "tensorrt-rtx": None}
+    monkeypatch.setattr("export.folder.export_checkpoint", write)
+    monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console: None)
+    monkeypatch.setattr("cliphand.cli.export._write_typed", lambda target, request, console: False)
+    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: reasons[flavour.name])
+    return reasons
+
+
+@pytest.mark.usefixtures("ready")
+def test_graphs_that_passed_become_plans_and_the_exit_code_tells_of_the_rejected(
+    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(typer.Exit) as stop:
+        export(tmp_path / "c", out=tmp_path / "e", int8=True, calibration=data)
+    assert stop.value.exit_code == 1
+    plans = ["model.fp16.rtx.plan", "model.rtx.plan"]
+    assert sorted(path.name for path in (tmp_path / "e").glob("*.plan")) == plans
+    assert all((tmp_path / "e" / f"{plan}.json").exists() for plan in plans)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split(": built in")[0] for line in lines[:2]] == [str(tmp_path / "e" / name) for name in plans[::-1]]
+    assert lines[2:] == ["Not built: plans of TensorRT (it builds only on the GPU)."]
+
+
+def test_where_no_plan_can_be_built_one_sentence_says_so(
+    tmp_path: Path, ready: dict[str, str | None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ready["tensorrt-rtx"] = "tensorrt_rtx is not installed: pip install 'cliphand[tensorrt-rtx]'"
+    export(tmp_path / "c", out=tmp_path / "e")
+    assert capsys.readouterr().out.splitlines() == [
+        "Not built: plans of TensorRT (it builds only on the GPU) and of TensorRT for RTX (tensorrt_rtx is not "
+        "installed: pip install 'cliphand[tensorrt-rtx]')."
+    ]
+    assert list((tmp_path / "e").glob("*plan*")) == []
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"tensorrt": True}, "plans of TensorRT cannot be built here: it builds only on the GPU; engines that run"),
+        ({"tensorrt_rtx": True}, "plans of TensorRT for RTX cannot be built here: it is missing; engines that run"),
+        ({"tensorrt": False, "tensorrt_rtx": True}, "--no-tensorrt leaves all plans out and --tensorrt-rtx insists"),
+    ],
+)
+def test_plans_that_are_insisted_on_are_refused_before_anything_is_done(
+    tmp_path: Path, ready: dict[str, str | None], options: dict[str, bool], said: str
+) -> None:
+    ready["tensorrt-rtx"] = "it is missing"
+    with pytest.raises(InputError, match=said):
+        export(tmp_path / "c", out=tmp_path / "e", **options)
+    assert not (tmp_path / "e").exists()
+
+
+@pytest.mark.usefixtures("ready")
+def test_a_package_is_compiled_when_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    check = PackageCheck(compile_s=31.0, batches=(1, 2), max_share=1e-6)
+    monkeypatch.setattr("export.inductor_package.add_packages", lambda folder: {folder / "model.pt2": check})
+    export(tmp_path / "c", out=tmp_path / "e", tensorrt=False, aot=True)
+    assert f"{tmp_path / 'e' / 'model.pt2'}: compiled in 31 s, differs from PyTorch by" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -67,7 +148,15 @@ def test_a_half_precision_graph_is_judged_and_listed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("modelopt", reason="needs the extra 'quantise'")
-    common = {"out": tmp_path / "e", "fp16": True, "calibration_images": 2, "images": 4, "threads": 1, "search_s": 0.0}
+    common = {
+        "out": tmp_path / "e",
+        "fp16": True,
+        "calibration_images": 2,
+        "images": 4,
+        "threads": 1,
+        "search_s": 0.0,
+        "tensorrt": False,
+    }
     export(runs / "first" / "best", tolerance_mm=5.0, **common)
     assert set(read_manifest(tmp_path / "e").artefacts) == {"model.onnx", "model.fp16.onnx"}
     assert (tmp_path / "e" / "parity.json").exists()
@@ -80,16 +169,7 @@ def test_a_half_precision_graph_is_judged_and_listed(
     assert "FAILED" in capsys.readouterr().out
 
 
-def test_lower_precision_without_images_is_refused(hand_topology: HandTopology, tmp_path: Path) -> None:
-    hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels))
-    save_checkpoint(
-        tmp_path / "c",
-        model=ClipHand(hand, None),
-        model_config=MODEL,
-        crop=CropConfig(),
-        topology=hand_topology,
-        train=None,
-        facts={},
-    )
+@pytest.mark.usefixtures("ready")
+def test_lower_precision_without_images_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="does not say what it was trained on; name a folder with --calibration"):
-        export(tmp_path / "c", out=tmp_path / "e", fp16=True)
+        export(tmp_path / "c", out=tmp_path / "e", fp16=True, tensorrt=False)

@@ -58,10 +58,10 @@ def test_buffers_streams_and_events_carry_data_there_and_back() -> None:
         buffer = cuda.buffer((4, 5), stack)
         buffer.host[...] = np.arange(20, dtype=np.float32).reshape(4, 5)
         first.record(stream)
-        cuda.driver.memcpy_htod_async(buffer.device, buffer.host, stream)
+        cuda.driver.memcpy_htod_async(buffer.address, buffer.host, stream)
         stream.synchronize()
         buffer.host[...] = 0
-        cuda.driver.memcpy_dtoh_async(buffer.host, buffer.device, stream)
+        cuda.driver.memcpy_dtoh_async(buffer.host, buffer.address, stream)
         last.record(stream)
         stream.synchronize()
         np.testing.assert_array_equal(buffer.host.ravel(), np.arange(20))
@@ -78,8 +78,8 @@ def test_a_captured_copy_is_replayed_with_what_lies_there_then() -> None:
         given, result = cuda.buffer((8,), stack), cuda.buffer((8,), stack)
 
         def copies() -> None:
-            cuda.driver.memcpy_htod_async(given.device, given.host, stream)
-            cuda.driver.memcpy_dtoh_async(result.host, given.device, stream)
+            cuda.driver.memcpy_htod_async(given.address, given.host, stream)
+            cuda.driver.memcpy_dtoh_async(result.host, given.address, stream)
 
         graph = cuda.capture(copies, stream)
         stack.callback(cuda.destroy, graph)

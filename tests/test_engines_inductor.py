@@ -2,6 +2,7 @@
 
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from linear_hand import SIDE, LinearHand, expected
+from linear_hand import SIDE, LinearHand, expected, linear_checkpoint, save_export
 from torch import nn
 
 from cliphand.config import ModelConfig
@@ -19,8 +20,10 @@ from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.hand_model import HandModel, level_templates
 from engines.inductor import PRECISION_KEY, SIZE_KEY, InductorEngine, check_machine, load, read_facts
+from engines.manifest import read_manifest
+from engines.open import open_engine
 from export.deploy_model import deploy_model, example_images
-from export.inductor_package import MAX_SHARE, PackageCheck, build_package
+from export.inductor_package import MAX_SHARE, PackageCheck, add_packages, build_package
 
 FACTS = {PRECISION_KEY: "fp32", SIZE_KEY: "32", "AOTI_DEVICE_KEY": "cpu", "AOTI_MACHINE": platform.machine()}
 
@@ -151,6 +154,28 @@ def test_what_cannot_be_compiled_here_is_one_sentence(tmp_path: Path, monkeypatc
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InputError, match=r"finds none of c\+\+"):
         build_package(LinearHand(), path, input_size=SIDE)
+
+
+def test_an_export_folder_gets_a_package_that_opens_by_its_manifest(
+    linear: Compiled, hand_topology: HandTopology, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(model: nn.Module, path: Path, **options: object) -> PackageCheck:
+        shutil.copy(linear.path, path)
+        assert options == {"input_size": SIDE, "precision": "fp32", "device": "cpu"}
+        return linear.check
+
+    folder = save_export(tmp_path / "export", hand_topology)
+    monkeypatch.setattr("export.inductor_package.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+    monkeypatch.setattr("export.inductor_package.deploy_model", lambda model: model)
+    monkeypatch.setattr("export.inductor_package.build_package", build)
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert add_packages(folder) == {folder / "model.pt2": linear.check}
+    assert {name: item.precision for name, item in read_manifest(folder).artefacts.items()} == {
+        "model.onnx": "fp32",
+        "model.pt2": "fp32",
+    }
+    with open_engine(folder / "model.pt2") as engine:
+        assert engine.name == "inductor"
 
 
 def save_package(path: Path, facts: dict[str, str]) -> Path:

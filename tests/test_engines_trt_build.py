@@ -10,14 +10,11 @@ import pytest
 from typed_graphs import double, lacking_op, save_graph, save_typed_export, unknown_op
 
 from cliphand.errors import InputError
-from engines.cuda_device import Gpu
-from engines.trt_build import timing_cache
-from engines.trt_flavour import TENSORRT
-from engines.trt_plan import NO_GPU, NOT_EXECUTED, BatchRange, BuildSettings, make_key, read_record
+from engines.trt_build import NO_GPU, NOT_EXECUTED
+from engines.trt_plan import BatchRange, BuildSettings, read_record
 from engines.trt_process import build_plans
 
 RTX = "tensorrt-rtx"
-H200 = Gpu("NVIDIA H200", "9.0", "13.2", "580.95.05")
 
 
 @pytest.fixture(scope="module")
@@ -50,12 +47,17 @@ def test_the_sidecar_tells_what_the_plan_was_built_from_with_and_for(typed: Path
     assert record.key.checkpoint_sha256 == manifest["checkpoint"]["sha256"]
     assert (record.key.flavour, record.key.precision, record.onnx) == (RTX, "fp16", "model.fp16.onnx")
     assert record.key.tensorrt_version.startswith("1.")
-    assert (record.key.gpu, record.parity, record.engine_layers) == (NO_GPU, NOT_EXECUTED, None)
+    assert record.key.gpu is None
+    assert {name: record.findings[name] for name in ("gpu", "parity", "engine_layers")} == {
+        "gpu": NO_GPU,
+        "parity": NOT_EXECUTED,
+        "engine_layers": None,
+    }
     assert record.build_s > 0
 
 
 def test_layers_are_counted_in_the_type_that_the_graph_gives_them(typed: Path) -> None:
-    counts = {name: read_record(typed / f"model.{name}rtx.plan").layers for name in ("", "fp16.", "int8.")}
+    counts = {name: read_record(typed / f"model.{name}rtx.plan").findings["layers"] for name in ("", "fp16.", "int8.")}
     assert (counts[""]["CONVOLUTION FLOAT"], counts[""]["MATRIX_MULTIPLY FLOAT"]) == (2, 2)
     assert (counts["fp16."]["CONVOLUTION HALF"], counts["fp16."]["MATRIX_MULTIPLY HALF"]) == (2, 2)
     assert (counts["int8."]["CONVOLUTION INT8"], counts["int8."]["MATRIX_MULTIPLY HALF"]) == (2, 2)
@@ -163,30 +165,13 @@ def test_a_graph_that_was_replaced_after_the_export_is_refused(tmp_path: Path) -
         build_plans(folder, flavour=RTX)
 
 
-def test_timings_are_kept_for_one_gpu_cuda_and_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-
-    def name(gpu: Gpu | None, version: str = "11.4.0") -> str | None:
-        hashes = {"precision": "fp32", "checkpoint_sha256": "0", "onnx_sha256": "1"}
-        return timing_cache(make_key(TENSORRT, BuildSettings(), version=version, gpu=gpu, **hashes))
-
-    assert name(None) is None
-    expected = tmp_path / "cliphand" / "tensorrt" / "tensorrt-11.4.0-cuda13.2-NVIDIA-H200-9.0.timing"
-    assert name(H200) == str(expected)
-    others = {
-        name(H200, "10.16.1"),
-        name(Gpu("A/100", "8.0", "13.2", "5")),
-        name(Gpu("NVIDIA H200", "9.0", "12.8", "5")),
-    }
-    assert len(others - {name(H200)}) == 3
-
-
 def test_building_and_the_runner_never_import_torch(tmp_path: Path) -> None:
     program = (
         "import sys, pathlib, engines.trt_run\n"
         "from engines.trt_build import build_folder\n"
+        "from engines.trt_flavour import TENSORRT_RTX\n"
         "from engines.trt_plan import BuildSettings\n"
-        "build_folder(pathlib.Path(sys.argv[1]), 'tensorrt-rtx', BuildSettings(), lambda *step: None)\n"
+        "build_folder(pathlib.Path(sys.argv[1]), TENSORRT_RTX, BuildSettings(), lambda *step: None)\n"
         "print(sorted(name for name in ('torch', 'timm', 'lightning') if name in sys.modules))\n"
     )
     folder = save_typed_export(tmp_path, fp32={})

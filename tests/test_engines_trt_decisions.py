@@ -4,27 +4,31 @@ import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pytest
 from fake_gpu import FakeGpu, fake_tensorrt
-from typed_graphs import save_graph
+from linear_hand import SIDE, save_onnx
 
 from cliphand.errors import InputError
+from engines.base import HandOutput
 from engines.cuda_device import Gpu
-from engines.trt_build import Job, _inspect, _optimise
-from engines.trt_flavour import TENSORRT, TENSORRT_RTX, Flavour
-from engines.trt_network import Parsed, count_layers, parse
-from engines.trt_plan import BatchRange, BuildSettings, make_key
+from engines.ort import OrtEngine
+from engines.trt_build import build_bytes, build_plan, inspect, measure_parity, timing_cache
+from engines.trt_plan import BatchRange, BuildSettings, PlanKey, read_record
 
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "580.95.05")
+H200 = Gpu("NVIDIA H200", "9.0", "13.2", "580.95.05")
 
 
-def job(
-    folder: Path, settings: BuildSettings, *, flavour: Flavour = TENSORRT, gpu: Gpu | None = L4, precision: str = "fp16"
-) -> Job:
-    key = make_key(
-        flavour, settings, version="11.4.0", gpu=gpu, precision=precision, checkpoint_sha256="0", onnx_sha256="1"
-    )
-    return Job(folder / "model.onnx", 256, flavour, key, gpu)
+def key_of(
+    settings: BuildSettings | None = None,
+    *,
+    flavour: str = "tensorrt",
+    gpu: Gpu | None = L4,
+    precision: str = "fp16",
+    version: str = "11.4.0",
+) -> PlanKey:
+    return PlanKey(flavour, precision, "0", "1", version, gpu, settings or BuildSettings())
 
 
 class Told:
@@ -44,12 +48,12 @@ class Told:
             ComputeCapability=names(__members__={"SM86": "sm86", "SM120": "sm120", "NONE": "none"}),
             IProgressMonitor=object,
             __name__="tensorrt_rtx",
+            __version__="11.4.0",
         )
-        backend = ModuleType("polygraphy")
-        backend.CreateConfig = self.create_config
-        backend.Profile = lambda: names(add=lambda name, **shapes: (name, shapes))
-        backend.engine_bytes_from_network = self.build
-        self.parsed = Parsed(self.trt, backend, "builder", "network", "parser", "logger")
+        self.backend = ModuleType("polygraphy")
+        self.backend.CreateConfig = self.create_config
+        self.backend.Profile = lambda: names(add=lambda name, **shapes: (name, shapes))
+        self.backend.engine_bytes_from_network = self.build
 
     def create_config(self, **options: object) -> object:
         self.options = options
@@ -67,13 +71,24 @@ class Told:
         return bytearray(b"plan")
 
 
-def optimise(told: Told, work: Job) -> bytes:
-    return _optimise(told.parsed, work, lambda phase, done, total: None)
-
-
-def test_the_builder_is_told_every_setting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Told:
+    """Stand-ins for everything that a build takes from TensorRT; a graph with one FP16 convolution."""
+    stand_in = Told()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    told = Told()
+    monkeypatch.setattr("engines.trt_build.load_tensorrt", lambda flavour: stand_in.trt)
+    monkeypatch.setattr("engines.trt_build.load_polygraphy", lambda flavour: stand_in.backend)
+    monkeypatch.setattr("engines.trt_build.parse", lambda onnx, flavour: ("builder", "network", "parser"))
+    monkeypatch.setattr("engines.trt_build.count_layers", lambda network: {"CONVOLUTION HALF": 1})
+    return stand_in
+
+
+def build(key: PlanKey, steps: list[object] | None = None) -> tuple[bytes, dict[str, int]]:
+    progress = (lambda *step: None) if steps is None else (lambda *step: steps.append(step))
+    return build_bytes(Path("model.onnx"), key, input_size=256, progress=progress)
+
+
+def test_the_builder_is_told_every_setting(told: Told, tmp_path: Path) -> None:
     settings = BuildSettings(
         profiles=(BatchRange(1, 1, 1), BatchRange(2, 8, 64)),
         level=5,
@@ -83,7 +98,7 @@ def test_the_builder_is_told_every_setting(tmp_path: Path, monkeypatch: pytest.M
         hardware="ampere_plus",
         stripped=True,
     )
-    assert optimise(told, job(tmp_path, settings)) == b"plan"
+    assert build(key_of(settings)) == (b"plan", {"CONVOLUTION HALF": 1})
     told.options.pop("progress_monitor")
     timing = str(tmp_path / "cliphand" / "tensorrt" / "tensorrt-11.4.0-cuda13.2-NVIDIA-L4-8.9.timing")
     assert told.options == {
@@ -104,9 +119,8 @@ def test_the_builder_is_told_every_setting(tmp_path: Path, monkeypatch: pytest.M
     assert told.built == {"network": ("builder", "network", "parser"), "config": told, "save_timing_cache": timing}
 
 
-def test_by_default_nothing_is_limited_and_tf32_is_off(tmp_path: Path) -> None:
-    told = Told()
-    optimise(told, job(tmp_path, BuildSettings(), flavour=TENSORRT_RTX, gpu=None))
+def test_by_default_nothing_is_limited_and_tf32_is_off(told: Told) -> None:
+    build(key_of(flavour="tensorrt-rtx", gpu=None))
     assert told.options["tf32"] is False
     assert told.options["strip_plan"] is False
     assert [told.options[name] for name in ("memory_pool_limits", "load_timing_cache")] == [None, None]
@@ -115,32 +129,26 @@ def test_by_default_nothing_is_limited_and_tf32_is_off(tmp_path: Path) -> None:
     assert (told.flags, told.targets, hasattr(told, "num_compute_capabilities")) == ([], [], False)
 
 
-def test_hardware_levels_are_tensorrts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    told = Told()
-    optimise(told, job(tmp_path, BuildSettings(hardware="same_compute_capability")))
+def test_hardware_levels_are_tensorrts(told: Told) -> None:
+    build(key_of(BuildSettings(hardware="same_compute_capability")))
     assert told.options["hardware_compatibility_level"] == "same"
 
 
-def test_targets_are_counted_before_they_are_named(tmp_path: Path) -> None:
-    told = Told()
-    settings = BuildSettings(compute_capabilities=("8.6", "12.0"))
-    optimise(told, job(tmp_path, settings, flavour=TENSORRT_RTX, gpu=None))
+def test_targets_are_counted_before_they_are_named(told: Told) -> None:
+    build(key_of(BuildSettings(compute_capabilities=("8.6", "12.0")), flavour="tensorrt-rtx", gpu=None))
     assert told.num_compute_capabilities == 2
     assert told.targets == [("sm86", 0), ("sm120", 1)]
 
 
-def test_a_target_that_tensorrt_declines_is_an_error(tmp_path: Path) -> None:
-    told = Told()
+def test_a_target_that_tensorrt_declines_is_an_error(told: Told) -> None:
     told.trt.ComputeCapability.__members__["SM90"] = "none"
-    settings = BuildSettings(compute_capabilities=("9.0",))
-    with pytest.raises(InputError, match=r"compute capability 9\.0 is refused"):
-        optimise(told, job(tmp_path, settings, flavour=TENSORRT_RTX, gpu=None))
+    with pytest.raises(InputError, match=r"compute capability 9\.0 is not one that tensorrt_rtx builds for: 86, 120"):
+        build(key_of(BuildSettings(compute_capabilities=("9.0",)), flavour="tensorrt-rtx", gpu=None))
 
 
-def test_the_monitor_reports_each_phase_from_its_start_to_its_end(tmp_path: Path) -> None:
-    told, steps = Told(), []
-    _optimise(told.parsed, job(tmp_path, BuildSettings(), gpu=None), lambda *step: steps.append(step))
+def test_the_monitor_reports_each_phase_from_its_start_to_its_end(told: Told) -> None:
+    steps: list[object] = []
+    build(key_of(), steps)
     monitor = told.options["progress_monitor"]
     monitor.phase_start("Timing", None, 3)
     assert monitor.step_complete("Timing", 0) is True
@@ -148,84 +156,103 @@ def test_the_monitor_reports_each_phase_from_its_start_to_its_end(tmp_path: Path
     assert steps == [("Timing", 0, 3), ("Timing", 1, 3), ("Timing", 3, 3)]
 
 
-def test_a_network_is_always_strongly_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """TensorRT 11 and TensorRT for RTX know nothing else; TensorRT 10 would choose the types itself."""
-    asked: list[tuple[str, dict[str, object]]] = []
-
-    def network_from_onnx_path(path: str, **options: object) -> tuple[str, str, str]:
-        asked.append((path, options))
-        return "builder", "network", "parser"
-
-    backend = SimpleNamespace(network_from_onnx_path=network_from_onnx_path, get_trt_logger=lambda: "logger")
-    monkeypatch.setattr("engines.trt_network.load_tensorrt", lambda flavour: SimpleNamespace(__version__="10.16"))
-    monkeypatch.setattr("engines.trt_network.load_polygraphy", lambda flavour: backend)
-    graph = save_graph(tmp_path / "model.onnx")
-    parsed = parse(graph, TENSORRT)
-    assert asked == [(str(graph), {"strongly_typed": True})]
-    assert (parsed.builder, parsed.network, parsed.parser, parsed.logger) == ("builder", "network", "parser", "logger")
+def test_timings_are_kept_for_one_gpu_cuda_and_tensorrt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert timing_cache(key_of(gpu=None)) is None
+    kept = timing_cache(key_of(gpu=H200))
+    assert kept == str(tmp_path / "cliphand" / "tensorrt" / "tensorrt-11.4.0-cuda13.2-NVIDIA-H200-9.0.timing")
+    others = {
+        timing_cache(key_of(gpu=H200, version="10.16.1")),
+        timing_cache(key_of(gpu=Gpu("A/100", "8.0", "13.2", "5"))),
+        timing_cache(key_of(gpu=Gpu("NVIDIA H200", "9.0", "12.8", "5"))),
+    }
+    assert len(others - {kept}) == 3
 
 
-def parsed_with(gpu: FakeGpu) -> Parsed:
-    trt = fake_tensorrt(gpu, "tensorrt")
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU whose TensorRT loads what was built."""
+    stand_in = FakeGpu(side=256)
+    trt = fake_tensorrt(stand_in, "tensorrt")
     trt.LayerInformationFormat = SimpleNamespace(JSON="JSON")
-    return Parsed(trt, ModuleType("polygraphy"), None, None, None, trt.ILogger())
+    logger = type("Logger", (trt.ILogger,), {"log": lambda self, severity, msg: None})()
+    monkeypatch.setattr("engines.trt_build.load_tensorrt", lambda flavour: trt)
+    backend = SimpleNamespace(get_trt_logger=lambda: logger)
+    monkeypatch.setattr("engines.trt_build.load_polygraphy", lambda flavour: backend)
+    return stand_in
 
 
-def test_the_inspectors_table_is_kept_and_counted(tmp_path: Path) -> None:
-    gpu = FakeGpu(side=256)
+def test_the_inspectors_table_is_kept_and_counted(gpu: FakeGpu, tmp_path: Path) -> None:
     settings = BuildSettings(profiles=(BatchRange(1, 8, 64),))
-    assert _inspect(parsed_with(gpu), job(tmp_path, settings), b"plan") == {"FP16": 1}
+    assert inspect(b"plan", tmp_path / "model.plan", key_of(settings), input_size=256) == {"FP16": 1}
     kept = json.loads((tmp_path / "model.plan.layers.json").read_text())
     assert kept["Layers"][0]["Name"] == "a"
     assert "get_engine_information JSON at batch 8" in gpu.calls
 
 
-def test_an_engine_of_another_precision_than_its_graph_fails(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is called int8, but TensorRT built it from layers of"):
-        _inspect(parsed_with(FakeGpu(side=256)), job(tmp_path, BuildSettings(), precision="int8"), b"plan")
-
-
-def test_a_plan_that_its_own_gpu_does_not_load_fails(tmp_path: Path) -> None:
-    gpu = FakeGpu(side=256)
-    parsed = parsed_with(gpu)
-    parsed.logger.log = lambda severity, msg: None
+def test_a_plan_that_its_own_gpu_does_not_load_fails(gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.fail_at = 1
-    with pytest.raises(InputError, match="but NVIDIA L4 does not load it"):
-        _inspect(parsed, job(tmp_path, BuildSettings()), b"plan")
+    with pytest.raises(InputError, match=r"built .*model\.plan, but this GPU does not load it"):
+        inspect(b"plan", tmp_path / "model.plan", key_of(), input_size=256)
 
 
-def test_a_stripped_plan_is_inspected_without_a_context(tmp_path: Path) -> None:
-    gpu = FakeGpu(side=256)
-    _inspect(parsed_with(gpu), job(tmp_path, BuildSettings(stripped=True, version_compatible=True)), b"plan")
+def test_a_stripped_plan_is_inspected_without_a_context(gpu: FakeGpu, tmp_path: Path) -> None:
+    settings = BuildSettings(stripped=True, version_compatible=True)
+    inspect(b"plan", tmp_path / "model.plan", key_of(settings), input_size=256)
     assert "deserialize_cuda_engine, host code True" in gpu.calls
     assert "create_execution_context" not in gpu.calls
 
 
-def test_layers_are_counted_by_their_first_output_and_int8_by_what_feeds_them() -> None:
-    def layer(kind: str, given: str | None, result: str, dtype: str) -> SimpleNamespace:
-        tensors = {
-            name: SimpleNamespace(name=name, dtype=SimpleNamespace(name=dtype)) for name in (given, result) if name
-        }
-        return SimpleNamespace(
-            type=SimpleNamespace(name=kind),
-            num_inputs=int(given is not None),
-            num_outputs=1,
-            get_input=lambda index: tensors[given],
-            get_output=lambda index: tensors[result],
-        )
+def test_an_engine_of_another_precision_than_its_graph_leaves_no_plan(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.trt_build.build_bytes", lambda *arguments, **options: (b"plan", {}))
+    with pytest.raises(InputError, match="is called int8, but TensorRT built it from layers of"):
+        build_plan(tmp_path / "model.onnx", key_of(precision="int8"), input_size=256, progress=lambda *step: None)
+    assert not (tmp_path / "model.plan").exists()
 
-    layers = [
-        layer("CONSTANT", None, "w", "FLOAT"),
-        layer("QUANTIZE", "image", "q", "INT8"),
-        layer("DEQUANTIZE", "q", "d", "HALF"),
-        layer("CONVOLUTION", "d", "c", "HALF"),
-        layer("CONVOLUTION", "c", "e", "HALF"),
-    ]
-    network = SimpleNamespace(num_layers=5, get_layer=lambda index: layers[index])
-    assert count_layers(network) == {
-        "CONSTANT FLOAT": 1,
-        "CONVOLUTION HALF": 1,
-        "CONVOLUTION INT8": 1,
-        "DEQUANTIZE HALF": 1,
-        "QUANTIZE INT8": 1,
+
+def test_what_a_gpu_tells_of_its_plan_is_in_the_sidecar(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.trt_build.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
+    monkeypatch.setattr("engines.trt_build.measure_parity", lambda plan, onnx: {"s": read_record(plan).build_s})
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    onnx = tmp_path / "model.onnx"
+    built = build_plan(onnx, key_of(), input_size=256, progress=lambda *step: None)
+    assert built.record == read_record(tmp_path / "model.plan")
+    assert built.record.findings == {
+        "layers": {"a": 1},
+        "engine_layers": {"FP16": 1},
+        "gpu": "NVIDIA L4",
+        "parity": {"s": built.record.build_s},
     }
+
+
+class Plan(OrtEngine):
+    """Stands for a plan: the graph itself, with something added to the vertices of batches of 2."""
+
+    profiles = (BatchRange(1, 1, 2), BatchRange(3, 4, 4))
+    error = np.float32(0)
+
+    def __call__(self, images: np.ndarray) -> HandOutput:
+        output = super().__call__(images)
+        assert images.shape[1:] == (3, SIDE, SIDE)
+        if len(images) == 2:
+            output.verts_uvd[1, 777, 2] += self.error
+        return output
+
+
+@pytest.mark.parametrize(("error", "finite"), [(0.25, True), (np.nan, False)])
+def test_the_worst_difference_over_all_profiles_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float, finite: bool
+) -> None:
+    graph = save_onnx(tmp_path / "model.onnx")
+    monkeypatch.setattr("engines.trt_build.TrtEngine", lambda plan: Plan(graph))
+    monkeypatch.setattr(Plan, "error", np.float32(error))
+    found = measure_parity(tmp_path / "model.plan", graph)
+    assert found["batches"] == [1, 2, 3, 4]
+    assert found["finite"] is finite
+    assert found["max_difference_uvd"]["joints_uvd"] == 0
+    if finite:
+        assert found["max_difference_uvd"]["verts_uvd"] == pytest.approx(0.25, rel=1e-5)

@@ -11,7 +11,6 @@ from engines.trt_flavour import (
     TENSORRT,
     TENSORRT_RTX,
     cache_folder,
-    flavour_named,
     load_polygraphy,
     load_tensorrt,
     why_not_built,
@@ -29,12 +28,6 @@ def install(patch: pytest.MonkeyPatch, name: str, version: str = "11.4.0") -> Mo
 
 def remove(patch: pytest.MonkeyPatch, name: str) -> None:
     patch.setitem(sys.modules, name, None)
-
-
-def test_a_flavour_goes_by_its_name() -> None:
-    assert flavour_named("tensorrt-rtx") is TENSORRT_RTX
-    with pytest.raises(InputError, match=r"'trt'; valid are \['tensorrt', 'tensorrt-rtx'\]"):
-        flavour_named("trt")
 
 
 def test_what_is_not_installed_is_said_with_the_command_and_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +109,7 @@ def test_why_a_flavour_does_not_build_is_half_a_sentence(monkeypatch: pytest.Mon
     install(monkeypatch, "tensorrt")
     install(monkeypatch, "tensorrt_rtx", "1.7.1")
     assert why_not_built(TENSORRT, gpu=lambda: L4) is None
-    assert "only on the GPU that will run the plans, and there is none: build there" in str(
+    assert "only on the GPU that will run the plans, and there is none" in str(
         why_not_built(TENSORRT, gpu=lambda: "there is none")
     )
     assert why_not_built(TENSORRT_RTX, gpu=lambda: "there is none") is None

@@ -65,13 +65,15 @@ def build(
     names, left_out = buildable_flavours(() if flavour is None else (flavour,))
     if not names:
         raise InputError(str(left_out))
-    built = [plan for name in ([flavour] if flavour else names) for plan in _build(folder, name, settings)]
+    built = [plan for name in ([flavour] if flavour else names) for plan in build_shown(folder, name, settings)]
     console = Console(soft_wrap=True, highlight=False, markup=False)
     for plan in built:
         console.print(sentence(plan))
     if left_out is not None and flavour is None:
         console.print(left_out)
-    plans = [{"plan": str(plan.path), "reused": plan.reused, "layers": plan.record.layers} for plan in built]
+    plans = [
+        {"plan": str(plan.path), "reused": plan.reused, "layers": plan.record.findings["layers"]} for plan in built
+    ]
     typer.echo(json.dumps({"plans": plans}))
 
 
@@ -80,14 +82,15 @@ def sentence(plan: "BuiltPlan") -> str:
     record, size_mb = plan.record, plan.path.stat().st_size / 1e6
     how = "is there already" if plan.reused else f"built in {record.build_s:.1f} s"
     spans = ", ".join(f"{span.min}-{span.max}" for span in record.key.settings.profiles)
-    parity = "not executed here" if isinstance(record.parity, str) else str(record.parity["max_difference_uvd"])
+    parity = record.findings["parity"]
+    difference = parity["max_difference_uvd"] if isinstance(parity, dict) else parity
     return (
         f"{plan.path}: {how}, {size_mb:.1f} MB, {record.key.precision}, batches {spans}, TensorRT "
-        f"{record.key.tensorrt_version}, {record.key.gpu}, difference to its graph: {parity}"
+        f"{record.key.tensorrt_version}, {record.findings['gpu']}, difference to its graph: {difference}"
     )
 
 
-def _build(folder: Path, flavour: str, settings: "BuildSettings") -> "tuple[BuiltPlan, ...]":
+def build_shown(folder: Path, flavour: str, settings: "BuildSettings | None" = None) -> "tuple[BuiltPlan, ...]":
     """The plans of one flavour, under TensorRT's own phases as progress bars on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from engines.manifest import Manifest
     from export.candidates import TypedRequest
+    from export.parity import Tolerance
 
 RUNS = Path("runs")
 EXPORTS = Path("exports")
@@ -47,48 +48,98 @@ def export(
     search_s: Annotated[float, typer.Option(help="Time for naming the layers to blame; 0 skips it.")] = 600.0,
     auto: Annotated[bool, typer.Option("--auto", help="Keep the blamed layers in higher precision.")] = False,
     threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
+    tensorrt: Annotated[
+        bool | None,
+        typer.Option("--tensorrt/--no-tensorrt", help="Insist on TensorRT's plans, or leave all plans out."),
+    ] = None,
+    tensorrt_rtx: Annotated[bool, typer.Option("--tensorrt-rtx", help="Insist on plans of TensorRT for RTX.")] = False,
+    aot: Annotated[bool, typer.Option("--aot", help="Add a package of native code, compiled by AOTInductor.")] = False,
 ) -> None:
     """Strip what only training needs and write the ONNX graph, checked against PyTorch.
 
     Graphs of lower precision are judged in millimetres; one that fails is set aside as .rejected, and the exit code
-    is 1.
+    is 1. The others become TensorRT plans, of each flavour that can build them here.
     """
     from rich.console import Console
 
     from cliphand.checkpoint import newest_checkpoint
     from export.folder import export_checkpoint
 
+    flavours, left_out = _flavours(tensorrt, rtx=tensorrt_rtx)
     source = checkpoint or newest_checkpoint(RUNS)
     name = source.parent.name if source.name in ("best", "last") else source.name
     target = out or EXPORTS / name
     console = Console(soft_wrap=True)
     manifest = export_checkpoint(source, target)
     _describe(manifest, target, console)
-    if not (fp16 or int8):
-        return
+    passed = True
+    if fp16 or int8:
+        from export.calibration import CalibrationRequest
+        from export.candidates import TypedRequest
+        from export.gate_images import GateRequest
+        from export.precision_table import Keep
 
-    from export.calibration import CalibrationRequest
-    from export.candidates import TypedRequest
-    from export.gate_images import GateRequest
+        data = calibration or _training_data(manifest)
+        request = TypedRequest(
+            precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
+            calibration=CalibrationRequest(data, calibration_images, seed, calibration_method),
+            gate=GateRequest(gate_data or data, gate_split, images),
+            keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
+            tolerances=_tolerances(tolerance_mm),
+            search_s=search_s,
+            auto=auto,
+            threads=threads,
+        )
+        passed = _write_typed(target, request, console)
+    if aot:
+        _compile(target, console)
+    _build_plans(target, flavours, left_out, console)
+    if not passed:
+        raise typer.Exit(1)
+
+
+def _flavours(tensorrt: bool | None, *, rtx: bool) -> tuple[tuple[str, ...], str | None]:
+    """The TensorRT flavours to build with, and a sentence about those that cannot be; refused before any other work."""
+    from cliphand.config import require
+    from engines.trt_process import buildable_flavours
+
+    if tensorrt is False:
+        require(not rtx, "--no-tensorrt leaves all plans out and --tensorrt-rtx insists on some; give one of them.")
+        return (), None
+    return buildable_flavours((*(("tensorrt",) if tensorrt else ()), *(("tensorrt-rtx",) if rtx else ())))
+
+
+def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
+    """Limits by precision."""
     from export.parity import TOLERANCES, Tolerance
-    from export.precision_table import Keep
 
-    asked = {"fp16": fp16, "int8": int8}
-    data = calibration or _training_data(manifest)
-    limits = dict(TOLERANCES)
-    if tolerance_mm is not None:
-        limits |= {low: Tolerance(tolerance_mm, BOUND_OVER_TOLERANCE * tolerance_mm) for low in asked}
-    request = TypedRequest(
-        precisions=tuple(low for low in ("fp16", "int8") if asked[low]),
-        calibration=CalibrationRequest(data, calibration_images, seed, calibration_method),
-        gate=GateRequest(gate_data or data, gate_split, images),
-        keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
-        tolerances=limits,
-        search_s=search_s,
-        auto=auto,
-        threads=threads,
+    if tolerance_mm is None:
+        return dict(TOLERANCES)
+    return dict(TOLERANCES) | dict.fromkeys(
+        ("fp16", "int8"), Tolerance(tolerance_mm, BOUND_OVER_TOLERANCE * tolerance_mm)
     )
-    _write_typed(target, request, console)
+
+
+def _compile(target: Path, console: "Console") -> None:
+    """Add AOTInductor's packages."""
+    from export.inductor_package import add_packages
+
+    for path, check in add_packages(target).items():
+        console.print(
+            f"{path}: compiled in {check.compile_s:.0f} s, differs from PyTorch by at most {check.max_share:.2g} of an "
+            f"output's range at batches {check.batches}"
+        )
+
+
+def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> None:
+    """Build the plans of every graph that stands, and say which flavours are left out."""
+    from cliphand.cli.build import build_shown, sentence
+
+    for flavour in flavours:
+        for plan in build_shown(folder, flavour):
+            console.print(sentence(plan), markup=False, highlight=False)
+    if left_out is not None:
+        console.print(left_out, markup=False, highlight=False)
 
 
 def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
@@ -120,8 +171,8 @@ def _training_data(manifest: "Manifest") -> Path:
     return Path(data)
 
 
-def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> None:
-    """Make and judge the graphs under a progress bar; exit code 1 where one fails."""
+def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> bool:
+    """Make and judge the graphs under a progress bar; tell whether all passed."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
@@ -139,5 +190,4 @@ def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> N
 
         report = write_typed_graphs(target, request, advance)
     print_parity(report, console)
-    if not report.passed:
-        raise typer.Exit(1)
+    return report.passed
