@@ -56,12 +56,12 @@ def fold(model: HandModel) -> FoldedHand:
     Args:
         model: from `export.deploy_model`, in evaluation mode.
     """
-    exact = copy.deepcopy(model).double()
+    exact = copy.deepcopy(model).double().requires_grad_(False)
     folded = FoldedHand(
         cast("ImageEncoder", reparameterize_model(exact.encoder, inplace=True)),
         _joint_regressor(exact.joint_regressor),
         _heatmap(exact.joint_feature),
-        _mesh_regressor(exact.mesh_regressor, exact.joint_feature),
+        fold_mesh_regressor(exact.mesh_regressor, exact.joint_feature),
     )
     return folded.float().eval().requires_grad_(False)
 
@@ -86,10 +86,10 @@ def _heatmap(module: JointFeature) -> FoldedHeatmap:
     weight, _ = fuse_conv_bn_weights(conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
     depth_weight = weight.permute(1, 2, 4, 0, 3).flatten(2)  # (21, bins, kx * out * ky)
     refine, refine_norm, _ = cast("tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]", module.refine)
-    return FoldedHeatmap(shallow, depth_weight, _gaussians(conv), fuse_conv_bn_eval(refine, refine_norm))
+    return FoldedHeatmap(shallow, depth_weight, fold_gaussians(conv), fuse_conv_bn_eval(refine, refine_norm))
 
 
-def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
+def fold_gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
     """Along x and y on the grid shifted by each tap of the kernel, zero outside; along z on the depth's bins."""
     unit = 1 / (conv.sigma * math.sqrt(2))  # exp(-t^2) needs cells of this width
     cells = torch.arange(conv.side) + torch.arange(KERNEL).unsqueeze(1) - KERNEL // 2  # (kernel, side)
@@ -103,7 +103,8 @@ def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian
     )
 
 
-def _mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
+def fold_mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
+    """The mesh regressor, with the flattening of a joint's map in its first level."""
     # A joint's map reaches the first level through a linear map: its weight joins the level's, its bias is an offset.
     before: Tensor | None = feature.flatten.weight
     offset: Tensor | None = feature.flatten.bias.expand(N_JOINTS, -1)

@@ -12,8 +12,13 @@ from cliphand.hand import N_JOINTS
 from cliphand.model.image_encoder import ImageEncoder
 
 
-def frozen(value: Tensor) -> nn.Parameter:
-    """A number, vector or matrix of the graph: contiguous float32."""
+def frozen(value: Tensor) -> Tensor:
+    """A number, vector or matrix of the graph: contiguous float32.
+
+    What is still to be trained keeps its gradient: see `export.trainable_fold`.
+    """
+    if value.requires_grad:
+        return value
     return nn.Parameter(value.detach().float().contiguous(), requires_grad=False)
 
 

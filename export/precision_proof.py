@@ -17,14 +17,12 @@ import onnx
 
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.base import INPUT_NAME
-from engines.trt_flavour import TENSORRT_RTX, why_not_built
-from engines.trt_network import count_layers, in_its_words, parse
-from engines.trt_rules import check_precision
+from engines.trt_build import build_bytes
+from engines.trt_flavour import TENSORRT_RTX, load_tensorrt, why_not_built
+from engines.trt_plan import BuildSettings, PlanKey
 
 WEIGHT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "int8": "INT8"}
 LEAST_SHARE = 0.5  # "mostly": of the weights' numbers
-LARGEST_BATCH = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +58,9 @@ def prove(path: Path, precision: str) -> Proof:
         return Proof(None, {}, 0, weights)
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            version, layers, plan_bytes = process.submit(_build, path).result()
+            version, layers, plan_bytes = process.submit(_build, path, precision).result()
     except BrokenProcessPool:
         raise InputError(f"TensorRT for RTX ended its process while it built {path}; export it again.") from None
-    check_precision(precision, layers, source=str(path))
     return Proof(version, layers, plan_bytes, weights)
 
 
@@ -94,14 +91,10 @@ def check_weights(precision: str, weights: Mapping[str, int], *, source: str) ->
     )
 
 
-def _build(path: Path) -> tuple[str, dict[str, int], int]:
+def _build(path: Path, precision: str) -> tuple[str, dict[str, int], int]:
     """In the process: TensorRT's version, the parsed network's layers and the plan's size."""
-    parsed = parse(path, TENSORRT_RTX)
-    polygraphy = parsed.polygraphy
+    version = load_tensorrt(TENSORRT_RTX).__version__
+    key = PlanKey("tensorrt-rtx", precision, "", "", version, None, BuildSettings())
     side = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[3].dim_value
-    shapes = {bound: (batch, 3, side, side) for bound, batch in (("min", 1), ("opt", 1), ("max", LARGEST_BATCH))}
-    config = polygraphy.CreateConfig(profiles=[polygraphy.Profile().add(INPUT_NAME, **shapes)], tf32=False)
-    with in_its_words(f"TensorRT for RTX {parsed.trt.__version__} cannot build {path}"):
-        network = (parsed.builder, parsed.network, parsed.parser)
-        plan = polygraphy.engine_bytes_from_network(network, config=config)
-    return parsed.trt.__version__, count_layers(parsed.network), len(bytes(plan))
+    plan, layers = build_bytes(path, key, input_size=side, progress=lambda phase, done, total: None)
+    return version, layers, len(plan)

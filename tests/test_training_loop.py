@@ -16,8 +16,8 @@ from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, 
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.text_encoder import TOWER_WIDTH
-from cliphand.training.loop import Run, accelerator_of, build_model, train_hand
-from cliphand.training.module import HandTraining
+from cliphand.training.loop import RESUME_FILE, Run, accelerator_of, build_model, train_hand
+from cliphand.training.module import HandTraining, cosine_share
 from cliphand.training.recorder import RunRecorder, read_history
 
 MODEL = ModelConfig(
@@ -95,6 +95,45 @@ def test_every_loss_term_and_the_retrieval_accuracy_are_logged(run: Run) -> None
 
 def test_the_learning_rate_steps_down_as_configured(run: Run) -> None:
     assert [entry["learning_rate"] for entry in read_history(run.out)] == pytest.approx([1e-3, 5e-4, 2.5e-4])
+
+
+def test_the_cosine_rises_first_and_falls_to_nothing() -> None:
+    shares = [cosine_share(step, 200) for step in range(201)]
+    assert shares[0] == pytest.approx(0.1)  # the first of ten steps up
+    assert max(shares) == shares[9] > 0.98
+    assert shares[:10] == sorted(shares[:10])
+    assert shares[9:] == sorted(shares[9:], reverse=True)
+    assert shares[100] == pytest.approx(0.5)
+    assert shares[200] == pytest.approx(0)
+    assert cosine_share(0, 1) == 1  # a run of one step takes it
+
+
+def test_the_cosine_schedule_ends_at_nothing(run: Run, tmp_path: Path) -> None:
+    train = dataclasses.replace(WITHOUT_TEXT, schedule="cosine", epochs=2)
+    train_hand(dataclasses.replace(run, out=tmp_path / "run", train=train), progress=False)
+    state = torch.load(tmp_path / "run" / RESUME_FILE, weights_only=True)
+    (group,) = state["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(0, abs=1e-9)
+    assert group["initial_lr"] == train.learning_rate
+
+
+def test_a_cosine_over_other_epochs_cannot_be_resumed(run: Run, tmp_path: Path) -> None:
+    train = dataclasses.replace(WITHOUT_TEXT, schedule="cosine", epochs=1)
+    begun = dataclasses.replace(run, out=tmp_path / "run", train=train)
+    train_hand(begun, progress=False)
+    with pytest.raises(InputError, match=r"only --workers may differ"):
+        train_hand(dataclasses.replace(begun, train=dataclasses.replace(train, epochs=2)), resume=True, progress=False)
+
+
+def test_the_heatmaps_loss_is_a_term_only_where_it_has_a_weight(run: Run, tmp_path: Path) -> None:
+    assert "loss_heatmaps" not in read_history(run.out)[-1]
+    loss = LossConfig(clip=0.0, heatmaps=0.3)
+    train = dataclasses.replace(WITHOUT_TEXT, loss=loss, epochs=1)
+    train_hand(dataclasses.replace(run, out=tmp_path / "run", train=train), progress=False)
+    terms = read_history(tmp_path / "run")[-1]
+    named = {name.removeprefix("loss_"): value for name, value in terms.items() if name.startswith("loss_")}
+    assert terms["loss"] == pytest.approx(sum(getattr(loss, name) * value for name, value in named.items()), rel=1e-4)
+    assert named["heatmaps"] > 1  # three axes, each near the entropy of a flat heatmap
 
 
 def test_best_is_the_epoch_of_lowest_validation_error(run: Run) -> None:

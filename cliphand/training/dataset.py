@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cliphand.arrays import IntArray
+from cliphand.arrays import FloatArray, IntArray
 from cliphand.camera import root_and_bone
 from cliphand.config import CropConfig, TrainConfig
 from cliphand.data.crop import normalise
@@ -46,6 +46,20 @@ class Pair(NamedTuple):
     tokens: Tensor
 
 
+class Drawn(NamedTuple):
+    """A pair with where it comes from.
+
+    Attributes:
+        pair: as training takes it.
+        image: index of the photograph.
+        matrices: (3, 3) of each view, source pixels to crop pixels.
+    """
+
+    pair: Pair
+    image: int
+    matrices: tuple[FloatArray, FloatArray]
+
+
 class PairDataset(Dataset[Pair]):
     """Training pairs of the given images; indexed by (pass, position) as `EpochSampler` gives them."""
 
@@ -72,19 +86,24 @@ class PairDataset(Dataset[Pair]):
 
     def __getitem__(self, key: tuple[int, int]) -> Pair:
         """The pair of image `position` in the given pass over the data."""
+        return self.draw(key).pair
+
+    def draw(self, key: tuple[int, int]) -> Drawn:
+        """The pair of image `position` in the given pass over the data, with where it was cut."""
         data_pass, position = key
         index = int(self.images[position])
         rng = np.random.default_rng([self.train.seed, data_pass, index])
-        pair = training_pair(
+        views = training_pair(
             self.data, index, crop=self.crop, augment=self.train.augment, side_px=self.side_px, rng=rng
         )
         chosen = sample_joints(self.train.text.joints, rng)
-        return Pair(
-            self._view(pair.first),
-            self._view(pair.second),
-            torch.from_numpy(pair.affine).float(),
-            self.tokenise(axis_prompts(pair.first.joints_uvd, chosen)),
+        pair = Pair(
+            self._view(views.first),
+            self._view(views.second),
+            torch.from_numpy(views.affine).float(),
+            self.tokenise(axis_prompts(views.first.joints_uvd, chosen)),
         )
+        return Drawn(pair, index, (views.first.matrix, views.second.matrix))
 
     def _view(self, view: TrainingView) -> View:
         return View(

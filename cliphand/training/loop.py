@@ -9,7 +9,7 @@ import timeit
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -33,8 +33,8 @@ from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TOWER as TOWER_NAME
 from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
-from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, Pair, PairDataset
-from cliphand.training.module import HandTraining
+from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, PairDataset
+from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
 
 RUN_FILE = "run.json"
@@ -57,6 +57,7 @@ class Run:
         topology: of the mesh in the labels.
         out: the run folder.
         start: a checkpoint whose image branch the run starts from.
+        recipe: what a step does beyond the paper's.
     """
 
     data: Path
@@ -66,6 +67,7 @@ class Run:
     crop: CropConfig
     train: TrainConfig
     start: Path | None = None
+    recipe: Recipe = field(default_factory=Recipe)
 
 
 def train_hand(run: Run, *, resume: bool = False, progress: bool = True) -> Path:
@@ -87,7 +89,8 @@ def train_hand(run: Run, *, resume: bool = False, progress: bool = True) -> Path
     data = open_freihand(run.data, "training")
     trainer = make_trainer(run, facts, progress=progress)
     lightning.seed_everything(run.train.seed, verbose=False)
-    module = HandTraining(build_model(run), topology=run.topology, model_config=run.model, train=run.train)
+    model = build_model(run)
+    module = run.recipe.module(model, topology=run.topology, model_config=run.model, train=run.train)
     pairs, labelled = make_loaders(run, data, trainer)
     if not resume and trainer.is_global_zero:
         write_json(run.out / RUN_FILE, facts)
@@ -113,6 +116,7 @@ def run_facts(run: Run) -> dict[str, object]:
         "model": to_json(run.model),
         "crop": to_json(run.crop),
         "train": to_json(run.train),
+        "recipe": run.recipe.facts(),
         "text_tower": run.train.text.tower,
         "accelerator": accelerator_of(run.train),
         "commit": git_commit(),
@@ -169,7 +173,9 @@ def _start_from(hand: HandModel, config: ModelConfig, start: Checkpoint) -> None
     hand.load_state_dict(start.model.state_dict())
 
 
-def make_loaders(run: Run, data: FreiHand, trainer: lightning.Trainer) -> tuple[DataLoader[Pair], DataLoader[Labelled]]:
+def make_loaders(
+    run: Run, data: FreiHand, trainer: lightning.Trainer
+) -> tuple[DataLoader[object], DataLoader[Labelled]]:
     """Loaders of training pairs and of validation images."""
     train = run.train
     fit_labels, held_out = validation_split(data.n_labels, train.validation_fraction, train.seed)
@@ -189,7 +195,7 @@ def make_loaders(run: Run, data: FreiHand, trainer: lightning.Trainer) -> tuple[
     pin = isinstance(trainer.accelerator, lightning.pytorch.accelerators.CUDAAccelerator)
     return (
         DataLoader(
-            pairs,
+            run.recipe.samples(pairs),
             batch_size=train.batch,
             sampler=sampler,
             num_workers=train.workers,
@@ -261,14 +267,16 @@ def _resume_state(run: Run, facts: Mapping[str, object]) -> Path:
         raise InputError(f"{run.out} holds no {RESUME_FILE}; there is no finished epoch to resume from.")
     before = read_json_object(run.out / RUN_FILE)
     now = dict(facts)
-    for section in ("model", "crop", "train"):
-        old, new = before.get(section), now[section]
+    # A cosine falls over all epochs: with more of them every step so far would have been another.
+    free = {"workers": 0} if run.train.schedule == "cosine" else {"epochs": 0, "workers": 0}
+    for section in ("model", "crop", "train", "recipe"):
+        old, new = before.get(section, {}), now[section]
         if isinstance(old, dict) and isinstance(new, dict):
-            old, new = {**old, "epochs": 0, "workers": 0}, {**new, "epochs": 0, "workers": 0}
+            old, new = {**old, **free}, {**new, **free}
         if _plain(old) != _plain(new):
             raise InputError(
                 f"{run.out} was started with another {section} config; resume with the same options "
-                "(only --epochs and --workers may differ)."
+                f"(only {' and '.join(f'--{name}' for name in free)} may differ)."
             )
     return state
 

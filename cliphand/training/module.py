@@ -3,6 +3,7 @@
 Source: paper sections 3.5 and 4.2.
 """
 
+import math
 from collections.abc import Mapping
 from typing import cast
 
@@ -10,26 +11,49 @@ import lightning
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
-from torch.optim.lr_scheduler import StepLR
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import uvd_to_camera
 from cliphand.config import LossConfig, ModelConfig, TrainConfig
 from cliphand.hand import HandTopology
 from cliphand.metrics import pa_pjpe_mm
-from cliphand.model.clip_hand import ClipHand
+from cliphand.model.clip_hand import ClipHand, TextBranch
+from cliphand.model.hand_model import HandPrediction
 from cliphand.model.joint_regressor import JointPrediction
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
 from cliphand.training.dataset import Labelled, Pair
-from cliphand.training.losses import consistency_2d, consistency_3d, edge_loss, normal_loss, point_l1
+from cliphand.training.distil_config import DistilConfig
+from cliphand.training.losses import (
+    consistency_2d,
+    consistency_3d,
+    edge_loss,
+    heatmap_cross_entropy,
+    normal_loss,
+    point_l1,
+)
 
 TOWER = "model.text.tower."
 VALIDATION_METRIC = "val_pa_pjpe_mm"
+WARM_UP = 20
 
 
-def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig) -> Tensor:
-    """L of section 3.5."""
+def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig | DistilConfig) -> Tensor:
+    """L of section 3.5, or what a teacher adds to it."""
     return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
+
+
+def cosine_share(step: int, steps: int) -> float:
+    """Share of the learning rate at a step: up over the first twentieth, then down to zero as a cosine."""
+    rising = min((step + 1) / max(steps // WARM_UP, 1), 1.0)
+    return rising * (1 + math.cos(math.pi * step / steps)) / 2
+
+
+def both_views(batch: Pair) -> Tensor:
+    """(2 B, 3, S, S): the first views, then the second."""
+    return torch.cat([batch.first.image, batch.second.image])
 
 
 class HandTraining(lightning.LightningModule):
@@ -54,46 +78,70 @@ class HandTraining(lightning.LightningModule):
 
     def training_step(self, batch: Pair, batch_index: int) -> Tensor:
         """The weighted sum of section 3.5 on a batch of pairs."""
-        terms = self.loss_terms(batch)
-        total = weighted_sum(terms, self.train_config.loss)
+        return self.step(self.loss_terms(batch), size=batch.affine.shape[0])
+
+    def step(self, terms: Mapping[str, Tensor], *, size: int) -> Tensor:
+        """Log the terms and their sum over a batch of `size` pairs; the sum is what is minimised."""
+        total = self.total(terms)
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
             raise FloatingPointError(f"the loss is not finite ({parts}); lower the learning rate or use 32-true")
-        size = batch.affine.shape[0]
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         named = {f"loss_{name}": value for name, value in terms.items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         return total
 
+    def total(self, terms: Mapping[str, Tensor]) -> Tensor:
+        """The weighted sum of the terms."""
+        return weighted_sum(terms, self.train_config.loss)
+
     def loss_terms(self, batch: Pair) -> dict[str, Tensor]:
         """The stage's terms by their names in `LossConfig`: all of section 3.5, or those that need joints only."""
-        images = torch.cat([batch.first.image, batch.second.image])
+        images = both_views(batch)
         if self.train_config.stage == "joints":
-            return self._joint_terms(self.model.hand.predict_joints(images), batch)
-        joints, verts = self.model.hand.predict(images)
+            joints = self.model.hand.predict_joints(images)
+            return self.joint_terms(joints.uvd, batch) | self.heatmap_terms(joints, batch)
+        return self.hand_terms(self.model.hand.predict(images), batch)
+
+    def hand_terms(self, prediction: HandPrediction, batch: Pair) -> dict[str, Tensor]:
+        """All terms of section 3.5 of a prediction on both views."""
+        joints, verts = prediction
+        terms = self.point_terms(joints.uvd, verts.float(), batch) | self.heatmap_terms(joints, batch)
+        if self.model.text is not None:
+            terms["clip"] = self._clip_term(self.model.text, joints, batch)
+        return terms
+
+    def point_terms(self, joints: Tensor, verts: Tensor, batch: Pair) -> dict[str, Tensor]:
+        """The terms of joints (2 B, 21, 3) and vertices (2 B, 778, 3) in uvd, first views first."""
         target = torch.cat([batch.first.verts_uvd, batch.second.verts_uvd])
-        verts = verts.float()
-        first_joints, second_joints = joints.uvd.chunk(2)
+        first_joints, second_joints = joints.chunk(2)
         first, second = verts.chunk(2)
-        return self._joint_terms(joints, batch) | {
+        return self.joint_terms(joints, batch) | {
             "vertices": point_l1(verts, target),
             "normals": normal_loss(verts, target, self.faces),
             "edges": edge_loss(verts, target, self.faces),
             "consistency_3d": consistency_3d(first, second, first_joints, second_joints, batch.affine),
         }
 
-    def _joint_terms(self, joints: JointPrediction, batch: Pair) -> dict[str, Tensor]:
+    def joint_terms(self, joints: Tensor, batch: Pair) -> dict[str, Tensor]:
+        """The terms of joints (2 B, 21, 3) in uvd, first views first."""
         target = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd])
-        first, second = joints.uvd.chunk(2)
-        terms = {"joints": point_l1(joints.uvd, target), "consistency_2d": consistency_2d(first, second, batch.affine)}
-        if self.model.text is not None:
-            terms["clip"] = self._clip_term(joints, batch)
-        return terms
+        first, second = joints.chunk(2)
+        return {"joints": point_l1(joints, target), "consistency_2d": consistency_2d(first, second, batch.affine)}
 
-    def _clip_term(self, joints: JointPrediction, batch: Pair) -> Tensor:
+    def heatmap_terms(self, joints: JointPrediction, batch: Pair) -> dict[str, Tensor]:
+        """The cross entropy of the 1D heatmaps, summed over the axes; nothing where it has no weight."""
+        if self.train_config.loss.heatmaps == 0:
+            return {}
+        regressor = self.model.hand.joint_regressor
+        u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
+        positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
+        targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
+        axes = zip(joints.logits, positions, targets, strict=True)
+        return {"heatmaps": torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()}
+
+    def _clip_term(self, text: TextBranch, joints: JointPrediction, batch: Pair) -> Tensor:
         """L_CLIP on the first views: two views of one photograph would be each other's false negatives."""
-        text = self.model.text
-        assert text is not None  # noqa: S101  # the caller asked
         x, y, z = (axis.chunk(2)[0] for axis in joints.logits)
         logits = match_logits(text((x, y, z), batch.tokens), text.scales())
         size = batch.affine.shape[0]
@@ -113,8 +161,12 @@ class HandTraining(lightning.LightningModule):
             self._log_error(VALIDATION_METRIC, self._metres(hand.predict_joints(batch.image).uvd, batch), batch)
             return
         joints, verts = hand(batch.image)
-        self._log_error(VALIDATION_METRIC, self.regressor @ self._metres(verts, batch), batch)
+        self.log_mesh_error(VALIDATION_METRIC, verts, batch)
         self._log_error("val_lixel_pa_pjpe_mm", self._metres(joints, batch), batch)
+
+    def log_mesh_error(self, name: str, verts: Tensor, batch: Labelled) -> None:
+        """Log the PA-PJPE of the joints regressed from vertices (B, 778, 3) in uvd."""
+        self._log_error(name, self.regressor @ self._metres(verts, batch), batch)
 
     def _metres(self, uvd: Tensor, batch: Labelled) -> FloatArray:
         return uvd_to_camera(
@@ -137,12 +189,28 @@ class HandTraining(lightning.LightningModule):
         )
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """AdamW with a step schedule over epochs."""
+        """AdamW with the schedule that the run names."""
         config = self.train_config
         trained = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay)
+        # One kernel over all weights; under 16-mixed it would unscale the gradients after they were clipped.
+        fused = config.precision != "16-mixed"
+        optimiser = torch.optim.AdamW(trained, lr=config.learning_rate, weight_decay=config.weight_decay, fused=fused)
+        if config.schedule == "cosine":
+            steps = int(self.trainer.estimated_stepping_batches)
+            cosine = LambdaLR(optimiser, lambda step: cosine_share(step, steps))
+            return {"optimizer": optimiser, "lr_scheduler": {"scheduler": cosine, "interval": "step"}}
         schedule = StepLR(optimiser, step_size=config.step_epochs, gamma=config.step_factor)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "epoch"}}
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """By the norm over all weights; the trainer's own refuses a fused optimiser even where nothing is scaled."""
+        if gradient_clip_val:
+            clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def on_save_checkpoint(self, checkpoint: dict[str, object]) -> None:
         """Leave the frozen tower out: 250 MB that the config gives back."""

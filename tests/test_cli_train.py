@@ -1,0 +1,159 @@
+"""`cliphand train`: what its options become, and which contradict each other."""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from cliphand.checkpoint import save_checkpoint
+from cliphand.cli.train import train
+from cliphand.cli.train_options import SETTLED, make_run
+from cliphand.config import PRESETS, AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology
+from cliphand.model.clip_hand import ClipHand
+from cliphand.model.hand_model import HandModel, level_templates
+from cliphand.training.distil import Distil
+from cliphand.training.distil_config import DistilConfig
+from cliphand.training.loop import Run
+from cliphand.training.recipe import Recipe
+from export.quantise_aware import QuantiseAware
+
+MODEL = ModelConfig(
+    backbone="test_resnet",
+    input_size=64,
+    lixel_channels=16,
+    joint_feature=32,
+    feature_sizes=(32, 24, 16, 16),
+    depths=(1, 0, 0, 0),
+    heads=(4, 4, 2, 2),
+)
+CROP = CropConfig(rule="centre", side_px=90.0)
+TRAIN = TrainConfig(batch=3, learning_rate=0.5, precision="bf16-mixed", augment=AugmentConfig(rotation_deg=7.0))
+VALUES = {"preset": "small", "input_size": 96, "prompt_joints": 3, "crop_side": 50.0, "crop_margin": 2.0}
+
+
+@pytest.fixture(scope="module")
+def checkpoint(hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "best"
+    torch.manual_seed(0)
+    hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels))
+    save_checkpoint(
+        folder,
+        model=ClipHand(hand, None),
+        model_config=MODEL,
+        crop=CROP,
+        topology=hand_topology,
+        train=TRAIN,
+        facts={},
+    )
+    return folder
+
+
+def made(hand_file: Path, **options: object) -> Run:
+    return make_run({"hand": hand_file, **options}, data=Path("data"), out=Path("out"))
+
+
+def test_without_options_a_run_is_the_papers(hand_file: Path) -> None:
+    run = made(hand_file)
+    assert (run.model, run.crop, run.train) == (PRESETS["paper"], CropConfig(), TrainConfig())
+    assert (run.start, type(run.recipe)) == (None, Recipe)
+
+
+def test_every_option_reaches_its_config(hand_file: Path) -> None:
+    run = made(
+        hand_file,
+        preset="small",
+        backbone="resnet34",
+        crop="joints",
+        crop_margin=2.0,
+        learning_rate=1e-4,
+        schedule="cosine",
+        blur=0.5,
+        weight_normals=0.3,
+        weight_heatmaps=0.2,
+        prompt_joints=5,
+        start=Path("before"),
+    )
+    assert run.model == dataclasses.replace(PRESETS["small"], backbone="resnet34")
+    assert run.crop == CropConfig(rule="joints", margin=2.0)
+    assert run.train == TrainConfig(
+        learning_rate=1e-4,
+        schedule="cosine",
+        augment=AugmentConfig(blur_px=0.5),
+        loss=LossConfig(normals=0.3, heatmaps=0.2),
+        text=TextConfig(joints=5),
+    )
+    assert run.start == Path("before")
+
+
+def test_a_student_has_its_teachers_sizes_and_crop_but_its_own_backbone(checkpoint: Path) -> None:
+    run = make_run(
+        {"teacher": checkpoint, "backbone": "test_efficientnet", "input_size": 96, "weight_teacher_heatmaps": 0.5},
+        data=Path("data"),
+        out=Path("out"),
+    )
+    assert run.model == dataclasses.replace(MODEL, backbone="test_efficientnet", input_size=96)
+    assert run.crop == CROP
+    assert run.train == TrainConfig()
+    assert isinstance(run.recipe, Distil)
+    assert run.recipe.weights == DistilConfig(heatmaps=0.5)
+    named = make_run({"teacher": checkpoint, "preset": "small"}, data=Path("data"), out=Path("out"))
+    assert named.model == PRESETS["small"]
+
+
+def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(checkpoint: Path) -> None:
+    run = make_run({"quantise_aware": checkpoint, "batch": 2}, data=Path("data"), out=Path("out"))
+    assert (run.model, run.crop, run.start) == (MODEL, CROP, checkpoint)
+    assert isinstance(run.recipe, QuantiseAware)
+    assert run.recipe.calibration.data == Path("data")
+    assert run.train.augment == TRAIN.augment
+    assert (run.train.loss.clip, run.train.loss.heatmaps) == (0, 0)
+    assert (run.train.batch, run.train.epochs, run.train.precision) == (2, 10, "32-true")
+    assert run.train.learning_rate < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("option", "name"),
+    [(option, name) for option, settled in SETTLED.items() for names in settled.values() for name in names],
+)
+def test_what_an_option_settles_cannot_be_given_with_it(option: str, name: str) -> None:
+    sentence = f"--{name.replace('_', '-')} cannot be given with --{option.replace('_', '-')}"
+    with pytest.raises(InputError, match=sentence):
+        train(Path("data"), Path("out"), **{option: Path("run"), name: VALUES.get(name, "x")})  # type: ignore[arg-type]
+
+
+def test_a_teachers_weights_need_a_teacher(hand_file: Path) -> None:
+    with pytest.raises(InputError, match="--weight-teacher-joints weighs what a teacher says; give --teacher"):
+        made(hand_file, weight_teacher_joints=1.0)
+
+
+@pytest.mark.parametrize("option", ["teacher", "quantise_aware"])
+def test_a_checkpoint_that_is_not_there_is_refused(option: str, tmp_path: Path, hand_file: Path) -> None:
+    with pytest.raises(InputError, match="is not a checkpoint"):
+        made(hand_file, **{option: tmp_path})
+
+
+def test_an_unknown_preset_is_refused(hand_file: Path) -> None:
+    with pytest.raises(InputError, match="preset 'large' is unknown"):
+        made(hand_file, preset="large")
+
+
+def test_quantise_aware_training_without_modelopt_stops_before_anything_is_written(
+    checkpoint: Path, freihand_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = importlib.import_module
+
+    def missing(name: str, package: str | None = None) -> object:
+        if name.startswith("modelopt"):
+            raise ImportError(f"No module named '{name}'")
+        return found(name, package)
+
+    monkeypatch.setattr("export.half.importlib.import_module", missing)
+    data = freihand_folder(n_labels=2, size_px=96)
+    with pytest.raises(InputError, match=r"pip install 'cliphand\[quantise\]'"):
+        train(data, tmp_path / "out", quantise_aware=checkpoint, accelerator="cpu", workers=0)
+    assert not (tmp_path / "out").exists()
