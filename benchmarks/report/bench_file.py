@@ -1,0 +1,154 @@
+"""What `cliphand bench --json` wrote, as far as a report shows it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from benchmarks.report.theme import engine_label
+from cliphand.errors import InputError
+from cliphand.files import read_json_object
+from engines.open import REJECTED
+
+BENCH_NAME = "bench.json"
+PYTORCH = "pytorch"
+Kind = TypeVar("Kind")
+
+
+@dataclass(frozen=True, slots=True)
+class Percentiles:
+    """Of the latencies of one call, ms."""
+
+    p50: float
+    p90: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True)
+class SpeedRow:
+    """One engine x precision x batch x threads; None is what the benchmark did not tell.
+
+    Attributes:
+        label: engine and precision, as charts name it.
+        is_reference: whether it is PyTorch as it is.
+        threads: as asked for; None left the choice to the run-time.
+        model: of the engine's call.
+        end_to_end: the same from JPEG files to metres.
+        facts: the row itself.
+    """
+
+    label: str
+    is_reference: bool
+    batch: int
+    threads: int | None
+    model: Percentiles
+    end_to_end: Percentiles | None
+    facts: Mapping[object, object]
+
+    def number(self, *path: str) -> float | None:
+        """A number of the row, deeper and deeper; None where it is not there."""
+        value: object = self.facts
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return _number(value)
+
+    @property
+    def is_rejected(self) -> bool:
+        """Whether its graph failed the gate at export."""
+        return str(self.facts.get("artefact")).endswith(REJECTED)
+
+    @property
+    def pa_pjpe_mm(self) -> float | None:
+        """Mean error after alignment."""
+        return self.number("pa_pjpe_mm")
+
+
+@dataclass(frozen=True, slots=True)
+class BenchFile:
+    """A benchmark's result; `facts` is the whole object."""
+
+    path: Path
+    rows: tuple[SpeedRow, ...]
+    facts: Mapping[str, object]
+
+    def fact(self, table: str, key: str, kind: type[Kind]) -> Kind | None:
+        """`facts[table][key]` where it is there and of the given type."""
+        values = self.facts.get(table)
+        value = values.get(key) if isinstance(values, Mapping) else None
+        return value if isinstance(value, kind) else None
+
+    def text(self, table: str, key: str) -> str:
+        """`facts[table][key]` as text, `unknown` where it is not there."""
+        value = self.fact(table, key, object)
+        return "unknown" if value is None else str(value)
+
+    @property
+    def labels(self) -> list[str]:
+        """Of all rows, each once, in order."""
+        return list(dict.fromkeys(row.label for row in self.rows))
+
+
+def read_bench(path: Path) -> BenchFile:
+    """Read a benchmark's JSON file.
+
+    Raises:
+        InputError: it is missing, is not JSON, or is not what `cliphand bench` writes.
+    """
+    value = read_json_object(path)
+    rows = value.get("rows")
+    if not isinstance(rows, list) or not rows:
+        raise InputError(f"{path} holds no rows; write it again with `cliphand bench DIR --json {path}`.")
+    return BenchFile(path=path, rows=tuple(_row(row, path) for row in rows), facts=value)
+
+
+def smallest_batch(rows: Sequence[SpeedRow]) -> tuple[SpeedRow, ...]:
+    """One row for each label: of the smallest batch, and of its thread counts the fastest."""
+    batch = min(row.batch for row in rows)
+    best: dict[str, SpeedRow] = {}
+    for row in rows:
+        if row.batch == batch and (row.label not in best or row.model.p50 < best[row.label].model.p50):
+            best[row.label] = row
+    return tuple(best.values())
+
+
+def reference_row(rows: Sequence[SpeedRow], like: SpeedRow) -> SpeedRow | None:
+    """PyTorch's row of the same batch, and of as many threads where there is one."""
+    own = [row for row in rows if row.is_reference and row.batch == like.batch]
+    return next((row for row in own if row.threads == like.threads), own[0] if own else None)
+
+
+def speedup(row: SpeedRow, rows: Sequence[SpeedRow]) -> float | None:
+    """How many times faster than PyTorch: as the benchmark tells it, turn by turn, else by the medians."""
+    told = row.number("speedup", "median")
+    reference = reference_row(rows, row)
+    return told if told is not None else None if reference is None else reference.model.p50 / row.model.p50
+
+
+def _row(value: object, path: Path) -> SpeedRow:
+    row = value if isinstance(value, Mapping) else {}
+    model = _percentiles(row, "latency_ms")
+    engine, precision, batch = row.get("engine"), row.get("precision"), row.get("batch")
+    if model is None or not (isinstance(engine, str) and isinstance(precision, str) and isinstance(batch, int)):
+        raise InputError(
+            f"{path} has a row without engine, precision, batch and latency_ms_p50, p90, p99; write it again with "
+            "this version's `cliphand bench`."
+        )
+    threads = row.get("threads")
+    return SpeedRow(
+        label=engine_label(engine, precision, str(row.get("artefact"))),
+        is_reference=engine == PYTORCH,
+        batch=batch,
+        threads=threads if isinstance(threads, int) else None,
+        model=model,
+        end_to_end=_percentiles(row, "end_to_end_ms"),
+        facts=row,
+    )
+
+
+def _percentiles(row: Mapping[object, object], stem: str) -> Percentiles | None:
+    p50, p90, p99 = (_number(row.get(f"{stem}_{name}")) for name in ("p50", "p90", "p99"))
+    return None if p50 is None or p90 is None or p99 is None else Percentiles(p50, p90, p99)
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None

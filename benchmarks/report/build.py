@@ -1,0 +1,232 @@
+"""From an export folder to the report: what is read, what is run, and in which order it is told."""
+
+import datetime
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from benchmarks.accuracy import predict
+from benchmarks.entrants import installed_runners, open_entrants
+from benchmarks.machine import machine_facts
+from benchmarks.photographs import Photographs, Root, read_batch
+from benchmarks.report.accuracy_sections import accuracy_sections, image_section
+from benchmarks.report.bench_file import BENCH_NAME, BenchFile, read_bench
+from benchmarks.report.gate_section import exported_rows, measured_rows, parity_section, verdict
+from benchmarks.report.matching_section import matching_section
+from benchmarks.report.measured import Measured, Progress, measure
+from benchmarks.report.origin_section import key_figures, origin_section, summary, title
+from benchmarks.report.page import Page, write_page
+from benchmarks.report.speed_section import speed_section
+from benchmarks.report.stage_section import stage_section
+from benchmarks.report.stage_times import stage_times_ms
+from benchmarks.report.theme import make_palette
+from cliphand.config import require
+from cliphand.data.freihand import Split, open_freihand
+from cliphand.errors import InputError
+from cliphand.hand import load_hand
+from engines.manifest import HAND_NAME, Manifest, checkpoint_path, read_manifest
+from engines.open import RUNNERS
+from export.inventory import StageCost, inventory
+
+REPORT_NAME = "report.html"
+SPLIT: Split = "evaluation"
+ROOT: Root = "truth"
+
+
+@dataclass(frozen=True, slots=True)
+class ReportRequest:
+    """What to report on. None is the benchmark's own choice, or the usual one where there is no benchmark.
+
+    Attributes:
+        export: folder that `cliphand export` wrote.
+        out: HTML file; None is `report.html` in the export folder.
+        data: folder in FreiHAND's layout.
+        bench: what `cliphand bench --json` wrote; None looks for `bench.json` in the export folder.
+        split: of the data.
+        root: where the absolute depth comes from.
+        n_images: run the first so many images.
+        checkpoint: of PyTorch; None takes the one that the manifest records.
+        threads: of one call.
+        runners: engines for ONNX graphs, of those that `engines.open` lists; none are all that are installed.
+        rejected: whether graphs that failed the parity gate run as well.
+    """
+
+    export: Path
+    out: Path | None = None
+    data: Path | None = None
+    bench: Path | None = None
+    split: Split | None = None
+    root: Root | None = None
+    n_images: int | None = None
+    checkpoint: Path | None = None
+    threads: int | None = None
+    runners: tuple[str, ...] = ()
+    rejected: bool = False
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        require(self.n_images is None or self.n_images >= 1, f"images are {self.n_images}; at least 1 is needed.")
+        unknown, known = sorted(set(self.runners) - set(RUNNERS[".onnx"])), sorted(RUNNERS[".onnx"])
+        require(not unknown, f"--engine is {unknown}; engines for ONNX graphs are {known}.")
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Where the report is, and its verdict."""
+
+    html: Path
+    figures: Path
+    verdict: str
+
+
+def write_report(request: ReportRequest, *, progress: Progress | None = None) -> Written:
+    """Run what the report needs and write it.
+
+    Raises:
+        InputError: the export folder, the data, the benchmark's file or the checkpoint are missing or do not fit.
+    """
+    advance = progress or (lambda what, done, all_steps: None)
+    manifest = read_manifest(request.export)
+    bench = find_bench(request, manifest)
+    photographs = _photographs(request, manifest, bench)
+    measured, omitted = _measure(request, manifest, photographs, bench, advance)
+    page = _page(request, manifest, measured, bench, omitted, advance)
+    out = request.out or request.export / REPORT_NAME
+    advance("drawing", 0, 1)
+    figures = write_page(page, out)
+    advance("drawing", 1, 1)
+    return Written(out, figures, f"{page.verdict.headline}. {page.verdict.sentence}")
+
+
+def find_bench(request: ReportRequest, manifest: Manifest) -> BenchFile | str:
+    """The benchmark's result, or the sentence that stands where it would be shown.
+
+    Raises:
+        InputError: a file that was named is missing, or is not a benchmark's.
+    """
+    path = request.bench or request.export / BENCH_NAME
+    again = f"`cliphand bench {request.export} --data DATA --json {request.export / BENCH_NAME}`"
+    if request.bench is None and not path.exists():
+        return f"There is no {BENCH_NAME} in {request.export}: run {again}, then this report again."
+    bench = read_bench(path)
+    given = bench.fact("export", "checkpoint_sha256", str)
+    if given != manifest.checkpoint.sha256:
+        require(request.bench is None, f"{path} was measured on another checkpoint than {request.export} holds.")
+        return f"{path} was measured on another checkpoint than this export's: run {again}, then this report again."
+    return bench
+
+
+def _photographs(request: ReportRequest, manifest: Manifest, bench: BenchFile | str) -> Photographs:
+    """The data that was asked for, else the benchmark's."""
+    told = None if isinstance(bench, str) else bench
+    recorded = told and told.fact("data", "path", str)
+    root = request.data or (Path(recorded) if recorded else None)
+    if root is None or (request.data is None and not root.is_dir()):
+        gone = f"the data that {BENCH_NAME} names, {recorded}, is not here" if recorded else "no data is named"
+        raise InputError(
+            f"{gone}; give --data DATA, a folder in FreiHAND's layout that the engines run on (`cliphand bench "
+            f"{request.export} --data DATA --json {request.export / BENCH_NAME}` before it brings the latencies)."
+        )
+    split = request.split or _known_split(told and told.fact("data", "split", str))
+    data = open_freihand(root, split)
+    return Photographs(
+        data=data,
+        crop=manifest.crop,
+        input_size=manifest.input_size,
+        root=request.root or _known_root(told and told.facts.get("root")),
+    )
+
+
+def _known_split(value: object) -> Split:
+    return "training" if value == "training" else SPLIT
+
+
+def _known_root(value: object) -> Root:
+    return "scale" if value == "scale" else ROOT
+
+
+def _measure(
+    request: ReportRequest, manifest: Manifest, photographs: Photographs, bench: BenchFile | str, advance: Progress
+) -> tuple[Measured, tuple[str, ...]]:
+    """Run every engine over the images."""
+    recorded = None if isinstance(bench, str) or request.data else bench.fact("data", "images", int)
+    n_images = min(request.n_images or recorded or len(photographs.data), len(photographs.data))
+    topology = load_hand(request.export / HAND_NAME)
+    with ExitStack() as stack:
+        entrants, omitted = open_entrants(
+            request.export,
+            manifest,
+            stack,
+            threads=request.threads,
+            checkpoint=request.checkpoint,
+            runners=request.runners or installed_runners(),
+            rejected=request.rejected,
+        )
+        predictions = predict(
+            {key: entrant.engine for key, entrant in entrants.items()},
+            photographs,
+            topology.joint_regressor,
+            n_images=n_images,
+            progress=lambda done: advance("running the engines", done, n_images),
+        )
+        return measure(entrants, predictions, photographs, topology), omitted
+
+
+def _page(
+    request: ReportRequest,
+    manifest: Manifest,
+    measured: Measured,
+    bench: BenchFile | str,
+    omitted: tuple[str, ...],
+    advance: Progress,
+) -> Page:
+    at_export, here = exported_rows(request.export), measured_rows(measured.gate)
+    where = f"{measured.n_images} images of {measured.photographs.data.root}"
+    why_not = next((text for text in omitted if "PyTorch" in text), "Nothing can be compared without true joints.")
+    costs = _costs(request.export, manifest)
+    times = _stage_times(request, costs, measured.photographs, advance)
+    advance("matching poses and prompts", 0, 1)
+    matching = matching_section(_checkpoint(request, manifest), measured.photographs, n_images=measured.n_images)
+    advance("matching poses and prompts", 1, 1)
+    palette = make_palette([*measured.hands, *([] if isinstance(bench, str) else bench.labels)])
+    sections = [
+        speed_section(bench, palette),
+        *accuracy_sections(measured, palette),
+        image_section(measured),
+        matching,
+        stage_section(costs, times, threads=request.threads),
+        parity_section(at_export, here, where=where, why_not=why_not),
+        origin_section(manifest, measured, bench, omitted=omitted, machine=machine_facts()),
+    ]
+    now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    return Page(
+        title=title(request.export, manifest),
+        summary=summary(measured, bench),
+        verdict=verdict(at_export, here),
+        sections=sections,
+        footer=f"Written by cliphand on {now} from {request.export}.",
+        key_figures=key_figures(manifest, measured, bench),
+    )
+
+
+def _checkpoint(request: ReportRequest, manifest: Manifest) -> Path:
+    return request.checkpoint or checkpoint_path(manifest, request.export)
+
+
+def _costs(export: Path, manifest: Manifest) -> dict[str, tuple[StageCost, ...]]:
+    """Costs of every ONNX graph by its file name."""
+    return {name: inventory(onnx.load(export / name)) for name in manifest.artefacts if name.endswith(".onnx")}
+
+
+def _stage_times(
+    request: ReportRequest, graphs: Mapping[str, object], photographs: Photographs, advance: Progress
+) -> dict[str, dict[str, float]]:
+    image = read_batch(photographs, [0]).images
+    found = {}
+    for place, name in enumerate(graphs):
+        found[name] = stage_times_ms(request.export / name, image, threads=request.threads)
+        advance("timing stages", place + 1, len(graphs))
+    return found

@@ -1,0 +1,137 @@
+"""Whether the exported graphs still give PyTorch's hands: the gate's verdict and its tables."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from benchmarks.report.page import Section, Table, Verdict
+from cliphand.files import read_json_object
+from engines.open import REJECTED
+from export.parity import Row
+
+PARITY_NAME = "parity.json"
+MISSING = "-"
+HEAD = (
+    "graph",
+    "engine",
+    "images",
+    "PA-PJPE, mm",
+    "change, mm",
+    "95 % interval, mm",
+    "PA-PVPE change, mm",
+    "vertices p99, mm",
+    "verdict",
+)
+
+Facts = Mapping[str, object]
+
+
+def exported_rows(export: Path) -> list[Facts]:
+    """Rows of the export folder's parity.json; none where it has no such file.
+
+    Raises:
+        InputError: the file is not JSON.
+    """
+    path = export / PARITY_NAME
+    rows = read_json_object(path).get("rows") if path.exists() else None
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+
+def measured_rows(gate: Sequence[Row]) -> list[Facts]:
+    """The report's own comparisons in the form of parity.json."""
+    return [dataclasses.asdict(row) | {"passed": row.passed} for row in gate]
+
+
+def verdict(at_export: Sequence[Facts], here: Sequence[Facts]) -> Verdict:
+    """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected."""
+    rows = [*at_export, *here]
+    if not rows:
+        return Verdict("open", "Gate not judged", "No graph was compared with PyTorch; the parity section says why.")
+    shipped = [row for row in rows if not _rejected(row)]
+    failed = {_where(row): row for row in shipped if row.get("passed") is not True}
+    passed: dict[str, dict[str, None]] = {}  # engines of each graph, each once
+    for row in shipped:
+        if _where(row) not in failed:
+            passed.setdefault(_name(row), {})[_engine(row)] = None
+    rejected = {_name(row): row for row in rows if _rejected(row)}
+    within = "; ".join(f"{name} in {' and '.join(engines)}" for name, engines in passed.items())
+    told = [f"Within tolerance of PyTorch: {within}."] if passed else []
+    told += [f"{where} is not: {_failures(row)}." for where, row in failed.items()]
+    told += [f"{name} was rejected at export: {_failures(row)}." for name, row in rejected.items()]
+    if failed or not passed:
+        count = len(failed) + sum(map(len, passed.values()))
+        headline = f"Gate failed for {len(failed)} of {count}" if passed else "Gate failed"
+        return Verdict("failed", headline, " ".join(told))
+    more = f", {len(rejected)} graph{'s' if len(rejected) > 1 else ''} rejected" if rejected else ""
+    return Verdict("passed", f"Gate passed{more}", " ".join(told))
+
+
+def parity_section(at_export: Sequence[Facts], here: Sequence[Facts], *, where: str, why_not: str) -> Section:
+    """Both tables.
+
+    Args:
+        at_export: rows of parity.json.
+        here: rows of this report.
+        where: the data that `here` was measured on.
+        why_not: why `here` is empty, if it is.
+    """
+    parts = []
+    sentences = [
+        "Each graph's hands beside PyTorch FP32's on the same images. Joints are regressed from the mesh; a change is "
+        "the graph's mean error minus PyTorch's; vertices p99 is the 99th percentile of the distances between matching "
+        "vertices, not aligned."
+    ]
+    if here:
+        parts.append(Table(f"Measured for this report, on {where}", HEAD, [_cells(row) for row in here], n_words=2))
+    else:
+        sentences.append(why_not)
+    if at_export:
+        parts.append(Table(f"At export ({PARITY_NAME})", HEAD, [_cells(row) for row in at_export], n_words=2))
+    else:
+        sentences.append(
+            f"The folder has no {PARITY_NAME}: `cliphand export` with --fp16 or --int8 writes it when it judges graphs."
+        )
+    return Section("parity", "Parity with PyTorch", sentences, parts)
+
+
+def _cells(row: Facts) -> list[str]:
+    interval, distances = row.get("delta_pa_pjpe_ci_mm"), row.get("vertex_distance_mm")
+    between = [_number(end, "+z.4f") for end in interval] if isinstance(interval, list | tuple) else []
+    return [
+        _name(row),
+        _engine(row),
+        str(row.get("images", MISSING)),
+        _number(row.get("pa_pjpe_mm"), ".2f"),
+        _number(row.get("delta_pa_pjpe_mm"), "+z.4f"),
+        " to ".join(between) or MISSING,
+        _number(row.get("delta_pa_pvpe_mm"), "+z.4f"),
+        _number(distances.get("p99"), ".4f") if isinstance(distances, Mapping) else MISSING,
+        "passed" if row.get("passed") is True else "rejected" if _rejected(row) else "failed",
+    ]
+
+
+def _number(value: object, form: str) -> str:
+    return format(value, form) if isinstance(value, int | float) else MISSING
+
+
+def _name(row: Facts) -> str:
+    return Path(str(row.get("artefact", MISSING))).name.removesuffix(REJECTED)
+
+
+def _engine(row: Facts) -> str:
+    """Engine and precision, unless the gate's own name of the engine tells it: `onnxruntime, FP16 rounded`."""
+    engine, precision = str(row.get("engine", MISSING)), str(row.get("precision", MISSING))
+    return engine if precision in engine.lower() else f"{engine} {precision}"
+
+
+def _where(row: Facts) -> str:
+    return f"{_name(row)} in {_engine(row)}"
+
+
+def _rejected(row: Facts) -> bool:
+    return str(row.get("artefact")).endswith(REJECTED)
+
+
+def _failures(row: Facts) -> str:
+    failures = row.get("failures")
+    return "; ".join(str(item) for item in failures) if isinstance(failures, list | tuple) else "no reason is recorded"

@@ -1,0 +1,45 @@
+"""The logit matrices of the text branch, or why they cannot be shown."""
+
+import importlib.util
+from pathlib import Path
+
+from benchmarks.photographs import Photographs
+from benchmarks.report.charts import logit_matrix
+from benchmarks.report.page import Chart, Section
+from cliphand.errors import InputError
+
+KEY = "matching"
+TITLE = "Matching of poses and prompts"
+
+
+def matching_section(checkpoint_path: Path, photographs: Photographs, *, n_images: int) -> Section:
+    """One matrix for each axis, as in the paper's figure 6; without a text branch a sentence."""
+    if importlib.util.find_spec("torch") is None:
+        return Section(KEY, TITLE, ["Left out: torch is not installed, and the text branch needs it."])
+    if not checkpoint_path.exists():
+        return Section(KEY, TITLE, [f"Left out: the checkpoint {checkpoint_path} does not exist."])
+    from benchmarks.report.matching import AXES, match
+    from cliphand.checkpoint import load_checkpoint
+
+    try:
+        found = match(load_checkpoint(checkpoint_path), photographs, n_images=n_images)
+    except InputError as error:
+        return Section(KEY, TITLE, [f"Left out: {error}"])
+    count = found.logits.shape[-1]
+    charts = [
+        Chart(
+            f"logits_{axis[0]}",
+            axis,
+            logit_matrix(found.logits[place]),
+            f"Logits of {count} poses and {count} prompts along {axis}.",
+            f"Temperature {found.temperatures[place]:.0f}.",
+            narrow=True,
+        )
+        for place, axis in enumerate(AXES)
+    ]
+    sentence = (
+        f"Logits between the 1D heatmaps of {count} images (rows) and the prompts that name the order of "
+        f"{found.joints} true joints along an axis (columns); the text branch is trained to make the diagonal "
+        f"the largest of its row and column. {found.accuracy:.0%} of rows and columns have their largest logit there."
+    )
+    return Section(KEY, TITLE, [sentence], charts)

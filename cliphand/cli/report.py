@@ -1,0 +1,105 @@
+"""`cliphand report`: speed, accuracy and parity of an export as one HTML file."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from benchmarks.report.build import ReportRequest, Written
+
+EXPORTS = Path("exports")
+MODULES = {"vl_convert": "vl-convert-python", "jinja2": "jinja2"}
+
+
+def report(
+    folder: Annotated[
+        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="A folder in FreiHAND's layout.", show_default="the benchmark's")
+    ] = None,
+    out: Annotated[Path | None, typer.Option("--out", help="HTML file.", show_default="DIR/report.html")] = None,
+    bench: Annotated[
+        Path | None, typer.Option("--bench", help="What `cliphand bench --json` wrote.", show_default="DIR/bench.json")
+    ] = None,
+    split: Annotated[
+        Literal["training", "evaluation"] | None,
+        typer.Option(help="Split of the data.", show_default="the benchmark's, else evaluation"),
+    ] = None,
+    root: Annotated[
+        Literal["truth", "scale"] | None,
+        typer.Option(
+            help="Depth from the true wrist and bone 0-9, or solved from K and the published bone length.",
+            show_default="the benchmark's, else truth",
+        ),
+    ] = None,
+    images: Annotated[int | None, typer.Option(help="Run the first so many images.", show_default="all")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Checkpoint of PyTorch.", show_default="the one that was exported")
+    ] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(help="Engine for ONNX graphs; repeat for more.", show_default="all that are installed"),
+    ] = None,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")
+    ] = False,
+) -> None:
+    """Write an HTML report of an export, and its figures as PNG beside it.
+
+    Accuracy is measured here, by PyTorch and by every graph; latencies are those that `cliphand bench` saved.
+    """
+    _check_modules()
+    from benchmarks.bench import newest_export
+    from benchmarks.report.build import ReportRequest
+
+    request = ReportRequest(
+        export=folder or newest_export(EXPORTS),
+        out=out,
+        data=data,
+        bench=bench,
+        split=split,
+        root=root,
+        n_images=images,
+        checkpoint=checkpoint,
+        threads=threads,
+        runners=tuple(engine or ()),
+        rejected=rejected,
+    )
+    written = _write(request)
+    typer.echo(written.verdict)
+    typer.echo(f"{written.html} (figures as PNG in {written.figures})")
+
+
+def _check_modules() -> None:
+    """Refuse where the extra is not installed."""
+    import importlib.util
+
+    from cliphand.errors import InputError
+
+    missing = [name for module, name in MODULES.items() if importlib.util.find_spec(module) is None]
+    if missing:
+        raise InputError(
+            f"{', '.join(missing)} not installed; `pip install 'cliphand[report]'` adds what reports need."
+        )
+
+
+def _write(request: "ReportRequest") -> "Written":
+    """The report, written under a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+    from benchmarks.report.build import write_report
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def advance(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        return write_report(request, progress=advance)

@@ -1,0 +1,93 @@
+"""The verdict says what passed, what failed, and what was rejected, each with its reason."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.report.gate_section import exported_rows, parity_section, verdict
+from benchmarks.report.page import Table
+
+Row = dict[str, object]
+
+
+def row(name: str, *failures: str) -> Row:
+    return {
+        "artefact": name,
+        "engine": "onnxruntime",
+        "precision": "fp32",
+        "images": 5,
+        "pa_pjpe_mm": 2.776,
+        "delta_pa_pjpe_mm": -1e-9,
+        "delta_pa_pjpe_ci_mm": [-0.1, 0.2],
+        "delta_pa_pvpe_mm": None,
+        "vertex_distance_mm": {"p99": 0.07},
+        "failures": list(failures),
+        "passed": not failures,
+    }
+
+
+def test_nothing_compared_is_no_verdict() -> None:
+    assert verdict([], []).state == "open"
+
+
+def test_graphs_within_tolerance_pass() -> None:
+    found = verdict([row("model.onnx")], [row("model.fp16.onnx")])
+    assert (found.state, found.headline) == ("passed", "Gate passed")
+    assert (
+        found.sentence
+        == "Within tolerance of PyTorch: model.onnx in onnxruntime fp32; model.fp16.onnx in onnxruntime fp32."
+    )
+
+
+def test_a_graph_that_fails_in_one_engine_fails_with_its_reason() -> None:
+    found = verdict([row("model.onnx"), row("model.onnx", "PA-PJPE changes by +1.000 mm")], [])
+    assert (found.state, found.headline) == ("failed", "Gate failed")
+    assert found.sentence == "model.onnx in onnxruntime fp32 is not: PA-PJPE changes by +1.000 mm."
+
+
+def test_the_engines_that_pass_are_told_beside_the_one_that_fails() -> None:
+    found = verdict([row("model.onnx")], [row("model.onnx", "too far") | {"engine": "openvino", "precision": "bf16"}])
+    assert (found.state, found.headline) == ("failed", "Gate failed for 1 of 2")
+    assert "model.onnx in onnxruntime fp32." in found.sentence
+    assert "model.onnx in openvino bf16 is not: too far." in found.sentence
+
+
+def test_an_engine_that_names_its_precision_is_not_told_it_twice() -> None:
+    rounded = row("model.fp16.onnx") | {"engine": "onnxruntime, FP16 rounded", "precision": "fp16"}
+    found = verdict([row("model.fp16.onnx") | {"precision": "fp16"}, rounded], [])
+    assert found.sentence.endswith("model.fp16.onnx in onnxruntime fp16 and onnxruntime, FP16 rounded.")
+
+
+def test_a_rejected_graph_is_told_beside_those_that_ship() -> None:
+    found = verdict([row("model.onnx"), row("model.int8.onnx.rejected", "too far")], [])
+    assert (found.state, found.headline) == ("passed", "Gate passed, 1 graph rejected")
+    assert "Within tolerance of PyTorch: model.onnx in onnxruntime fp32." in found.sentence
+    assert "model.int8.onnx was rejected at export: too far." in found.sentence
+
+
+def test_nothing_but_rejected_graphs_is_no_pass() -> None:
+    assert verdict([row("model.int8.onnx.rejected", "too far")], []).state == "failed"
+
+
+def test_the_tables_show_figures_with_signs_and_say_what_is_missing() -> None:
+    section = parity_section([row("model.int8.onnx.rejected", "x")], [row("model.onnx")], where="here", why_not="no")
+    here, at_export = section.parts
+    assert isinstance(here, Table)
+    assert isinstance(at_export, Table)
+    expected = ["model.onnx", "onnxruntime fp32", "5", "2.78", "+0.0000", "-0.1000 to +0.2000", "-", "0.0700", "passed"]
+    assert list(here.rows[0]) == expected
+    assert at_export.rows[0][-1] == "rejected"
+    empty = parity_section([], [], where="here", why_not="PyTorch is left out")
+    assert not empty.parts
+    assert "PyTorch is left out" in empty.sentences
+    assert "no parity.json" in empty.sentences[-1]
+
+
+@pytest.mark.parametrize("content", ["{}", '{"rows": 3}', '{"rows": [4]}'])
+def test_a_parity_file_without_rows_gives_none(tmp_path: Path, content: str) -> None:
+    assert exported_rows(tmp_path) == []
+    (tmp_path / "parity.json").write_text(content)
+    assert exported_rows(tmp_path) == []
+    (tmp_path / "parity.json").write_text(json.dumps({"rows": [row("a.onnx")]}))
+    assert exported_rows(tmp_path)[0]["artefact"] == "a.onnx"
