@@ -1,7 +1,7 @@
 """Every engine of an export folder, its speed and its accuracy, in one report.
 
-Accuracy is measured once for each engine and precision, speed for each batch size, on the same photographs with the
-same crop. The report is one JSON object; `benchmarks.table` prints it.
+Accuracy is measured once for each engine and precision, speed for each batch size and number of threads, on the same
+photographs with the same crop. The report is one JSON object; `benchmarks.table` prints it.
 """
 
 import dataclasses
@@ -11,11 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from benchmarks.accuracy import AUC_RANGES_MM, Accuracy, floor_pa_pjpe_mm, predict, score
-from benchmarks.entrants import Entrant, exported_key, open_entrants
-from benchmarks.machine import machine_facts
-from benchmarks.photographs import ROOT_SENTENCES, Photographs, Root
+from benchmarks.alone import Alone, AloneSettings, measure_alone
+from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, exported_key, open_entrants
+from benchmarks.machine import machine_facts, usable_cores
+from benchmarks.photographs import ROOT_SENTENCES, Photographs, Root, read_batch
 from benchmarks.rows import Findings, Row, make_rows
-from benchmarks.speed import Latency, SpeedSettings, end_to_end_latency, model_latency
+from benchmarks.speed import Speed, measure_speed
+from benchmarks.turns import SpeedSettings
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.data.freihand import FreiHand, Split, open_freihand
@@ -23,8 +25,8 @@ from cliphand.data.predictions import write_predictions
 from cliphand.files import sha256_of
 from cliphand.hand import load_hand
 from cliphand.provenance import git_commit, library_versions
-from engines.base import Engine
 from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, read_manifest
+from engines.open import RUNNERS
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
@@ -37,25 +39,33 @@ class BenchRequest:
         export: folder that `cliphand export` wrote.
         data: folder in FreiHAND's layout.
         batches: batch sizes to time.
-        threads: of one call; None leaves the choice to each run-time.
+        threads: numbers of threads of one call to compare; None leaves the choice to each run-time.
+        runners: engines for ONNX graphs, of those that `engines.open` lists.
+        rejected: whether graphs that failed the parity gate run as well.
+        peers: whether other ways to run the checkpoint's weights are compared, too.
         root: where the absolute depth comes from.
         n_images: score the first so many images; None all.
         split: of the data.
         checkpoint: of the PyTorch row; None takes the one that the manifest records.
         predictions: file for the exported model's hands in FreiHAND's submission format.
-        speed: how much is timed.
+        speed: how much is timed in turns.
+        alone: how much is measured of each engine by itself.
     """
 
     export: Path
     data: Path
     batches: tuple[int, ...] = (1,)
-    threads: int | None = None
+    threads: tuple[int | None, ...] = (None,)
+    runners: tuple[str, ...] = DEFAULT_RUNNERS
+    rejected: bool = False
+    peers: bool = False
     root: Root = "truth"
     n_images: int | None = None
     split: Split = "evaluation"
     checkpoint: Path | None = None
     predictions: Path | None = None
     speed: SpeedSettings = field(default_factory=SpeedSettings)
+    alone: AloneSettings = field(default_factory=AloneSettings)
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -63,6 +73,9 @@ class BenchRequest:
             len(self.batches) > 0 and min(self.batches) >= 1,
             f"batch sizes are {list(self.batches)}; give at least one, each at least 1.",
         )
+        unknown = sorted(set(self.runners) - set(RUNNERS[".onnx"]))
+        require(not unknown, f"there is no engine {unknown} for ONNX graphs; valid are {list(RUNNERS['.onnx'])}.")
+        require(len(self.threads) > 0, "no number of threads is given; leave it out to let each run-time choose.")
         require(self.n_images is None or self.n_images >= 1, f"images are {self.n_images}; at least 1 is needed.")
 
 
@@ -108,12 +121,10 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
     photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root=request.root)
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:
-        entrants, omitted = open_entrants(
-            request.export, manifest, stack, threads=request.threads, checkpoint=request.checkpoint
-        )
+        entrants, omitted = _open(request, manifest, stack)
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
         findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
-        rows = make_rows(entrants, findings, threads=request.threads)
+        rows = make_rows(entrants, findings)
     written, refused = _write_predictions(request.predictions, findings, exported_key(entrants))
     return Report(
         machine=machine,
@@ -125,11 +136,35 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         root=request.root,
         protocol=_protocol(request),
         training=manifest.training,
-        speed=dataclasses.asdict(request.speed) | {"threads": request.threads},
+        speed=_speed_facts(request),
         omitted=omitted + refused,
         warnings=_warnings(findings.accuracy),
         rows=rows,
     )
+
+
+def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[dict[str, Entrant], tuple[str, ...]]:
+    """Every entrant of the matrix; beyond the first number of threads the keys name it."""
+    entrants: dict[str, Entrant] = {}
+    omitted: dict[str, None] = {}  # each sentence once, in order
+    for place, threads in enumerate(request.threads):
+        found, left_out = open_entrants(
+            request.export,
+            manifest,
+            stack,
+            threads=threads,
+            checkpoint=request.checkpoint,
+            runners=request.runners,
+            rejected=request.rejected,
+        )
+        omitted |= dict.fromkeys(left_out)
+        if request.peers and REFERENCE in found:
+            from benchmarks.peers import open_peers
+
+            peers, left_out = open_peers(found[REFERENCE])
+            found, omitted = found | peers, omitted | dict.fromkeys(left_out)
+        entrants |= {key if place == 0 else f"{key}, {threads} threads": entrant for key, entrant in found.items()}
+    return entrants, tuple(omitted)
 
 
 def _measure(
@@ -141,38 +176,63 @@ def _measure(
     n_images: int,
     progress: Progress | None,
 ) -> Findings:
-    """Accuracy of every entrant, then its latencies."""
-    engines = {key: entrant.engine for key, entrant in entrants.items()}
+    """Accuracy of every entrant, then its latencies, then what is measured of it alone."""
     report = progress or (lambda what, done, total: None)
+    # The number of threads changes the speed only: what the first one predicts holds for all.
+    first = {key: entrant for key, entrant in entrants.items() if entrant.threads == request.threads[0]}
     predictions = predict(
-        engines, photographs, regressor, n_images=n_images, progress=lambda done: report("accuracy", done, n_images)
+        {key: entrant.engine for key, entrant in first.items()},
+        photographs,
+        regressor,
+        n_images=n_images,
+        progress=lambda done: report("accuracy", done, n_images),
     )
-    accuracy = {key: score(value, photographs.data) for key, value in predictions.items()}
-    model, whole = _time(engines, photographs, request, report)
-    return Findings(accuracy=accuracy, predictions=predictions, model=model, end_to_end=whole)
+    predictions |= {key: predictions[key.rpartition(",")[0]] for key in entrants if key not in predictions}
+    accuracy = {key: score(predictions[key], photographs.data) for key in first}
+    accuracy |= {key: accuracy[key.rpartition(",")[0]] for key in entrants if key not in accuracy}
+    return Findings(
+        accuracy=accuracy,
+        predictions=predictions,
+        speed=_time(entrants, photographs, request, report),
+        alone=_alone(entrants, photographs, request, report),
+    )
 
 
 def _time(
-    engines: Mapping[str, Engine], photographs: Photographs, request: BenchRequest, report: Progress
-) -> tuple[dict[tuple[str, int], Latency], dict[tuple[str, int], Latency]]:
-    """Latency by engine and batch: model only, and end to end."""
-    model: dict[tuple[str, int], Latency] = {}
-    whole: dict[tuple[str, int], Latency] = {}
+    entrants: Mapping[str, Entrant], photographs: Photographs, request: BenchRequest, report: Progress
+) -> dict[tuple[str, int], Speed]:
+    """Speed by entrant and batch."""
+    engines = {key: entrant.engine for key, entrant in entrants.items()}
+    found: dict[tuple[str, int], Speed] = {}
     for place, batch in enumerate(request.batches):
-        for part, (found, measure) in enumerate(((model, model_latency), (whole, end_to_end_latency))):
-            latencies = measure(engines, photographs, batch, settings=request.speed)
-            found.update({(key, batch): latency for key, latency in latencies.items()})
-            report("speed", 2 * place + part + 1, 2 * len(request.batches))
-    return model, whole
+
+        def advance(rounds: int, place: int = place) -> None:
+            report("speed", 2 * place + rounds, 2 * len(request.batches))
+
+        speeds = measure_speed(
+            engines, photographs, batch, settings=request.speed, workers=usable_cores(), progress=advance
+        )
+        found.update({(key, batch): speed for key, speed in speeds.items()})
+    return found
+
+
+def _alone(
+    entrants: Mapping[str, Entrant], photographs: Photographs, request: BenchRequest, report: Progress
+) -> dict[str, Alone]:
+    """Cold start, memory, throughput, energy; nothing where nothing of it was asked for."""
+    if request.alone == AloneSettings():
+        return {}
+    images = read_batch(photographs, [0]).images
+    return measure_alone(entrants, images, request.alone, lambda done: report("each alone", done, len(entrants)))
 
 
 def _warnings(accuracy: Mapping[str, Accuracy]) -> tuple[str, ...]:
-    """Each warning once, after the entrants that it holds for."""
-    keys: dict[str, list[str]] = {}
-    for key, found in accuracy.items():
-        for text in found.warnings:
-            keys.setdefault(text, []).append(key)
-    return tuple(f"{', '.join(names)}: {text}" for text, names in keys.items())
+    """Each kind of warning once, in the words of the first entrant it holds for, after all of them."""
+    found: dict[str, tuple[str, list[str]]] = {}
+    for key, scored in accuracy.items():
+        for text in scored.warnings:
+            found.setdefault(text.partition(": ")[0], (text, []))[1].append(key)
+    return tuple(f"{'; '.join(keys)}: {text}" for text, keys in found.values())
 
 
 def _write_predictions(
@@ -186,6 +246,12 @@ def _write_predictions(
         return None, (f"{path} is not written: {key} gave NaN or infinity on {predictions.n_nonfinite} images",)
     write_predictions(path, predictions.xyz, predictions.verts)
     return {"file": str(path), "of": key}, ()
+
+
+def _speed_facts(request: BenchRequest) -> dict[str, object]:
+    """How it was timed; `threads` is the first number of them."""
+    counts = {"threads": request.threads[0], "thread_counts": request.threads}
+    return dataclasses.asdict(request.speed) | counts | {"alone": dataclasses.asdict(request.alone)}
 
 
 def _export_facts(request: BenchRequest, manifest: Manifest) -> dict[str, object]:

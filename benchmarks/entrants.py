@@ -1,18 +1,25 @@
-"""The engines that a benchmark compares: PyTorch from the checkpoint, then every model file of the export."""
+"""What a benchmark compares: PyTorch from the checkpoint, then every model file in every engine that runs it."""
 
 import importlib.util
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.base import Engine
 from engines.manifest import Manifest, checkpoint_path
-from engines.open import ENGINES, open_engine
+from engines.open import REJECTED, RUNNERS, file_kind, open_engine
 
 REFERENCE = "pytorch"  # key of the engine that all others are compared with
 BYTES_PER_MB = 1e6
+DEFAULT_RUNNERS = ("onnxruntime",)
+# Engines that would repeat another row under another name: OpenVINO computes an FP16 graph in float32 or in bfloat16.
+POINTLESS = {("openvino", "fp16"), ("openvino-reduced", "fp16")}
+NEEDS = {"openvino": "openvino", "openvino-reduced": "openvino", "inductor": "torch"}
+Kind = Literal["reference", "artefact", "peer"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,15 +30,36 @@ class Entrant:
         engine: open until the stack it was entered on closes.
         artefact: its file.
         size_mb: of the model file; for PyTorch of the weights in memory, since a checkpoint holds more than those.
+        kind: what it is in the comparison.
+        runner: name that `engines.open` opens it by; empty where it is no file.
+        threads: of one call; None left the choice to the run-time.
+        path: of its file; None where it is none.
     """
 
     engine: Engine
     artefact: str
     size_mb: float
+    kind: Kind = "artefact"
+    runner: str = ""
+    threads: int | None = None
+    path: Path | None = None
+
+
+def installed_runners() -> tuple[str, ...]:
+    """Engines for ONNX graphs that this machine has, the portable one first."""
+    needed = {name: NEEDS.get(name, name) for name in RUNNERS[".onnx"]}
+    return tuple(name for name, module in needed.items() if importlib.util.find_spec(module) is not None)
 
 
 def open_entrants(
-    export: Path, manifest: Manifest, stack: ExitStack, *, threads: int | None, checkpoint: Path | None
+    export: Path,
+    manifest: Manifest,
+    stack: ExitStack,
+    *,
+    threads: int | None,
+    checkpoint: Path | None,
+    runners: Sequence[str] = DEFAULT_RUNNERS,
+    rejected: bool = False,
 ) -> tuple[dict[str, Entrant], tuple[str, ...]]:
     """Open PyTorch and every model file.
 
@@ -41,9 +69,11 @@ def open_entrants(
         stack: closes the engines.
         threads: of one call; None leaves the choice to each run-time.
         checkpoint: of the PyTorch engine; None takes the one that the manifest records.
+        runners: engines for ONNX graphs, of those that `engines.open` lists.
+        rejected: whether graphs that failed the parity gate run as well.
 
     Returns:
-        Entrants by `REFERENCE` or file name, and a sentence for each that is left out.
+        Entrants by `REFERENCE`, file name, or file name and engine, and a sentence for each that is left out.
 
     Raises:
         InputError: a file is missing or is not the one that was exported, or nothing can be run here.
@@ -55,20 +85,63 @@ def open_entrants(
         omitted.append(reference)
     else:
         entrants[REFERENCE] = reference
-    for name, artefact in manifest.artefacts.items():
-        path = export / name
-        if path.suffix not in ENGINES:
-            omitted.append(f"{name} is left out: no engine here runs {path.suffix!r} files")
-            continue
-        engine = stack.enter_context(open_engine(path, threads=threads))
-        entrants[name] = Entrant(engine, artefact=name, size_mb=artefact.bytes / BYTES_PER_MB)
+    for name in manifest.artefacts:
+        found = _open_artefact(export, manifest, name, stack, threads=threads, runners=runners, rejected=rejected)
+        for key, entrant in found.items():
+            if isinstance(entrant, str):
+                omitted.append(entrant)
+            else:
+                entrants[key] = entrant
     require(len(entrants) > 0, f"nothing in {export} can be run here ({'; '.join(omitted)}); export again.")
     return entrants, tuple(omitted)
 
 
 def exported_key(entrants: dict[str, Entrant]) -> str:
     """Key of the entrant that stands for the export: its first model file, else PyTorch."""
-    return next((key for key in entrants if key != REFERENCE), REFERENCE)
+    return next((key for key, entrant in entrants.items() if entrant.kind == "artefact"), REFERENCE)
+
+
+def _open_artefact(
+    export: Path,
+    manifest: Manifest,
+    name: str,
+    stack: ExitStack,
+    *,
+    threads: int | None,
+    runners: Sequence[str],
+    rejected: bool,
+) -> dict[str, Entrant | str]:
+    """A model file in every engine for it, or why it is left out."""
+    path, artefact = export / name, manifest.artefacts[name]
+    if path.suffix == REJECTED and not rejected:
+        return {name: f"{name} is left out: it failed the parity gate; --rejected runs it nevertheless"}
+    if file_kind(path) not in RUNNERS:
+        return {name: f"{name} is left out: no engine here runs {path.suffix!r} files"}
+    known = RUNNERS[file_kind(path)]
+    found: dict[str, Entrant | str] = {}
+    for runner in [item for item in runners if item in known] or list(known)[:1]:
+        key = name if runner == next(iter(known)) else f"{name}, {runner}"
+        if (runner, artefact.precision) in POINTLESS:
+            continue
+        if runner in NEEDS and importlib.util.find_spec(NEEDS[runner]) is None:
+            found[key] = f"{key} is left out: {NEEDS[runner]} is not installed"
+            continue
+        try:
+            engine = stack.enter_context(open_engine(path, threads=threads, engine=runner, rejected=rejected))
+        except InputError as error:
+            if runner == next(iter(known)):
+                raise
+            found[key] = f"{key} is left out: {error}"
+            continue
+        found[key] = Entrant(
+            engine,
+            artefact=name,
+            size_mb=artefact.bytes / BYTES_PER_MB,
+            runner=runner,
+            threads=threads,
+            path=path,
+        )
+    return found
 
 
 def _open_reference(
@@ -93,4 +166,12 @@ def _open_reference(
         "name the right one with --checkpoint.",
     )
     n_bytes = sum(tensor.nbytes for tensor in engine.checkpoint.model.state_dict().values())
-    return Entrant(engine, artefact=str(path), size_mb=n_bytes / BYTES_PER_MB)
+    return Entrant(
+        engine,
+        artefact=str(path),
+        size_mb=n_bytes / BYTES_PER_MB,
+        kind="reference",
+        runner="pytorch",
+        threads=threads,
+        path=path,
+    )

@@ -1,6 +1,6 @@
 """From photographs on disk to an engine's input, and from its output to metres in the camera frame."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -9,10 +9,11 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_and_bone, root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix, cut, normalise, read_image, read_mask
+from cliphand.data.crop import crop_box, crop_matrix, read_mask
 from cliphand.data.freihand import FreiHand
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
+from engines.prepare import Preparer, prepared_ahead
 
 Root = Literal["truth", "scale"]
 ROOT_SENTENCES: dict[Root, str] = {
@@ -61,21 +62,23 @@ class Batch:
     K: FloatArray
 
 
-def read_batch(photographs: Photographs, indices: Sequence[int]) -> Batch:
+def read_batch(photographs: Photographs, indices: Sequence[int], preparer: Preparer | None = None) -> Batch:
     """Read, decode, crop and normalise images.
+
+    Args:
+        photographs: where they are and how they are cut.
+        indices: of B images.
+        preparer: None works on one image at a time.
 
     Raises:
         InputError: an image is missing or broken, or the crop rule needs a label that the data lacks.
     """
-    size = photographs.input_size
-    crops = np.empty((len(indices), size, size, 3), np.uint8)
-    matrices = np.empty((len(indices), 3, 3))
-    for place, index in enumerate(indices):
-        image = read_image(photographs.data.image_path(index))
-        matrix = _matrix(photographs, index, (image.shape[0], image.shape[1]))
-        crops[place] = cut(image, matrix, side_px=size)
-        matrices[place] = matrix @ photographs.data.K[photographs.data.label_index(index)]
-    return Batch(images=normalise(crops, photographs.crop), K=matrices)
+    data = photographs.data
+    images, matrices = (preparer or Preparer(photographs.crop, photographs.input_size)).read(
+        [data.image_path(index) for index in indices],
+        lambda place, shape: _matrix(photographs, indices[place], shape),
+    )
+    return Batch(images=images, K=matrices @ data.K[[data.label_index(index) for index in indices]])
 
 
 def to_metres(
@@ -102,14 +105,25 @@ def to_metres(
         )
 
 
-def end_to_end(engine: Engine, photographs: Photographs, indices: Sequence[int]) -> FloatArray:
-    """JPEG files to vertices: read, decode, crop, normalise, infer, uvd to metres.
+def end_to_end(
+    engine: Engine, photographs: Photographs, indices: Sequence[int], preparer: Preparer | None = None
+) -> FloatArray:
+    """JPEG files to vertices: read, decode, crop, normalise, infer, uvd to metres, one after the other.
 
     Returns:
         (B, 778, 3) metres, camera frame.
     """
-    batch = read_batch(photographs, indices)
+    batch = read_batch(photographs, indices, preparer)
     return to_metres(photographs, indices, batch=batch, output=engine(batch.images))[1]
+
+
+def pipelined(
+    engine: Engine, photographs: Photographs, batches: Sequence[Sequence[int]], preparer: Preparer
+) -> Iterator[FloatArray]:
+    """What `end_to_end` gives for each batch, while a thread reads the next one."""
+    ahead = prepared_ahead(lambda indices: read_batch(photographs, indices, preparer), batches)
+    for indices, batch in zip(batches, ahead, strict=True):
+        yield to_metres(photographs, indices, batch=batch, output=engine(batch.images))[1]
 
 
 def _matrix(photographs: Photographs, index: int, image_shape: tuple[int, int]) -> FloatArray:

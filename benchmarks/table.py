@@ -1,7 +1,8 @@
 """The benchmark's report as a table for people."""
 
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from typing import TypeVar
 
 from rich import box
 from rich.console import Console
@@ -10,13 +11,16 @@ from rich.table import Table
 from rich.text import Text
 
 from benchmarks.accuracy import AUC_RANGES_MM
+from benchmarks.alone import Alone
 from benchmarks.bench import Report
+from benchmarks.intervals import Ratio
 from benchmarks.rows import Row
 
 MISSING = "-"
 WIDEST = 1000  # columns; more than any table needs
 AUC_RANGE = f"{AUC_RANGES_MM[0][0]:g}-{AUC_RANGES_MM[0][1]:g}"
 SHORT_HASH = 12
+GATE: dict[bool | None, str] = {True: "in", False: "OUT", None: MISSING}
 _MILLIMETRES = "{:.2f}"
 _SHARE = "{:.3f}"
 
@@ -25,11 +29,15 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("engine", lambda row: row.engine),
     ("precision", lambda row: row.precision),
     ("batch", lambda row: str(row.batch)),
+    ("threads", lambda row: _count(row.threads)),
     ("p50\nms", lambda row: f"{row.latency_ms_p50:.2f}"),
     ("p90\nms", lambda row: f"{row.latency_ms_p90:.2f}"),
     ("p99\nms", lambda row: f"{row.latency_ms_p99:.2f}"),
     ("FPS", lambda row: f"{row.fps:.1f}"),
     ("FPS end\nto end", lambda row: f"{row.end_to_end_fps:.1f}"),
+    ("times\nPyTorch", lambda row: _ratio(row.speedup)),
+    ("over\nbare", lambda row: _ratio(row.overhead)),
+    ("stream\n/model", lambda row: _ratio(row.pipelined_over_model)),
     ("PJPE", lambda row: _number(row.pjpe_mm, _MILLIMETRES)),
     ("PA-\nPJPE", lambda row: _number(row.pa_pjpe_mm, _MILLIMETRES)),
     ("PA-\nPVPE", lambda row: _number(row.pa_pvpe_mm, _MILLIMETRES)),
@@ -38,11 +46,44 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     (f"AUC\n{AUC_RANGE}", lambda row: _number((row.pa_pjpe_auc or {}).get(f"{AUC_RANGE} mm"), _SHARE)),
     ("lixel\nPA-PJPE", lambda row: _number(row.lixel_pa_pjpe_mm, _MILLIMETRES)),
     ("delta PA-\nPJPE", lambda row: _number(row.delta_pa_pjpe_mm, "{:+z.4f}")),
+    ("delta PA-\nPVPE", lambda row: _number(row.delta_pa_pvpe_mm, "{:+z.4f}")),
     ("delta\nvertex", lambda row: _number((row.vertex_distance_mm or {}).get("max"), "{:.4f}")),
+    ("gate", lambda row: GATE[row.within_gate]),
     ("size\nMB", lambda row: f"{row.size_mb:.1f}"),
 )
-COLUMNS_NOTE = "Errors in mm. Deltas to PyTorch on the same images: PA-PJPE, and the largest distance of a vertex."
+# What was measured of each engine by itself, once for all batch sizes.
+ALONE_COLUMNS: tuple[tuple[str, Callable[[Row, Alone], str]], ...] = (
+    ("engine", lambda row, alone: row.engine),
+    ("precision", lambda row, alone: row.precision),
+    ("threads", lambda row, alone: _count(row.threads)),
+    ("start\ns", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.start_s:.2f}")),
+    ("of it\nCPU s", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.cpu_s:.2f}")),
+    ("first\ncall ms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.first_call_ms:.1f}")),
+    ("steady\nms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.steady_ms:.1f}")),
+    ("peak\nMB", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.peak_mb:.0f}")),
+    ("side by\nside FPS", lambda row, alone: _of(alone.throughput, lambda found: f"{found.images_per_s:.1f}")),
+    ("J a\ncall", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
+)
+COLUMNS_NOTE = (
+    "Errors in mm. Times PyTorch: how many times faster, median over turns. Over bare: the engine's call over the "
+    "run-time's own. Stream/model: JPEG to metres as a stream, over the model alone. Deltas to PyTorch on the same "
+    "images: PA-PJPE, PA-PVPE, and the largest distance of a vertex; gate: within the export's default tolerances."
+)
+ALONE_TITLE = "each engine alone: a new process from its start to the first result; calls side by side, a thread each"
 LEFT_ALIGNED = ("engine", "precision")
+Found = TypeVar("Found")
+
+
+def _count(threads: int | None) -> str:
+    return "own" if threads is None else str(threads)
+
+
+def _ratio(ratio: Ratio | None) -> str:
+    return MISSING if ratio is None else f"{ratio.median:.2f}"
+
+
+def _of(found: Found | None, cell: Callable[[Found], str]) -> str:
+    return MISSING if found is None else cell(found)
 
 
 def _number(value: float | None, form: str) -> str:
@@ -51,27 +92,53 @@ def _number(value: float | None, form: str) -> str:
 
 def bench_table(report: Report) -> Table:
     """One row per engine x precision x batch; the title states the conditions, the caption what is missing."""
+    return _table(
+        [heading for heading, _ in COLUMNS],
+        [[cell(row) for _, cell in COLUMNS] for row in report.rows],
+        title=title(report),
+        caption="\n".join([COLUMNS_NOTE, *report.omitted, *report.warnings]),
+    )
+
+
+def alone_table(report: Report) -> Table | None:
+    """Cold start, memory, throughput and energy, one row per engine x precision x threads; None without any."""
+    first = {row.key: row for row in reversed(report.rows)}
+    rows = [(row, row.alone) for row in reversed(first.values()) if row.alone is not None]
+    if not rows:
+        return None
+    reasons = {alone.energy.reason for _, alone in rows if alone.energy is not None and alone.energy.reason}
+    notes = [f"{row.key}: {note}" for row, alone in rows for note in alone.notes]
+    return _table(
+        [heading for heading, _ in ALONE_COLUMNS],
+        [[cell(row, alone) for _, cell in ALONE_COLUMNS] for row, alone in rows],
+        title=ALONE_TITLE,
+        caption="\n".join([*sorted(reasons), *notes]),
+    )
+
+
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str, caption: str) -> Table:
     table = Table(
-        title=Text(title(report)),
-        caption=Text("\n".join([COLUMNS_NOTE, *report.omitted, *report.warnings])),
+        title=Text(title),
+        caption=Text(caption),
         title_justify="left",
         caption_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
-    for heading, _ in COLUMNS:
+    for heading in headings:
         table.add_column(
             heading, justify="left" if heading in LEFT_ALIGNED else "right", no_wrap=True, vertical="bottom"
         )
-    for row in report.rows:
-        table.add_row(*(cell(row) for _, cell in COLUMNS))
+    for row in rows:
+        table.add_row(*row)
     return table
 
 
 def table_text(report: Report) -> str:
-    """The report's table as plain text."""
-    return plain_text(bench_table(report))
+    """The report's tables as plain text."""
+    alone = alone_table(report)
+    return plain_text(bench_table(report)) + ("" if alone is None else plain_text(alone))
 
 
 def plain_text(table: Table) -> str:
@@ -95,10 +162,16 @@ def title(report: Report) -> str:
         f"crop: {crop['rule']}, {crop['input_size']} px",
         f"protocol: {report.protocol}",
         f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
-        f"threads {speed['threads'] or 'as each run-time chooses'}; engines in turns, up to {speed['calls']} calls or "
+        f"threads {_threads(speed)}; engines in turns, up to {speed['calls']} calls or "
         f"{speed['seconds']:g} s each; FPS at the median; end to end from JPEG file to vertices in metres",
     ]
     return "\n".join(lines)
+
+
+def _threads(speed: Mapping[str, object]) -> str:
+    counts = speed.get("thread_counts")
+    numbers = list(counts) if isinstance(counts, Sequence) else [speed.get("threads")]
+    return " and ".join("as each run-time chooses" if count is None else str(count) for count in numbers)
 
 
 def _facts(training: Mapping[str, object]) -> str:

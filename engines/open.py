@@ -8,25 +8,51 @@ from cliphand.errors import InputError
 from engines.base import Engine
 from engines.manifest import MANIFEST_NAME, check_artefact, read_manifest
 
-ENGINES = {
-    ".onnx": "engines.ort",
-    ".plan": "engines.trt_run",
-    ".pt2": "engines.inductor",
-    ".safetensors": "engines.eager",
+# Engines of each kind of file by the name that asks for them: module and function. The first is the default.
+RUNNERS: dict[str, dict[str, tuple[str, str]]] = {
+    ".onnx": {
+        "onnxruntime": ("engines.ort", "load"),
+        "openvino": ("engines.openvino_cpu", "load"),
+        "openvino-reduced": ("engines.openvino_cpu", "load_reduced"),
+    },
+    ".plan": {"tensorrt": ("engines.trt_run", "load")},
+    ".pt2": {"inductor": ("engines.inductor", "load")},
+    ".safetensors": {"pytorch": ("engines.eager", "load")},
 }
+REJECTED = ".rejected"  # ends the name of a graph that failed the parity gate
+CACHING = ("openvino", "openvino-reduced")  # engines that can keep what they compile
 LISTED = (".onnx", ".pt2")  # what the manifest describes; a plan has a sidecar of its own, which its engine reads
-CHECKPOINT_FOLDER = "engines.eager"
+CHECKPOINT = ".safetensors"
 UNSTATED = "unstated"
 
 
-class _EngineModule(Protocol):
-    """What a module in `ENGINES` offers."""
+class _Load(Protocol):
+    """What `RUNNERS` names."""
 
-    def load(self, path: Path, *, precision: str, threads: int | None) -> Engine:
+    def __call__(self, path: Path, *, precision: str, threads: int | None) -> Engine:
         """Open `path`."""
 
 
-def open_engine(path: Path, *, threads: int | None = None) -> Engine:
+class _CachingLoad(Protocol):
+    """What `RUNNERS` names for the engines in `CACHING`."""
+
+    def __call__(self, path: Path, *, precision: str, threads: int | None, cache: Path | None) -> Engine:
+        """Open `path`, or take it from the cache."""
+
+
+def file_kind(path: Path) -> str:
+    """The ending that says which engines run a file, whether the file was rejected or not."""
+    return Path(path.stem).suffix if path.suffix == REJECTED else path.suffix
+
+
+def open_engine(
+    path: Path,
+    *,
+    threads: int | None = None,
+    engine: str | None = None,
+    rejected: bool = False,
+    cache: Path | None = None,
+) -> Engine:
     """Open a model file (`.onnx`, `.plan`, `.pt2`), or a checkpoint (`.safetensors` or its folder).
 
     A file beside a `manifest.json` must be one that the manifest describes, to the byte.
@@ -34,30 +60,43 @@ def open_engine(path: Path, *, threads: int | None = None) -> Engine:
     Args:
         path: the file or folder.
         threads: of one call; None leaves the choice to the run-time.
+        engine: one that `RUNNERS` lists for such files; None takes the first.
+        rejected: open a graph that failed the parity gate as well.
+        cache: folder for compiled models of engines that can keep them; the others ignore it.
 
     Raises:
-        InputError: no engine runs such a file, it is missing, differs from its manifest, or has other tensors.
+        InputError: no engine runs such a file, it is missing, was rejected, differs from its manifest, or has other
+            tensors.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
-    module = CHECKPOINT_FOLDER if path.is_dir() else ENGINES.get(path.suffix)
-    if module is None:
-        raise InputError(f"{path} ends in {path.suffix!r}; engines run {sorted(ENGINES)} and checkpoint folders.")
+    if path.suffix == REJECTED and not rejected:
+        raise InputError(f"{path} failed the parity gate; export it again, or ask for rejected graphs.")
+    runners = RUNNERS.get(CHECKPOINT if path.is_dir() else file_kind(path))
+    if runners is None:
+        raise InputError(f"{path} ends in {path.suffix!r}; engines run {sorted(RUNNERS)} and checkpoint folders.")
+    if engine is not None and engine not in runners:
+        raise InputError(f"{path} does not run in {engine!r}; engines for it are {sorted(runners)}.")
     if not path.exists():
         raise InputError(f"{path} does not exist; give a model file or a checkpoint.")
     precision, input_size = _declared(path)
-    engine = cast("_EngineModule", importlib.import_module(module)).load(path, precision=precision, threads=threads)
-    if input_size is not None and engine.input_size != input_size:
-        engine.close()
+    module, function = runners[engine or next(iter(runners))]
+    load = getattr(importlib.import_module(module), function)
+    if cache is not None and engine in CACHING:
+        opened = cast("_CachingLoad", load)(path, precision=precision, threads=threads, cache=cache)
+    else:
+        opened = cast("_Load", load)(path, precision=precision, threads=threads)
+    if input_size is not None and opened.input_size != input_size:
+        opened.close()
         raise InputError(
-            f"{path} takes crops of {engine.input_size} px but {MANIFEST_NAME} says {input_size}; export again."
+            f"{path} takes crops of {opened.input_size} px but {MANIFEST_NAME} says {input_size}; export again."
         )
-    return engine
+    return opened
 
 
 def _declared(path: Path) -> tuple[str, int | None]:
     """Precision and input size that a manifest beside the file states."""
-    if path.suffix not in LISTED or not (path.parent / MANIFEST_NAME).exists():
+    if file_kind(path) not in LISTED or not (path.parent / MANIFEST_NAME).exists():
         return UNSTATED, None
     manifest = read_manifest(path.parent)
     return check_artefact(manifest, path).precision, manifest.input_size

@@ -1,21 +1,21 @@
 """ONNX Runtime, on the CPU unless the GPU is asked for: the portable engine. Needs numpy, never PyTorch."""
 
+from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Literal, Self
+from typing import Literal
 
 import onnxruntime as ort
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
-from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, HandOutput, check_images, input_shape
+from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 
 FLOAT32 = "tensor(float)"
 Device = Literal["cpu", "cuda"]
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
-class OrtEngine:
+class OrtEngine(Engine):
     """An ONNX graph in ONNX Runtime.
 
     Args:
@@ -51,19 +51,19 @@ class OrtEngine:
         joints, verts = self._session.run(self._outputs, {INPUT_NAME: images})
         return HandOutput(joints_uvd=joints, verts_uvd=verts)
 
+    def bare_call(self, images: FloatArray) -> Callable[[], object]:
+        """The run-time's own call on these images, input and outputs bound to memory beforehand."""
+        if self._session is None:
+            raise RuntimeError("this engine is closed; open it again")
+        session, binding = self._session, self._session.io_binding()
+        binding.bind_cpu_input(INPUT_NAME, images)
+        for name in self._outputs:
+            binding.bind_output(name)
+        return lambda: session.run_with_iobinding(binding)
+
     def close(self) -> None:
         """Free the session; a second call does nothing."""
         self._session = None
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def load(path: Path, *, precision: str, threads: int | None) -> OrtEngine:

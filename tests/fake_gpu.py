@@ -131,17 +131,17 @@ def fake_driver(gpu: FakeGpu) -> ModuleType:
             raise RuntimeError("pagelocked_empty")
         return np.asarray(PagelockedHostAllocation(shape, dtype))  # an array whose base is the allocation
 
-    def memcpy_htod_async(device: DeviceAllocation, host: np.ndarray, stream: Stream) -> None:
+    def memcpy_htod_async(device: int, host: np.ndarray, stream: Stream) -> None:
         if gpu.fails("memcpy_htod_async"):
             raise RuntimeError("memcpy_htod_async")
         assert host.flags.c_contiguous
-        gpu.memory[int(device)][: host.nbytes] = host.reshape(-1).view(np.uint8)
+        gpu.memory[device][: host.nbytes] = host.reshape(-1).view(np.uint8)
 
-    def memcpy_dtoh_async(host: np.ndarray, device: DeviceAllocation, stream: Stream) -> None:
+    def memcpy_dtoh_async(host: np.ndarray, device: int, stream: Stream) -> None:
         if gpu.fails("memcpy_dtoh_async"):
             raise RuntimeError("memcpy_dtoh_async")
         assert host.flags.c_contiguous
-        host[...] = gpu.memory[int(device)][: host.nbytes].view(np.float32).reshape(host.shape)
+        host[...] = gpu.memory[device][: host.nbytes].view(np.float32).reshape(host.shape)
 
     module = ModuleType("pycuda.driver")
     for item in (Stream, Event, DeviceAllocation, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async):
@@ -283,13 +283,6 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
             assert (tensor, shape[1:]) == ("image", (3, gpu.side, gpu.side))
             return not gpu.fails(f"set_input_shape {shape[0]}")
 
-        def infer_shapes(self) -> list[str]:
-            return ["image"] if gpu.fails("infer_shapes") else []
-
-        def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
-            batch = -1 if gpu.fails(f"get_tensor_shape {tensor}") else self.batch
-            return (batch, *OUTPUT_SHAPES[tensor][1:])
-
         def execute_async_v3(self, stream_handle: int) -> bool:
             failed, batch, addresses = gpu.fails("execute_async_v3"), self.batch, dict(self.addresses)
             assert stream_handle == 77
@@ -316,23 +309,14 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
             return self.information
 
     class ICudaEngine:
-        num_io_tensors = 3
-
         def __init__(self) -> None:
-            self.num_optimization_profiles = len(gpu.profiles)
             gpu.acquire("engine", self)
-
-        def get_tensor_name(self, index: int) -> str:
-            return ("image", *OUTPUTS)[index]
 
         def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
             return (-1, 3, gpu.side, gpu.side) if tensor == "image" else OUTPUT_SHAPES[tensor]
 
         def get_tensor_dtype(self, tensor: str) -> DataType:
             return DataType.FLOAT
-
-        def get_tensor_profile_shape(self, tensor: str, profile_index: int) -> list[tuple[int, ...]]:
-            return [(batch, 3, gpu.side, gpu.side) for batch in gpu.profiles[profile_index]]
 
         def create_runtime_config(self) -> IRuntimeConfig:
             gpu.calls.append("create_runtime_config")

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, linear_checkpoint, make_manifest, save_export, save_onnx
 
+from benchmarks.alone import AloneSettings
 from benchmarks.bench import BenchRequest, Report, newest_export, run_bench
-from benchmarks.speed import SpeedSettings
+from benchmarks.turns import SpeedSettings
 from cliphand.config import CropConfig
 from cliphand.data.predictions import read_predictions
 from cliphand.errors import InputError
@@ -40,7 +41,7 @@ def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.Monk
 
 
 def bench(export: Path, data: Path, **options: object) -> Report:
-    return run_bench(BenchRequest(export=export, data=data, speed=QUICK, threads=1, **options))
+    return run_bench(BenchRequest(**({"export": export, "data": data, "speed": QUICK, "threads": (1,)} | options)))
 
 
 def test_there_is_a_row_for_each_engine_and_batch(export: Path, data: Path) -> None:
@@ -159,7 +160,7 @@ def test_an_engine_that_overflows_is_reported_and_writes_no_predictions(
 def test_a_warning_of_several_engines_is_said_once(export: Path, data: Path) -> None:
     report = bench(export, data)
     assert len(report.warnings) == len({text.partition(": ")[2] for text in report.warnings})
-    assert any(text.startswith("pytorch, model.onnx: ") for text in report.warnings)
+    assert any(text.startswith("pytorch; model.onnx: ") for text in report.warnings)
 
 
 def test_progress_runs_to_the_end_of_both_parts(export: Path, data: Path) -> None:
@@ -195,6 +196,50 @@ def test_the_newest_export_is_the_one_written_last(tmp_path: Path) -> None:
 def test_no_export_at_all_says_what_to_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"there is no export under .*; run `cliphand export`"):
         newest_export(tmp_path)
+
+
+def test_the_matrix_has_a_row_for_each_engine_and_number_of_threads(export: Path, data: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    report = bench(export, data, threads=(1, 2), n_images=2, runners=("onnxruntime", "openvino"))
+    assert [(row.key, row.threads) for row in report.rows] == [
+        (key if threads == 1 else f"{key}, 2 threads", threads)
+        for threads in (1, 2)
+        for key in ("pytorch", "model.onnx", "model.onnx, openvino")
+    ]
+    by_key = {row.key: row for row in report.rows}
+    one, two = by_key["model.onnx, openvino"], by_key["model.onnx, openvino, 2 threads"]
+    assert one.pa_pjpe_mm == two.pa_pjpe_mm  # threads change the speed alone
+    assert set(one.faster_than) == set(by_key) - {one.key}
+    # The ratio to PyTorch is to the one with as many threads.
+    assert one.speedup == one.faster_than["pytorch"]
+    assert two.speedup == two.faster_than["pytorch, 2 threads"]
+    assert one.overhead.low <= one.overhead.median <= one.overhead.high
+    assert by_key["pytorch"].overhead is None
+    assert (one.within_gate, one.runner, by_key["pytorch"].kind) == (True, "openvino", "reference")
+    assert report.speed["thread_counts"] == (1, 2)
+
+
+def test_a_graph_that_moves_the_hand_is_outside_the_gate(export: Path, data: Path) -> None:
+    save_onnx(export / "model.onnx", poison=0.02)
+    write_manifest(make_manifest(export, {"model.onnx": "fp32"}), export)
+    row = bench(export, data).rows[1]
+    assert row.within_gate is False
+    # Alignment takes a shift of all vertices out again, so the distances must tell.
+    assert row.delta_pa_pvpe_mm == pytest.approx(row.pa_pvpe_mm - bench(export, data).rows[0].pa_pvpe_mm, abs=1e-9)
+
+
+def test_an_unknown_engine_is_refused() -> None:
+    with pytest.raises(InputError, match=r"there is no engine \['tflite'\] for ONNX graphs; valid are \['onnxruntime'"):
+        BenchRequest(export=Path(), data=Path(), runners=("tflite",))
+
+
+def test_what_is_measured_alone_stands_in_every_row_of_its_engine(export: Path, data: Path) -> None:
+    report = bench(export, data, n_images=1, batches=(1, 2), alone=AloneSettings(throughput_s=0.05, energy_s=0.05))
+    alone = [row.alone for row in report.rows if row.engine == "onnxruntime"]
+    assert alone[0] == alone[1]
+    assert alone[0].throughput.images_per_s > 0
+    assert (alone[0].energy.joules is None) == (alone[0].energy.reason is not None)
+    assert alone[0].cold_start is None
 
 
 @pytest.mark.real

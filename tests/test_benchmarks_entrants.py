@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, linear_checkpoint, make_manifest, save_export, save_onnx
 
-from benchmarks.entrants import REFERENCE, Entrant, exported_key, open_entrants
+from benchmarks.entrants import REFERENCE, Entrant, exported_key, installed_runners, open_entrants
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from engines.manifest import Manifest, describe, read_manifest, write_manifest
@@ -122,3 +122,45 @@ def test_a_precision_is_the_manifests(export: Path, stack: ExitStack) -> None:
     write_manifest(both, export)
     entrants, _ = opened(export, stack)
     assert [entrant.engine.precision for entrant in entrants.values()] == ["fp32", "fp32", "int8"]
+
+
+RUNNERS = ("onnxruntime", "openvino", "openvino-reduced")
+
+
+def test_each_graph_runs_in_every_engine_asked_for(export: Path, stack: ExitStack) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    save_onnx(export / "model.fp16.onnx")
+    write_manifest(make_manifest(export, {"model.onnx": "fp32", "model.fp16.onnx": "fp16"}), export)
+    entrants, omitted = open_entrants(export, read_manifest(export), stack, threads=1, checkpoint=None, runners=RUNNERS)
+    found = {key: entrant.engine.name for key, entrant in entrants.items()}
+    reduced = found.pop("model.onnx, openvino-reduced", None)
+    assert reduced == "openvino" or "no reduced precision" in omitted[0]
+    # An FP16 graph in OpenVINO would only be another row of FP32 or bfloat16.
+    assert found == {
+        REFERENCE: "pytorch",
+        "model.onnx": "onnxruntime",
+        "model.onnx, openvino": "openvino",
+        "model.fp16.onnx": "onnxruntime",
+    }
+
+
+def test_an_engine_that_is_not_installed_is_an_omission(
+    export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else name)
+    assert installed_runners() == ("onnxruntime",)
+    _, omitted = open_entrants(export, read_manifest(export), stack, threads=1, checkpoint=None, runners=RUNNERS[:2])
+    assert omitted == ("model.onnx, openvino is left out: openvino is not installed",)
+
+
+def test_a_rejected_graph_runs_only_where_it_is_asked_for(export: Path, stack: ExitStack) -> None:
+    name = "model.int8.onnx.rejected"
+    save_onnx(export / name)
+    manifest = make_manifest(export, {"model.onnx": "fp32", name: "int8"})
+    write_manifest(manifest, export)
+    entrants, omitted = opened(export, stack, manifest=manifest)
+    assert name not in entrants
+    assert omitted == (f"{name} is left out: it failed the parity gate; --rejected runs it nevertheless",)
+    entrants, omitted = open_entrants(export, manifest, stack, threads=1, checkpoint=None, rejected=True)
+    assert entrants[name].engine.precision == "int8"
+    assert omitted == ()

@@ -6,7 +6,8 @@ import pytest
 from linear_hand import SIDE, save_onnx
 
 from benchmarks.photographs import Photographs
-from benchmarks.speed import SpeedSettings, end_to_end_latency, model_latency, summarise, time_in_turns
+from benchmarks.speed import measure_speed, summarise
+from benchmarks.turns import SpeedSettings, time_in_turns
 from cliphand.config import CropConfig
 from cliphand.data.crop import read_image
 from cliphand.data.freihand import open_freihand
@@ -113,7 +114,7 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
         read.append(path.name)
         return read_image(path)
 
-    monkeypatch.setattr("benchmarks.photographs.read_image", watched_read)
+    monkeypatch.setattr("engines.prepare.read_image", watched_read)
 
     class Watched(OrtEngine):
         def __call__(self, images: np.ndarray) -> object:
@@ -122,11 +123,13 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
 
     settings = SpeedSettings(warmup_calls=0, calls=3, seconds=5)
     with Watched(save_onnx(tmp_path / "model.onnx"), threads=1) as engine:
-        model = model_latency({"ort": engine}, photographs, 5, settings=settings)
-        assert len(read) == 5  # once, before the timing
-        read.clear()
-        whole = end_to_end_latency({"ort": engine}, photographs, 5, settings=settings)
+        speed = measure_speed({"ort": engine}, photographs, 5, settings=settings)["ort"]
     assert set(batches) == {5}  # more than there are photographs: they come round again
-    assert (model["ort"].batch, model["ort"].calls, whole["ort"].calls) == (5, 3, 3)
-    # A turn is one untimed and three timed calls.
-    assert read == ["00000000.jpg", "00000001.jpg", "00000000.jpg", "00000001.jpg", "00000000.jpg"] * 4
+    assert (speed.model.batch, speed.model.calls, speed.end_to_end.calls) == (5, 3, 3)
+    # Once before the timing; then three turns, each with a stream of four batches and one batch by itself.
+    names = ["00000000.jpg", "00000001.jpg", "00000000.jpg", "00000001.jpg", "00000000.jpg"]
+    assert read == names * (1 + 3 * (4 + 1))
+    assert speed.bare is not None
+    assert speed.overhead is not None
+    assert 0 < speed.overhead.low <= speed.overhead.median <= speed.overhead.high
+    assert speed.pipelined_ms_p50 > speed.model.p50_ms / 5

@@ -4,9 +4,14 @@ import io
 import pytest
 from rich.console import Console
 
+from benchmarks.alone import Alone
 from benchmarks.bench import Report
+from benchmarks.cold_start import ColdStart
+from benchmarks.energy import Energy
+from benchmarks.intervals import Ratio
 from benchmarks.rows import Row
-from benchmarks.table import bench_table
+from benchmarks.table import bench_table, table_text
+from benchmarks.throughput import Throughput
 
 ROW = Row(
     engine="onnxruntime",
@@ -38,6 +43,12 @@ ROW = Row(
     lixel_pjpe_mm=10.1,
     vertex_distance_mm={"mean": 0.001, "median": 0.001, "p99": 0.002, "max": 0.00345},
     nonfinite_images=0,
+    key="model.onnx",
+    speedup=Ratio(2.345, 2.2, 2.5),
+    overhead=Ratio(1.0149, 1.0, 1.03),
+    pipelined_over_model=Ratio(1.12, 1.1, 1.2),
+    delta_pa_pvpe_mm=0.00213,
+    within_gate=True,
 )
 REPORT = Report(
     machine={"cpu": "Abacus 3000", "cores": 2, "memory_gib": 16.0, "load": 0.3, "os": "Linux", "gpu": None},
@@ -57,7 +68,7 @@ REPORT = Report(
 
 
 def printed(report: Report) -> str:
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=250)
     console.print(bench_table(report))
     return console.file.getvalue()
 
@@ -65,8 +76,8 @@ def printed(report: Report) -> str:
 def test_every_figure_stands_in_its_row() -> None:
     row = next(line for line in printed(REPORT).splitlines() if line.strip().startswith("onnxruntime"))
     assert row.split() == [
-        *("onnxruntime", "fp32", "4", "12.35", "13.46", "14.57", "324.0", "210.5", "9.88", "6.54", "6.79"),
-        *("0.728", "0.981", "0.870", "7.01", "+0.0000", "0.0034", "165.4"),
+        *("onnxruntime", "fp32", "4", "2", "12.35", "13.46", "14.57", "324.0", "210.5", "2.35", "1.01", "1.12"),
+        *("9.88", "6.54", "6.79", "0.728", "0.981", "0.870", "7.01", "+0.0000", "+0.0021", "0.0034", "in", "165.4"),
     ]
 
 
@@ -96,13 +107,43 @@ def test_what_cannot_be_told_is_a_dash() -> None:
         pa_pjpe_auc=None,
         delta_pa_pjpe_mm=None,
         vertex_distance_mm=None,
+        speedup=None,
+        overhead=None,
+        pipelined_over_model=None,
+        delta_pa_pvpe_mm=None,
+        within_gate=None,
     )
     data = dict(REPORT.data) | {"floor_pa_pjpe_mm": None}
     text = printed(dataclasses.replace(REPORT, rows=(bare,), data=data))
     row = next(line for line in text.splitlines() if line.strip().startswith("onnxruntime"))
-    assert row.split().count("-") == 6
+    assert row.split().count("-") == 11
     assert "floor" not in text
 
 
 def test_asked_for_threads_are_named() -> None:
     assert "threads 2;" in printed(dataclasses.replace(REPORT, speed=dict(REPORT.speed) | {"threads": 2}))
+    several = dict(REPORT.speed) | {"threads": None, "thread_counts": (None, 2)}
+    assert "threads as each run-time chooses and 2;" in printed(dataclasses.replace(REPORT, speed=several))
+
+
+def test_a_graph_outside_the_gate_is_marked() -> None:
+    text = printed(dataclasses.replace(REPORT, rows=(dataclasses.replace(ROW, within_gate=False),)))
+    assert "OUT" in text
+    assert "OUT" not in printed(REPORT)
+
+
+def test_what_was_measured_alone_has_a_table_of_its_own_with_the_reasons() -> None:
+    alone = Alone(
+        ColdStart(start_s=1.234, cpu_s=0.9, open_s=0.5, first_call_ms=45.6, steady_ms=31.2, peak_mb=512.3, torch=False),
+        Throughput(images_per_s=43.21, workers=2),
+        Energy(None, "no counter here"),
+        ("something to know",),
+    )
+    rows = (dataclasses.replace(ROW, alone=alone), dataclasses.replace(ROW, batch=8, alone=alone))
+    text = table_text(dataclasses.replace(REPORT, rows=rows))
+    lines = [line.split() for line in text.splitlines() if line.strip().startswith("onnxruntime")]
+    assert lines[-1] == ["onnxruntime", "fp32", "2", "1.23", "0.90", "45.6", "31.2", "512", "43.2", "-"]
+    assert len(lines) == 3  # two batch sizes, and once alone
+    assert "no counter here" in text
+    assert "model.onnx: something to know" in text
+    assert "each engine alone" not in table_text(REPORT)

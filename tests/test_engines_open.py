@@ -64,3 +64,33 @@ def test_a_manifest_of_another_export_is_no_help(tmp_path: Path) -> None:
     write_manifest(dataclasses.replace(manifest, artefacts={}), tmp_path)
     with pytest.raises(InputError, match=r"model\.onnx is not in the manifest\.json"):
         open_engine(tmp_path / "model.onnx")
+
+
+def test_an_engine_is_chosen_by_name(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    path = save_onnx(tmp_path / "model.onnx")
+    for name in ("onnxruntime", "openvino"):
+        with open_engine(path, engine=name, threads=1) as engine:
+            assert engine.name == name
+
+
+def test_an_engine_that_does_not_run_such_files_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"does not run in 'tensorrt'; engines for it are \['onnxruntime', 'openvino"):
+        open_engine(save_onnx(tmp_path / "model.onnx"), engine="tensorrt")
+
+
+def test_a_rejected_graph_opens_only_where_it_is_asked_for(tmp_path: Path) -> None:
+    path = save_onnx(tmp_path / "model.int8.onnx.rejected")
+    write_manifest(make_manifest(tmp_path, {path.name: "int8"}), tmp_path)
+    with pytest.raises(InputError, match="failed the parity gate"):
+        open_engine(path)
+    with open_engine(path, rejected=True, threads=1) as engine:
+        assert (engine.name, engine.precision) == ("onnxruntime", "int8")
+
+
+def test_a_cache_reaches_the_engine_that_can_keep_one(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    path, cache = save_onnx(tmp_path / "model.onnx"), tmp_path / "cache"
+    for name in ("onnxruntime", "openvino"):
+        open_engine(path, engine=name, threads=1, cache=cache).close()
+        assert cache.exists() == (name == "openvino")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from onnx import TensorProto
 from planted_graphs import images, save_planted
 
 from cliphand.errors import InputError
-from engines.openvino_cpu import OpenVinoEngine, load
+from engines.openvino_cpu import OpenVinoEngine, OpenVinoOptions, load, load_reduced
 from engines.ort import OrtEngine
 from export.quantise import calibrate, write_quantised
 
@@ -47,10 +48,81 @@ def test_an_output_stays_the_callers_after_the_next_call(model: Path) -> None:
 
 def test_the_hint_that_forbids_bfloat16_is_set(model: Path) -> None:
     with OpenVinoEngine(model, threads=1) as engine:
-        assert engine._request is not None
-        compiled = engine._request.get_compiled_model()
+        compiled = engine._compiled
+        assert compiled is not None
         assert compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name() == "f32"
         assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+
+
+def reduced_or_skip(model: Path) -> OpenVinoEngine:
+    try:
+        return load_reduced(model, precision="fp32", threads=1)
+    except InputError as error:
+        pytest.skip(str(error))
+
+
+def test_reduced_precision_goes_by_the_name_that_openvino_reports(model: Path) -> None:
+    engine = reduced_or_skip(model)
+    with engine:
+        assert engine._compiled is not None
+        hint = engine._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        assert engine.precision == {"bf16": "bf16", "f16": "fp16"}[hint]
+        difference = np.abs(engine(pictures(2)).verts_uvd - expected(pictures(2), "verts_uvd")).max()
+    # bfloat16 has 8 bits, float16 has 11: further off than FP32's rounding, nearer than a wrong result.
+    assert 1e-6 < difference < 2e-2
+    with load_reduced(model, precision="int8", threads=1) as engine:
+        assert engine.precision == f"int8-{ {'bf16': 'bf16', 'f16': 'fp16'}[hint] }"
+
+
+def test_a_processor_without_reduced_precision_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        OpenVinoOptions, "settings", lambda self: {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    )
+    with pytest.raises(InputError, match="no reduced precision of this processor"):
+        load_reduced(model, precision="fp32", threads=1)
+
+
+def test_calls_side_by_side_give_each_caller_its_own(model: Path) -> None:
+    options = OpenVinoOptions(mode="throughput", threads=2, streams=2)
+    with OpenVinoEngine(model, options=options) as engine, ThreadPoolExecutor(4) as pool:
+        assert engine.parallel_calls >= 2
+        batches = [pictures(count) for count in (1, 2, 3, 4) * 5]
+        found = list(pool.map(engine, batches))
+    for images_, output in zip(batches, found, strict=True):
+        np.testing.assert_allclose(output.verts_uvd, expected(images_, "verts_uvd"), atol=2e-6)
+
+
+def test_a_cache_keeps_what_was_compiled(model: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for _ in range(2):
+        with load(model, precision="fp32", threads=1, cache=cache) as engine:
+            np.testing.assert_allclose(engine(pictures(2)).verts_uvd, expected(pictures(2), "verts_uvd"), atol=2e-6)
+    assert [path.suffix for path in cache.iterdir()] == [".blob"]
+
+
+def test_read_only_images_are_taken(model: Path) -> None:
+    images_ = pictures(1)
+    images_.flags.writeable = False
+    with OpenVinoEngine(model, threads=1) as engine:
+        np.testing.assert_allclose(engine(images_).verts_uvd, expected(images_, "verts_uvd"), atol=2e-6)
+
+
+def test_the_bare_call_computes_the_same_without_a_copy(model: Path) -> None:
+    images_ = pictures(1)
+    with OpenVinoEngine(model, threads=1) as engine:
+        call = engine.bare_call(images_)
+        call()
+        images_ *= -1  # the input is this very array
+        call()
+        engine.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            engine.bare_call(images_)
+
+
+@pytest.mark.parametrize("options", [{"threads": 0}, {"streams": 0}])
+def test_no_threads_or_streams_are_too_few(options: dict[str, int]) -> None:
+    with pytest.raises(InputError, match="must be at least 1"):
+        OpenVinoOptions(**options)
 
 
 @pytest.mark.parametrize("rest", ["fp32", "fp16"])

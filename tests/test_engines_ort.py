@@ -38,6 +38,14 @@ def test_an_output_stays_the_callers_after_the_next_call(model: Path) -> None:
     np.testing.assert_array_equal(first.verts_uvd, kept)
 
 
+def test_the_bare_call_is_the_sessions_own(model: Path) -> None:
+    with OrtEngine(model, threads=1) as engine:
+        engine.bare_call(pictures(1))()
+        engine.close()
+        with pytest.raises(RuntimeError, match="closed"):
+            engine.bare_call(pictures(1))
+
+
 def test_the_side_of_the_crop_is_read_from_the_graph(tmp_path: Path) -> None:
     with OrtEngine(save_onnx(tmp_path / "model.onnx", side=64), precision="fp32") as engine:
         assert (engine.name, engine.precision, engine.input_size) == ("onnxruntime", "fp32", 64)

@@ -25,6 +25,7 @@ from cliphand.released import CONFIG, import_released, read_released
 from cliphand.released_table import LEVELS, freihand_rows, released_table
 from export.deploy_model import deploy_model
 from export.graph import export_graph
+from export.precision_proof import prove
 
 MANO_JOINTS = (
     "wrist",
@@ -280,6 +281,8 @@ def test_onnxruntime_gives_the_public_codes_numbers_alone_and_in_batches(
     graph = tmp_path / "model.onnx"
     agreement = export_graph(model, graph, input_size=256)
     assert agreement.max_difference_relative < 1e-5
+    proof = prove(graph, "fp32")
+    assert proof.tensorrt is None or proof.layers["CONVOLUTION FLOAT"] > 50  # TensorRT for RTX built it
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for seeds in ((0,), (1,), (1, 0, 1, 5)):
         joints, verts = session.run(None, {"image": np.concatenate([image(seed) for seed in seeds])})

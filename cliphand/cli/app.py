@@ -14,7 +14,9 @@ from cliphand.cli.export import export
 from cliphand.cli.hand import hand
 from cliphand.cli.import_released import import_released
 from cliphand.cli.inspect import inspect
+from cliphand.cli.predict import predict
 from cliphand.cli.quickstart import quickstart
+from cliphand.cli.report import report
 from cliphand.cli.score import score
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
@@ -26,7 +28,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-COMMANDS = (quickstart, train, export, bench, inspect, build, doctor, score, hand, synth, import_released)
+COMMANDS = (
+    quickstart,
+    train,
+    export,
+    bench,
+    report,
+    predict,
+    inspect,
+    build,
+    doctor,
+    score,
+    hand,
+    synth,
+    import_released,
+)
 for command in COMMANDS:
     app.command()(command)
 app.add_typer(data_app, name="data")

@@ -17,7 +17,21 @@ def bench(
         Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size; repeat for more.", show_default="1")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
+    threads: Annotated[
+        list[int] | None, typer.Option(help="Threads of one call; repeat for more.", show_default="each engine's own")
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="onnxruntime, openvino or openvino-reduced, for ONNX graphs; repeat.", show_default="all installed"
+        ),
+    ] = None,
+    peers: Annotated[
+        bool, typer.Option("--peers", help="Compare torch.compile and the network as published, too.")
+    ] = False,
+    rejected: Annotated[
+        bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")
+    ] = False,
     root: Annotated[
         Literal["truth", "scale"],
         typer.Option(help="Depth from the true wrist and bone 0-9, or solved from K and the published bone length."),
@@ -31,27 +45,40 @@ def bench(
         Path | None, typer.Option(help="Checkpoint of the PyTorch row.", show_default="the one that was exported")
     ] = None,
     split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split of the data.")] = "evaluation",
-    calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size.")] = 100,
+    calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size, at most.")] = 200,
     seconds: Annotated[float, typer.Option(help="Time limit of each engine, batch size and kind of timing.")] = 10.0,
+    interval: Annotated[
+        float, typer.Option(help="Stop when the 95 % interval of every median is narrower than this share; 0 goes on.")
+    ] = 0.03,
+    cold_starts: Annotated[int, typer.Option(help="Processes started for each engine; 0 leaves them out.")] = 3,
+    side_by_side: Annotated[float, typer.Option(help="Seconds of calls side by side; 0 leaves them out.")] = 2.0,
+    energy: Annotated[float, typer.Option(help="Seconds of calls while energy is read; 0 leaves it out.")] = 1.0,
 ) -> None:
     """Time every engine of an export and score its hands, beside PyTorch.
 
-    Prints a table with one row per engine x precision x batch; the last line of stdout is one JSON object.
+    Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object.
+    Saved as bench.json in the export folder, it tells `cliphand predict` and `cliphand report` which engine is fastest.
     """
+    from benchmarks.alone import AloneSettings
     from benchmarks.bench import BenchRequest, newest_export
-    from benchmarks.speed import SpeedSettings
+    from benchmarks.entrants import installed_runners
+    from benchmarks.turns import SpeedSettings
 
     request = BenchRequest(
         export=folder or newest_export(EXPORTS),
         data=data,
         batches=tuple(batch or (1,)),
-        threads=threads,
+        threads=tuple(threads or (None,)),
+        runners=tuple(engine or installed_runners()),
+        rejected=rejected,
+        peers=peers,
         root=root,
         n_images=images,
         split=split,
         checkpoint=checkpoint,
         predictions=predictions,
-        speed=SpeedSettings(calls=calls, seconds=seconds),
+        speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
+        alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, energy_s=energy),
     )
     _show(measure(request), json_file)
 

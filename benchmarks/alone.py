@@ -1,0 +1,90 @@
+"""What must be measured of an engine by itself: cold start and memory, images a second side by side, energy."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.cold_start import ColdStart, cold_start
+from benchmarks.energy import Energy, energy_of
+from benchmarks.entrants import Entrant
+from benchmarks.machine import usable_cores
+from benchmarks.throughput import Throughput, open_parallel, throughput
+from cliphand.arrays import FloatArray
+from cliphand.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class AloneSettings:
+    """How much is measured.
+
+    Attributes:
+        cold_starts: processes for each engine; 0 leaves them out.
+        throughput_s: seconds of calls side by side; 0 leaves them out.
+        energy_s: seconds of calls between two readings; 0 leaves them out.
+    """
+
+    cold_starts: int = 0
+    throughput_s: float = 0.0
+    energy_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """None is "not measured"; `notes` says why where it was asked for."""
+
+    cold_start: ColdStart | None = None
+    throughput: Throughput | None = None
+    energy: Energy | None = None
+    notes: tuple[str, ...] = ()
+
+
+def measure_alone(
+    entrants: Mapping[str, Entrant], images: FloatArray, settings: AloneSettings, progress: Callable[[int], None]
+) -> dict[str, Alone]:
+    """One engine after the other.
+
+    Args:
+        entrants: by key.
+        images: (1, 3, S, S) for throughput and energy.
+        settings: how much.
+        progress: called with the number of engines done.
+    """
+    energy = {key: _energy(entrant, images, settings) for key, entrant in entrants.items()}
+    found = {}
+    # Last, since PyTorch's number of threads is the whole process's, and this sets it to one.
+    for done, (key, entrant) in enumerate(entrants.items(), 1):
+        start, start_note = _cold_start(entrant, settings)
+        side_by_side, note = _side_by_side(entrant, images, settings)
+        notes = tuple(text for text in (start_note, note) if text is not None)
+        found[key] = Alone(start, side_by_side, energy[key], notes)
+        progress(done)
+    return found
+
+
+def _energy(entrant: Entrant, images: FloatArray, settings: AloneSettings) -> Energy | None:
+    if settings.energy_s <= 0:
+        return None
+    return energy_of(lambda: entrant.engine(images), seconds=settings.energy_s)
+
+
+def _cold_start(entrant: Entrant, settings: AloneSettings) -> tuple[ColdStart | None, str | None]:
+    if settings.cold_starts == 0:
+        return None, None
+    if entrant.path is None:
+        return None, "no cold start: it is no file that a process could open"
+    told = cold_start(entrant.path, entrant.runner, threads=entrant.threads, repeats=settings.cold_starts)
+    return (None, told) if isinstance(told, str) else (told, None)
+
+
+def _side_by_side(
+    entrant: Entrant, images: FloatArray, settings: AloneSettings
+) -> tuple[Throughput | None, str | None]:
+    if settings.throughput_s <= 0:
+        return None, None
+    if entrant.path is None:
+        return None, "no throughput: it is no file that could be opened again"
+    workers, precision = usable_cores(), entrant.engine.precision
+    try:
+        with open_parallel(entrant.path, entrant.runner, workers=workers, precision=precision) as engine:
+            return throughput(engine, images, workers=workers, seconds=settings.throughput_s), None
+    except (InputError, RuntimeError) as error:
+        return None, f"no throughput: {error}"

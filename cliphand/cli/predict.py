@@ -1,0 +1,139 @@
+"""`cliphand predict`: hands of photographs, with an export folder and without PyTorch."""
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from cliphand.arrays import IntArray
+    from engines.choose import EngineChoice
+    from engines.hand_reader import Camera, Hand
+
+JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, one hand in each.")],
+    export: Annotated[Path, typer.Option("--export", help="Folder that `cliphand export` wrote.")],
+    engine: Annotated[str, typer.Option(help="auto, onnxruntime (ort), openvino or openvino-reduced.")] = "auto",
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder to write to.", show_default="beside each image")
+    ] = None,
+    box: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(
+            help="Where the hand is: centre x, centre y and side in pixels.", show_default="the export's crop"
+        ),
+    ] = None,
+    focal: Annotated[
+        float | None, typer.Option(help="Focal length in pixels, for metres; the principal point is the centre.")
+    ] = None,
+    intrinsics: Annotated[Path | None, typer.Option(help='JSON file {"K": [[...], [...], [...]]}, for metres.')] = None,
+    bone_mm: Annotated[
+        float | None, typer.Option(help="Length of the middle finger's first phalanx (joints 9-10), for metres.")
+    ] = None,
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the hand over the photograph.")] = True,
+    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="the engine's own")] = None,
+    cache: Annotated[
+        Path | None,
+        typer.Option(help="Folder in which OpenVINO keeps compiled models.", show_default="~/.cache/cliphand/openvino"),
+    ] = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no compiled model.")] = False,
+) -> None:
+    """Predict the hand in each photograph: a JSON file and a picture.
+
+    With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera frame, else in bones.
+    """
+    from cliphand.data.crop import Box
+    from cliphand.hand import load_hand
+    from engines.choose import choose_engine
+    from engines.hand_reader import read_hands
+    from engines.manifest import HAND_NAME, read_manifest
+    from engines.open import open_engine
+
+    camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
+    manifest = read_manifest(export)
+    choice = choose_engine(export, manifest, engine)
+    typer.echo(f"{choice.why}.")
+    place = None if box is None else Box(*box)
+    kept = None if no_cache else cache or cache_folder()
+    with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept) as opened:
+        for hand in read_hands(opened, images, manifest.crop, box=place, camera=camera):
+            target = (out or hand.image.parent) / (hand.image.stem + JSON_SUFFIX)
+            _write(hand, target, choice, opened.precision)
+            typer.echo(f"{hand.image} -> {target}")
+            if picture:
+                _draw(hand, target.with_name(hand.image.stem + PICTURE_SUFFIX), load_hand(export / HAND_NAME).faces)
+
+
+def cache_folder() -> Path:
+    """Where programs of this user keep what can be made again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cliphand" / "openvino"
+
+
+def _camera(*, focal: float | None, intrinsics: Path | None, bone_mm: float | None) -> "Camera | None":
+    """The camera, where it and a length are known."""
+    import numpy as np
+
+    from cliphand.config import require
+    from cliphand.files import read_json_object
+    from engines.hand_reader import MM_PER_M, Camera
+
+    known = focal is not None or intrinsics is not None
+    require(known == (bone_mm is not None), "metres need both a camera (--focal or --intrinsics) and --bone-mm.")
+    require(focal is None or intrinsics is None, "--focal and --intrinsics both describe the camera; give one.")
+    require(bone_mm is None or bone_mm > 0, f"--bone-mm is {bone_mm}; it must be positive.")
+    require(focal is None or focal > 0, f"--focal is {focal}; it must be positive.")
+    if bone_mm is None:
+        return None
+    if intrinsics is None:
+        return Camera(bone_mm / MM_PER_M, focal_px=focal)
+    try:
+        K = np.array(read_json_object(intrinsics).get("K"), dtype=np.float64)
+    except (TypeError, ValueError):
+        K = np.empty(0)
+    require(K.shape == (3, 3), f'{intrinsics} must hold {{"K": ...}}, a matrix of 3 rows and 3 columns of numbers.')
+    return Camera(bone_mm / MM_PER_M, K=K)
+
+
+def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -> None:
+    from cliphand.files import write_json
+    from cliphand.hand import JOINT_NAMES
+
+    unit = "metres, camera frame" if hand.metric else "bones 0-9 from the wrist, seen by an assumed long lens"
+    write_json(
+        target,
+        {
+            "image": str(hand.image),
+            "model": str(choice.path),
+            "engine": choice.runner,
+            "precision": precision,
+            "why": choice.why,
+            "joint_order": JOINT_NAMES,
+            "joints_uvd": hand.joints_uvd.tolist(),
+            "verts_uvd": hand.verts_uvd.tolist(),
+            "joints_px": hand.joints_px.tolist(),
+            "verts_px": hand.verts_px.tolist(),
+            "metric": hand.metric,
+            "unit": unit,
+            "joints": hand.joints.tolist(),
+            "verts": hand.verts.tolist(),
+        },
+    )
+
+
+def _draw(hand: "Hand", target: Path, faces: "IntArray") -> None:
+    """The hand over its photograph: mesh and skeleton, or the skeleton alone where the faces are not known."""
+    import cv2
+
+    from cliphand.data.crop import read_image
+    from cliphand.data.overlay import draw_mesh, draw_skeleton
+    from cliphand.files import whole_file
+
+    drawn = draw_mesh(read_image(hand.image), hand.drawn, hand.K, faces)
+    drawn = draw_skeleton(drawn, hand.drawn_joints, hand.K)
+    with whole_file(target) as temporary:
+        if not cv2.imwrite(str(temporary), drawn[..., ::-1]):
+            raise OSError(f"OpenCV could not write {temporary}")

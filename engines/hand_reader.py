@@ -1,0 +1,163 @@
+"""Photographs to hands with an export folder alone: no PyTorch, no labels.
+
+Positions in the photograph need nothing but the network. Metres need the camera matrix and one known length, bone 9-10
+(FreiHAND's `scale`); without them the hand is given in units of its bone 0-9, as a lens of long focal length would see
+it: right in shape up to perspective, without a size or a distance.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import FloatArray
+from cliphand.camera import root_from_scale, uvd_to_camera
+from cliphand.config import CropConfig
+from cliphand.data.crop import Box, crop_box, crop_matrix
+from cliphand.hand import WRIST
+from engines.base import Engine
+from engines.prepare import Preparer, prepared_ahead
+
+MM_PER_M = 1000.0
+LONG_LENS = 10.0  # focal length in widths of the crop where the camera is not known
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Camera:
+    """What turns a hand into metres.
+
+    Attributes:
+        scale_m: length of bone 9-10 in metres.
+        K: (3, 3) camera frame to the photograph's pixels; None follows from `focal_px`.
+        focal_px: focal length in pixels, the principal point being the middle of the photograph.
+    """
+
+    scale_m: float
+    K: FloatArray | None = None
+    focal_px: float | None = None
+
+    def matrix(self, shape: tuple[int, int]) -> FloatArray:
+        """K of a photograph of this height and width."""
+        if self.K is not None:
+            return self.K
+        if self.focal_px is None:
+            raise ValueError("a camera needs K or a focal length")
+        height, width = shape
+        return np.array([[self.focal_px, 0, (width - 1) / 2], [0, self.focal_px, (height - 1) / 2], [0, 0, 1]])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Hand:
+    """The hand of one photograph.
+
+    Attributes:
+        image: its file.
+        joints_uvd: (21, 3); u and v in widths of the crop, d in bones 0-9 behind the wrist.
+        verts_uvd: (778, 3).
+        joints_px: (21, 2) pixels of the photograph.
+        verts_px: (778, 2).
+        joints: (21, 3) metres in the camera frame, or, where `metric` is false, bones 0-9 from the wrist.
+        verts: (778, 3) likewise.
+        metric: whether `joints` and `verts` are metres.
+        K: (3, 3) camera frame to the photograph's pixels: the given one, or the assumed long lens's.
+        drawn: (778, 3) vertices in the frame of `K`, for pictures.
+        drawn_joints: (21, 3) likewise.
+    """
+
+    image: Path
+    joints_uvd: FloatArray
+    verts_uvd: FloatArray
+    joints_px: FloatArray
+    verts_px: FloatArray
+    joints: FloatArray
+    verts: FloatArray
+    metric: bool
+    K: FloatArray
+    drawn: FloatArray
+    drawn_joints: FloatArray
+
+
+def read_hands(
+    engine: Engine, images: Sequence[Path], crop: CropConfig, *, box: Box | None = None, camera: Camera | None = None
+) -> Iterator[Hand]:
+    """The hand of each photograph, the next photograph being read meanwhile.
+
+    Args:
+        engine: of the export.
+        images: files.
+        crop: how the network wants them cut.
+        box: where the hand is; None cuts as `crop` says.
+        camera: of all photographs; None gives hands without size.
+
+    Raises:
+        InputError: a photograph cannot be read, or the crop's rule needs labels and there is no box.
+    """
+    side = engine.input_size
+
+    def prepare(path: Path) -> tuple[Path, FloatArray, FloatArray, tuple[int, int]]:
+        shapes = []
+
+        def matrix_of(place: int, shape: tuple[int, int]) -> FloatArray:
+            shapes.append(shape)
+            return crop_matrix(box or crop_box(crop, shape), side)
+
+        crops, matrices = preparer.read([path], matrix_of)
+        return path, crops, matrices[0], shapes[0]
+
+    with Preparer(crop, side) as preparer:
+        for path, crops, matrix, shape in prepared_ahead(prepare, images):
+            output = engine(crops)
+            known = None if camera is None else (camera.matrix(shape), camera.scale_m)
+            yield make_hand(path, output.joints_uvd[0], output.verts_uvd[0], matrix=matrix, side_px=side, camera=known)
+
+
+def make_hand(
+    image: Path,
+    joints_uvd: FloatArray,
+    verts_uvd: FloatArray,
+    *,
+    matrix: FloatArray,
+    side_px: int,
+    camera: tuple[FloatArray, float] | None,
+) -> Hand:
+    """Everything that follows from one image's uvd.
+
+    Args:
+        image: its file.
+        joints_uvd: (21, 3).
+        verts_uvd: (778, 3).
+        matrix: (3, 3) source pixels to crop pixels.
+        side_px: of the crop.
+        camera: K of the photograph and the length of bone 9-10 in metres; None assumes a long lens.
+    """
+    joints, verts = joints_uvd.astype(np.float64), verts_uvd.astype(np.float64)
+    to_photograph = np.linalg.inv(matrix)
+    middle = (side_px - 1) / 2
+    lens = np.array([[LONG_LENS * side_px, 0, middle], [0, LONG_LENS * side_px, middle], [0, 0, 1]])
+    K, scale_m = (to_photograph @ lens, 1.0) if camera is None else camera
+    crop_K = matrix @ K
+    depth, bone = root_from_scale(joints, crop_K, side_px=side_px, scale_m=np.array(scale_m))
+    joints_m, verts_m = (
+        uvd_to_camera(points, crop_K, side_px=side_px, root_depth_m=depth, bone_m=bone) for points in (joints, verts)
+    )
+    wrist = joints_m[WRIST]
+    return Hand(
+        image=image,
+        joints_uvd=joints,
+        verts_uvd=verts,
+        joints_px=_to_pixels(joints, to_photograph, side_px),
+        verts_px=_to_pixels(verts, to_photograph, side_px),
+        joints=(joints_m - wrist) / bone if camera is None else joints_m,
+        verts=(verts_m - wrist) / bone if camera is None else verts_m,
+        metric=camera is not None,
+        K=K,
+        drawn=verts_m,
+        drawn_joints=joints_m,
+    )
+
+
+def _to_pixels(uvd: FloatArray, to_photograph: FloatArray, side_px: int) -> FloatArray:
+    """(N, 3) uvd to (N, 2) pixels of the photograph."""
+    homogeneous = np.column_stack([uvd[:, :2] * side_px, np.ones(len(uvd))]) @ to_photograph.T
+    return np.asarray(homogeneous[:, :2] / homogeneous[:, 2:])

@@ -1,0 +1,104 @@
+"""Photographs to an engine's input without a copy: each is decoded, cut and normalised straight into its place.
+
+The figures are those of `cliphand.data.crop.normalise`, to the bit: 256 values a channel, so a table holds them all.
+"""
+
+import functools
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+import cv2
+import numpy as np
+
+from cliphand.arrays import ByteArray, FloatArray
+from cliphand.config import CropConfig
+from cliphand.data.crop import cut, normalise, read_image
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+N_LEVELS = 256
+MatrixOf = Callable[[int, tuple[int, int]], FloatArray]  # place in the batch, (H, W) -> (3, 3) source to crop pixels
+
+
+class Preparer:
+    """Fills batches, one photograph on each core. Use it as a context manager so that its threads end.
+
+    Args:
+        crop: mean and std.
+        input_size: side S of the crops.
+        workers: photographs at a time; OpenCV gives Python's lock back while it works.
+    """
+
+    def __init__(self, crop: CropConfig, input_size: int, *, workers: int = 1) -> None:
+        self.input_size = input_size
+        self._tables = _tables(crop)
+        self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
+
+    def read(self, paths: Sequence[Path], matrix_of: MatrixOf) -> tuple[FloatArray, FloatArray]:
+        """A batch of photographs.
+
+        Args:
+            paths: B image files.
+            matrix_of: where each is cut.
+
+        Returns:
+            Images (B, 3, S, S) float32 for an engine, and the matrices (B, 3, 3) from source to crop pixels.
+
+        Raises:
+            InputError: an image is missing or broken, or `matrix_of` raises it.
+        """
+        images = np.empty((len(paths), 3, self.input_size, self.input_size), np.float32)
+        matrices = np.empty((len(paths), 3, 3))
+
+        def fill(place: int) -> None:
+            photograph = read_image(paths[place])
+            matrices[place] = matrix_of(place, (photograph.shape[0], photograph.shape[1]))
+            self.normalise_into(images[place], cut(photograph, matrices[place], side_px=self.input_size))
+
+        places = range(len(paths))
+        # Draining the iterator raises what a worker raised.
+        list(map(fill, places) if self._pool is None else self._pool.map(fill, places))
+        return images, matrices
+
+    def normalise_into(self, out: FloatArray, crop: ByteArray) -> None:
+        """Normalise a crop (S, S, 3) uint8 into `out` (3, S, S) float32."""
+        for channel, table in enumerate(self._tables):
+            cv2.LUT(cv2.extractChannel(crop, channel), table, dst=out[channel])
+
+    def close(self) -> None:
+        """End the threads; a second call does nothing."""
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def __enter__(self) -> Self:
+        """The preparer itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+@functools.cache
+def _tables(crop: CropConfig) -> FloatArray:
+    """(3, 256) float32: what each level of each channel becomes."""
+    levels = np.repeat(np.arange(N_LEVELS, dtype=np.uint8)[:, None, None], 3, axis=2)  # (256, 1, 3)
+    return np.ascontiguousarray(normalise(levels, crop)[..., 0])
+
+
+def prepared_ahead(prepare: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
+    """What `prepare` makes of each item, in order; a thread makes the next while the caller works on this one."""
+    with ThreadPoolExecutor(1) as thread:
+        waiting = None
+        for item in items:
+            following = thread.submit(prepare, item)
+            if waiting is not None:
+                yield waiting.result()
+            waiting = following
+        if waiting is not None:
+            yield waiting.result()

@@ -1,0 +1,103 @@
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from linear_hand import SIDE, expected, save_export
+from typer.testing import CliRunner, Result
+
+from cliphand.cli.predict import predict
+from cliphand.config import CropConfig
+from cliphand.data.crop import crop_box, crop_matrix, cut, normalise, read_image
+from cliphand.errors import InputError
+from cliphand.hand import HandTopology
+
+app = typer.Typer()
+app.command()(predict)
+
+
+@pytest.fixture(scope="module")
+def photographs(freihand_folder: Callable[..., Path]) -> list[Path]:
+    return sorted((freihand_folder(n_labels=2) / "evaluation" / "rgb").glob("*.jpg"))
+
+
+@pytest.fixture
+def export(tmp_path: Path, hand_topology: HandTopology) -> Path:
+    return save_export(tmp_path / "export", hand_topology)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(app, [str(argument) for argument in (*arguments, "--threads", "1")])
+
+
+def test_each_photograph_gets_a_file_and_a_picture(export: Path, photographs: list[Path], tmp_path: Path) -> None:
+    result = run(*photographs, "--export", export, "--out", tmp_path / "out", "--engine", "ort")
+    assert result.exit_code == 0, result.output
+    for path in photographs:
+        value = json.loads((tmp_path / "out" / f"{path.stem}.hand.json").read_text())
+        matrix = crop_matrix(crop_box(CropConfig(), (224, 224)), SIDE)
+        images = normalise(cut(read_image(path), matrix, side_px=SIDE), CropConfig())[None]
+        np.testing.assert_allclose(value["verts_uvd"], expected(images, "verts_uvd")[0], atol=1e-5)
+        assert (value["engine"], value["metric"], len(value["joints_px"])) == ("onnxruntime", False, 21)
+        picture = cv2.imread(str(tmp_path / "out" / f"{path.stem}.hand.png"))
+        assert picture.shape == (224, 224, 3)
+        assert np.abs(picture.astype(int) - cv2.imread(str(path))).max() > 50
+    assert "model.onnx in onnxruntime" in result.stdout
+
+
+def test_metres_need_a_camera_and_a_bone(export: Path, photographs: list[Path], tmp_path: Path) -> None:
+    common = (photographs[0], "--export", export, "--out", tmp_path, "--engine", "ort", "--no-picture")
+    assert run(*common, "--focal", 450, "--bone-mm", 30).exit_code == 0
+    value = json.loads((tmp_path / f"{photographs[0].stem}.hand.json").read_text())
+    joints = np.array(value["joints"])
+    assert value["metric"]
+    assert np.linalg.norm(joints[9] - joints[10]) == pytest.approx(0.03, abs=1e-6)
+    assert not list(tmp_path.glob("*.png"))
+    for options in (("--focal", 450), ("--bone-mm", 30)):
+        assert "metres need both" in str(run(*common, *options).exception)
+
+
+def test_a_camera_file_of_another_form_is_refused(export: Path, photographs: list[Path], tmp_path: Path) -> None:
+    camera = tmp_path / "camera.json"
+    common = (photographs[0], "--export", export, "--out", tmp_path, "--intrinsics", camera, "--bone-mm", 30)
+    camera.write_text(json.dumps({"K": [[450, 0, 112], [0, 450, 112], [0, 0, 1]]}))
+    assert run(*common, "--engine", "ort").exit_code == 0
+    for wrong in ({"K": [[1, 2], [3, 4]]}, {"K": "wide"}, {}):
+        camera.write_text(json.dumps(wrong))
+        result = run(*common)
+        assert isinstance(result.exception, InputError)
+        assert "3 rows and 3 columns" in str(result.exception)
+
+
+def test_a_hand_is_predicted_without_pytorch(export: Path, photographs: list[Path], tmp_path: Path) -> None:
+    program = (
+        "import sys\n"
+        "from cliphand.cli.app import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "print(sorted(name for name in ('torch', 'timm', 'lightning', 'onnx') if name in sys.modules))\n"
+    )
+    arguments = ["predict", photographs[0], "--export", export, "--out", tmp_path, "--engine", "ort"]
+    result = subprocess.run(
+        [sys.executable, "-c", program, *map(str, arguments)], capture_output=True, text=True, check=False
+    )
+    assert result.stdout.splitlines()[-1] == "[]", result.stderr
+    assert (tmp_path / f"{photographs[0].stem}.hand.png").exists()
+
+
+def test_openvino_keeps_what_it_compiled_unless_told_not_to(
+    export: Path, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    common = (photographs[0], "--export", export, "--out", tmp_path, "--engine", "openvino", "--no-picture")
+    assert run(*common, "--no-cache").exit_code == 0
+    assert run(*common, "--cache", tmp_path / "mine").exit_code == 0
+    assert not (tmp_path / "home").exists()
+    assert run(*common).exit_code == 0
+    for folder in (tmp_path / "mine", tmp_path / "home" / "cliphand" / "openvino"):
+        assert [path.suffix for path in folder.iterdir()] == [".blob"]

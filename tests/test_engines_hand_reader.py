@@ -1,0 +1,68 @@
+"""Hands of photographs without labels: positions always, metres where camera and one length are known."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from linear_hand import SIDE, TrueHand
+
+from benchmarks.photographs import Photographs
+from cliphand.config import CropConfig
+from cliphand.data.crop import Box
+from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.hand import MIDDLE_MCP, WRIST
+from engines.hand_reader import Camera, Hand, read_hands
+
+
+@pytest.fixture(scope="module")
+def data(freihand_folder: Callable[..., Path]) -> FreiHand:
+    return open_freihand(freihand_folder(n_labels=3), "evaluation")
+
+
+def hands(data: FreiHand, **options: object) -> list[Hand]:
+    photographs = Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth")
+    paths = [data.image_path(index) for index in range(len(data))]
+    return list(read_hands(TrueHand(photographs), paths, CropConfig(), **options))
+
+
+def pixels(points: np.ndarray, K: np.ndarray) -> np.ndarray:
+    homogeneous = points @ K.T
+    return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+def test_with_camera_and_bone_the_hand_is_where_it_was(data: FreiHand) -> None:
+    for index in range(3):
+        found = hands(data, camera=Camera(float(data.scale[index]), K=data.K[index]))[index]
+        assert found.metric
+        np.testing.assert_allclose(found.joints, data.xyz[index], atol=1e-5)
+        np.testing.assert_allclose(found.verts, data.verts[index], atol=1e-5)
+
+
+def test_positions_in_the_photograph_need_no_camera(data: FreiHand) -> None:
+    for index, found in enumerate(hands(data)):
+        np.testing.assert_allclose(found.joints_px, pixels(data.xyz[index], data.K[index]), atol=1e-3)
+        np.testing.assert_allclose(found.verts_px, pixels(data.verts[index], data.K[index]), atol=1e-3)
+
+
+def test_without_a_camera_the_hand_is_in_bones_from_the_wrist(data: FreiHand) -> None:
+    found = hands(data)[0]
+    assert not found.metric
+    np.testing.assert_allclose(found.joints[WRIST], 0, atol=1e-12)
+    assert np.linalg.norm(found.joints[MIDDLE_MCP]) == pytest.approx(1, abs=1e-6)
+    # The picture's frame shows it where it is.
+    np.testing.assert_allclose(pixels(found.drawn, found.K), found.verts_px, atol=1e-6)
+
+
+def test_a_focal_length_puts_the_principal_point_into_the_middle() -> None:
+    K = Camera(0.03, focal_px=500.0).matrix((480, 640))
+    assert K.tolist() == [[500, 0, 319.5], [0, 500, 239.5], [0, 0, 1]]
+    with pytest.raises(ValueError, match="needs K or a focal length"):
+        Camera(0.03).matrix((480, 640))
+
+
+def test_a_box_says_where_to_look(data: FreiHand) -> None:
+    found, whole = hands(data, box=Box(100.0, 120.0, 80.0))[0], hands(data)[0]
+    # The same uvd, read in another square: the crop's middle is the box's.
+    middle = (whole.joints_uvd[0, :2] * SIDE - (SIDE - 1) / 2) * 80 / SIDE + (100, 120)
+    np.testing.assert_allclose(found.joints_px[0], middle, atol=1e-6)
