@@ -1,6 +1,6 @@
 """Which model file of an export folder to run in which engine: the fastest that was proven, and why.
 
-A graph that failed the parity gate is never chosen. Where the folder holds `bench.json` (from `cliphand bench --json`),
+A graph that failed the parity gate is never chosen. Where the folder holds `bench.json` (from `cliphand bench`),
 the fastest row within the gate wins. Where nothing was measured, the order is that of `ORDER`, which was measured with
 resnet50 at 256 px on two cores; what computes in less than FP32 then needs a pass in `parity.json`.
 """

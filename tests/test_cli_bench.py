@@ -60,7 +60,9 @@ def test_the_table_is_whole_where_stdout_is_a_pipe(export: Path, data: Path) -> 
 
 def test_the_newest_export_is_the_default(export: Path, data: Path) -> None:
     result = run("--data", data)
-    assert json.loads(result.stdout.splitlines()[-1])["export"]["path"] == "exports/first"
+    value = json.loads(result.stdout.splitlines()[-1])
+    assert value["export"]["path"] == "exports/first"
+    assert json.loads((export / "bench.json").read_text()) == value
 
 
 def test_options_reach_the_report(export: Path, data: Path, tmp_path: Path) -> None:

@@ -106,8 +106,7 @@ def test_figures_come_from_the_benchmark_and_from_the_report_itself(written: tup
 def test_without_a_benchmark_the_sentence_says_which_command_writes_it(export: Path, data: Path) -> None:
     told = find_bench(ReportRequest(export, data=data), read_manifest(export))
     assert told == (
-        f"There is no bench.json in {export}: run `cliphand bench {export} --data DATA --json {export}/bench.json`, "
-        "then this report again."
+        f"There is no bench.json in {export}: run `cliphand bench {export} --data DATA`, then this report again."
     )
 
 

@@ -1,4 +1,4 @@
-"""What `cliphand bench --json` wrote, as far as a report shows it."""
+"""What `cliphand bench` wrote, as far as a report shows it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from engines.open import REJECTED
 
-BENCH_NAME = "bench.json"
 PYTORCH = "pytorch"
 Kind = TypeVar("Kind")
 

@@ -13,7 +13,7 @@ from benchmarks.entrants import installed_runners, open_entrants
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs, Root, read_batch
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
-from benchmarks.report.bench_file import BENCH_NAME, BenchFile, read_bench
+from benchmarks.report.bench_file import BenchFile, read_bench
 from benchmarks.report.gate_section import exported_rows, measured_rows, parity_section, verdict
 from benchmarks.report.matching_section import matching_section
 from benchmarks.report.measured import Measured, Progress, measure
@@ -27,6 +27,7 @@ from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import load_hand
+from engines.choose import BENCH_NAME
 from engines.manifest import HAND_NAME, Manifest, checkpoint_path, read_manifest
 from engines.open import RUNNERS
 from export.inventory import StageCost, inventory
@@ -44,7 +45,7 @@ class ReportRequest:
         export: folder that `cliphand export` wrote.
         out: HTML file; None is `report.html` in the export folder.
         data: folder in FreiHAND's layout.
-        bench: what `cliphand bench --json` wrote; None looks for `bench.json` in the export folder.
+        bench: what `cliphand bench` wrote; None looks for `bench.json` in the export folder.
         split: of the data.
         root: where the absolute depth comes from.
         n_images: run the first so many images.
@@ -108,7 +109,7 @@ def find_bench(request: ReportRequest, manifest: Manifest) -> BenchFile | str:
         InputError: a file that was named is missing, or is not a benchmark's.
     """
     path = request.bench or request.export / BENCH_NAME
-    again = f"`cliphand bench {request.export} --data DATA --json {request.export / BENCH_NAME}`"
+    again = f"`cliphand bench {request.export} --data DATA`"
     if request.bench is None and not path.exists():
         return f"There is no {BENCH_NAME} in {request.export}: run {again}, then this report again."
     bench = read_bench(path)
@@ -128,7 +129,7 @@ def _photographs(request: ReportRequest, manifest: Manifest, bench: BenchFile | 
         gone = f"the data that {BENCH_NAME} names, {recorded}, is not here" if recorded else "no data is named"
         raise InputError(
             f"{gone}; give --data DATA, a folder in FreiHAND's layout that the engines run on (`cliphand bench "
-            f"{request.export} --data DATA --json {request.export / BENCH_NAME}` before it brings the latencies)."
+            f"{request.export} --data DATA` before it brings the latencies)."
         )
     split = request.split or _known_split(told and told.fact("data", "split", str))
     data = open_freihand(root, split)

@@ -37,7 +37,9 @@ def bench(
         typer.Option(help="Depth from the true wrist and bone 0-9, or solved from K and the published bone length."),
     ] = "truth",
     images: Annotated[int | None, typer.Option(help="Score the first so many images.", show_default="all")] = None,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Where to write the JSON object.", show_default="DIR/bench.json")
+    ] = None,
     predictions: Annotated[
         Path | None, typer.Option(help="Write the exported model's hands here, as `cliphand score` takes them.")
     ] = None,
@@ -56,13 +58,14 @@ def bench(
 ) -> None:
     """Time every engine of an export and score its hands, beside PyTorch.
 
-    Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object.
-    Saved as bench.json in the export folder, it tells `cliphand predict` and `cliphand report` which engine is fastest.
+    Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object. It
+    is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest.
     """
     from benchmarks.alone import AloneSettings
     from benchmarks.bench import BenchRequest, newest_export
     from benchmarks.entrants import installed_runners
     from benchmarks.turns import SpeedSettings
+    from engines.choose import BENCH_NAME
 
     request = BenchRequest(
         export=folder or newest_export(EXPORTS),
@@ -80,7 +83,7 @@ def bench(
         speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
         alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, energy_s=energy),
     )
-    _show(measure(request), json_file)
+    _show(measure(request), json_file or request.export / BENCH_NAME)
 
 
 def measure(request: "BenchRequest") -> "Report":
@@ -103,8 +106,8 @@ def measure(request: "BenchRequest") -> "Report":
         return run_bench(request, progress=advance)
 
 
-def _show(report: "Report", json_file: Path | None) -> None:
-    """Print the table and, as the last line, the JSON object; write it to a file where one is named."""
+def _show(report: "Report", json_file: Path) -> None:
+    """Print the table and, as the last line, the JSON object, which is written to a file as well."""
     import dataclasses
     import json
 
@@ -112,8 +115,7 @@ def _show(report: "Report", json_file: Path | None) -> None:
     from cliphand.files import write_json
 
     value = dataclasses.asdict(report)
-    if json_file is not None:
-        write_json(json_file, value)
+    write_json(json_file, value)
     # Figures are worth more than the margin: a pipe or a narrow terminal gets the whole width, too.
     typer.echo(table_text(report))
     typer.echo(json.dumps(value, allow_nan=False))

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 TRAIN_IMAGES = 1600
 EVALUATION_IMAGES = 200
-EPOCHS = 7
+EPOCHS = 5
 CROP_SIDE_PX = 200.0
-REPORT, TABLE, PICTURES = "bench.json", "bench.txt", "predictions.png"
+REPORT, TABLE, PICTURES = "export/bench.json", "bench.txt", "predictions.png"
 
 
 class Stage(NamedTuple):

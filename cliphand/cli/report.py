@@ -21,7 +21,7 @@ def report(
     ] = None,
     out: Annotated[Path | None, typer.Option("--out", help="HTML file.", show_default="DIR/report.html")] = None,
     bench: Annotated[
-        Path | None, typer.Option("--bench", help="What `cliphand bench --json` wrote.", show_default="DIR/bench.json")
+        Path | None, typer.Option("--bench", help="What `cliphand bench` wrote.", show_default="DIR/bench.json")
     ] = None,
     split: Annotated[
         Literal["training", "evaluation"] | None,
