@@ -15,9 +15,10 @@ from pathlib import Path
 from statistics import median
 from typing import IO, cast
 
+from benchmarks.peak_memory import resident_peak_bytes
+
 REPEATS = 3
 STEADY_CALLS = 5
-KIB = 1024
 MEGA = 1e6
 MS_PER_S = 1000.0
 TIMEOUT_S = 300.0
@@ -33,7 +34,7 @@ class ColdStart:
         open_s: of that, opening the engine.
         first_call_ms: of that, the first call.
         steady_ms: median of the calls after it.
-        peak_mb: largest resident memory of the process.
+        peak_mb: largest resident memory of the process; None where the system does not tell.
         torch: whether PyTorch was loaded.
     """
 
@@ -42,7 +43,7 @@ class ColdStart:
     open_s: float
     first_call_ms: float
     steady_ms: float
-    peak_mb: float
+    peak_mb: float | None
     torch: bool
 
 
@@ -63,14 +64,13 @@ def cold_start(path: Path, engine: str, *, threads: int | None, repeats: int = R
             return f"{path.name} in {engine} does not start in a process of its own: {errors.strip()[-300:]}"
         first, last = (json.loads(line) for line in lines)
         found.append(first | last | {"start_s": start_s})
-    middle = {key: median(item[key] for item in found) for key in found[0]}
+    told = {key: [item[key] for item in found if item[key] is not None] for key in found[0]}
+    middle = {key: median(values) if values else None for key, values in told.items()}
     return ColdStart(**(middle | {"torch": bool(middle["torch"])}))  # type: ignore[arg-type]
 
 
 def main(path: str, engine: str, threads: str) -> None:
     """What the child does; it prints a line after the first result and one at its end."""
-    import resource
-
     import numpy as np
 
     from engines.open import open_engine
@@ -88,8 +88,12 @@ def main(path: str, engine: str, threads: str) -> None:
             start = time.perf_counter()
             opened(images)
             times.append(time.perf_counter() - start)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KIB / MEGA
-    last = {"steady_ms": median(times[1:]) * MS_PER_S, "peak_mb": peak, "torch": "torch" in sys.modules}
+    peak = resident_peak_bytes()
+    last = {
+        "steady_ms": median(times[1:]) * MS_PER_S,
+        "peak_mb": None if peak is None else peak / MEGA,
+        "torch": "torch" in sys.modules,
+    }
     sys.stdout.write(json.dumps(last) + "\n")
 
 

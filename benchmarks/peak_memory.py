@@ -32,6 +32,17 @@ def peak_bytes(call: Callable[[], object]) -> int | None:
     return max(0, peak - before)
 
 
+def resident_peak_bytes() -> int | None:
+    """Largest resident size of this process so far; None where the system does not tell.
+
+    `getrusage` will not do: a process that a large one starts inherits that one's peak.
+    """
+    try:
+        return _status_bytes("VmHWM")
+    except OSError:
+        return None
+
+
 def _status_bytes(field: str) -> int:
     found = re.search(rf"^{field}:\s+(\d+) kB$", STATUS.read_text(), re.MULTILINE)
     if found is None:

@@ -60,7 +60,7 @@ ALONE_COLUMNS: tuple[tuple[str, Callable[[Row, Alone], str]], ...] = (
     ("of it\nCPU s", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.cpu_s:.2f}")),
     ("first\ncall ms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.first_call_ms:.1f}")),
     ("steady\nms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.steady_ms:.1f}")),
-    ("peak\nMB", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.peak_mb:.0f}")),
+    ("peak\nMB", lambda row, alone: _of(alone.cold_start, lambda start: _number(start.peak_mb, "{:.0f}"))),
     ("side by\nside FPS", lambda row, alone: _of(alone.throughput, lambda found: f"{found.images_per_s:.1f}")),
     ("J a\ncall", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
 )

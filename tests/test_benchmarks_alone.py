@@ -30,6 +30,7 @@ def test_a_cold_start_counts_the_whole_process_and_needs_no_torch(model: Path) -
     assert not isinstance(found, str), found
     assert 0 < found.open_s + found.first_call_ms / 1000 < found.start_s
     assert found.steady_ms < found.first_call_ms
+    assert found.peak_mb is not None
     assert 20 < found.peak_mb < 2000
     assert found.torch is False
 

@@ -84,13 +84,14 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
 
 
 def _plain_run(options: Options, data: Path, out: Path) -> "Run":
-    from cliphand.hand import load_hand
-    from cliphand.training.loop import Run
-
-    # An option out of range is told before a file that is missing.
+    # An option out of range is told before a file that is missing, and before torch is imported.
     model = _filled(_preset(options), options, MODEL_OPTIONS)
     crop = _filled(CropConfig(), options, CROP_OPTIONS, source="--crop")
     train = _train(options, TrainConfig())
+
+    from cliphand.hand import load_hand
+    from cliphand.training.loop import Run
+
     return Run(
         data=data,
         topology=load_hand(_path(options, "hand") or data / "hand.npz"),
