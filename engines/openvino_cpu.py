@@ -10,15 +10,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, HandOutput, check_images, input_shape
+from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest
@@ -66,7 +65,7 @@ class OpenVinoOptions:
         return {name: value for name, value in chosen.items() if value is not None}
 
 
-class OpenVinoEngine:
+class OpenVinoEngine(Engine):
     """An ONNX graph in OpenVINO's CPU plug-in. Calls from several threads run side by side, as many as the mode has.
 
     Args:
@@ -140,16 +139,6 @@ class OpenVinoEngine:
         """Free the model; a second call does nothing."""
         self._compiled = None
         self._requests = SimpleQueue()
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def load(path: Path, *, precision: str, threads: int | None, cache: Path | None = None) -> OpenVinoEngine:

@@ -9,11 +9,11 @@ from small_hand import CONFIG, SIDE, small_hand
 
 from benchmarks import peers
 from benchmarks.entrants import Entrant
-from benchmarks.peers import FORMS, ModuleEngine, open_peers
+from benchmarks.peers import FORMS, open_peers
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology
-from engines.eager import EagerEngine
+from engines.eager import EagerEngine, ModuleEngine
 
 
 @pytest.fixture
