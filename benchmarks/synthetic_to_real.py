@@ -14,7 +14,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -29,9 +28,7 @@ from cliphand.errors import InputError
 from cliphand.metrics import aligned_point_errors, constant_prediction, mean_pose
 from cliphand.provenance import git_commit
 from engines.eager import EagerEngine
-
-RESAMPLES = 2000
-INTERVAL = (2.5, 97.5)  # per cent
+from export.parity import bootstrap_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +91,6 @@ def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder:
         difference_interval_mm=bootstrap_interval(difference),
         better_images_share=float((difference < 0).mean()),
     )
-
-
-def bootstrap_interval(values: FloatArray, *, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of (N,) values by resampling them."""
-    rng = np.random.default_rng(seed)
-    means = values[rng.integers(0, len(values), (RESAMPLES, len(values)))].mean(axis=1)
-    low, high = np.percentile(means, INTERVAL)
-    return float(low), float(high)
 
 
 def table(rows: list[StudyRow]) -> Table:

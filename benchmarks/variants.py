@@ -15,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -30,7 +31,7 @@ from benchmarks.accuracy import mean_pose_pa_pjpe_mm, predict, score
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from benchmarks.table import plain_text
-from benchmarks.turns import SpeedSettings, measure_in_turns
+from benchmarks.turns import SpeedSettings, time_in_turns
 from cliphand.arrays import FloatArray
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import PRESETS, CropConfig, ModelConfig, TrainConfig, require
@@ -188,10 +189,8 @@ def write_graphs(model: HandModel, config: ModelConfig, folder: Path, shared: St
     return paths
 
 
-def latencies(
-    graphs: dict[str, dict[str, Path]], sizes: dict[str, int], shared: Study
-) -> dict[tuple[str, str], FloatArray]:
-    """Wall times (N,) in ms by (variant, engine), all in turns in one process."""
+def latencies(graphs: dict[str, dict[str, Path]], sizes: dict[str, int], shared: Study) -> dict[str, FloatArray]:
+    """Wall times (N,) in ms by "variant, engine", all in turns in one process."""
     with ExitStack() as stack:
         calls = {}
         for name, paths in graphs.items():
@@ -203,19 +202,18 @@ def latencies(
             image = np.random.default_rng(SEED).normal(size=(1, 3, sizes[name], sizes[name])).astype(np.float32)
             for kind, engine in engines.items():
                 opened = stack.enter_context(engine)
-                calls[f"{name}|{kind}"] = lambda opened=opened, image=image: opened(image)
-        timings = measure_in_turns(calls, shared.speed)
-    return {(key.split("|")[0], key.split("|")[1]): timing.wall_ms for key, timing in timings.items()}
+                calls[f"{name}, {kind}"] = partial(opened, image)
+        return time_in_turns(calls, shared.speed)
 
 
 def _row(
     name: str,
     graphs: dict[str, Path],
     accuracy: tuple[float | None, float | None],
-    times: dict[tuple[str, str], FloatArray],
+    times: dict[str, FloatArray],
 ) -> Row:
     graph = onnx.load(graphs["fp32"])
-    ort, openvino, int8 = (float(np.median(times[name, kind])) for kind in ENGINES)
+    ort, openvino, int8 = (float(np.median(times[f"{name}, {kind}"])) for kind in ENGINES)
     parameters = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer)
     return Row(name, parameters, total(inventory(graph)).gflop, *accuracy, ort, openvino, int8)
 
