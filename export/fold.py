@@ -13,7 +13,7 @@ Every constant is computed in float64 and stored in float32. What is folded:
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 import torch
@@ -44,6 +44,7 @@ from export.folded_model import (
     FoldedMeshRegressor,
     Gaussian,
 )
+from export.subpixel import PhaseHead, SubpixelUpsampling, even_first
 
 # Where padding lies, in standard deviations times root 2 from the grid's first cell: exp(-FAR^2) is zero in float32,
 # and FAR^2 stays well inside float16's range.
@@ -67,15 +68,30 @@ def fold(model: HandModel) -> FoldedHand:
 
 
 def _joint_regressor(module: JointRegressor) -> FoldedJointRegressor:
-    layers: list[nn.Module] = []
-    for conv, norm, relu in zip(*(module.upsample[place::3] for place in range(3)), strict=True):
+    layers = []
+    for conv, norm, _ in zip(*(module.upsample[place::3] for place in range(3)), strict=True):
         pair = cast("tuple[nn.ConvTranspose2d, nn.BatchNorm2d]", (conv, norm))
-        layers += [fuse_conv_bn_eval(*pair, transpose=True), relu]
-    depth = _affine(fuse_linear_bn_eval(module.depth_expand, module.depth_norm))
+        fused = fuse_conv_bn_eval(*pair, transpose=True)
+        layers.append((fused.weight, cast("Tensor", fused.bias)))
+    return fold_lixels(module, layers, _affine(fuse_linear_bn_eval(module.depth_expand, module.depth_norm)))
+
+
+def fold_lixels(
+    module: JointRegressor, upsample: Sequence[tuple[Tensor, Tensor]], depth: Affine
+) -> FoldedJointRegressor:
+    """The joint regressor, given weight and bias of its transposed convolutions and its depth without BatchNorm."""
     # Expected values are linear in the positions, so the depth's span is theirs.
     positions_d = (module.positions_z - module.depth_origin) * module.depth_range
-    heads = (module.head_x, module.head_y, module.head_z)
-    return FoldedJointRegressor(nn.Sequential(*layers), heads, depth, (module.positions_xy, positions_d))
+    x, y = (
+        PhaseHead(head.weight, cast("Tensor", head.bias), axis=axis)
+        for head, axis in ((module.head_x, 1), (module.head_y, 0))
+    )
+    return FoldedJointRegressor(
+        [SubpixelUpsampling(weight, bias) for weight, bias in upsample],
+        (x, y, module.head_z),
+        depth,
+        (even_first(module.positions_xy), positions_d),
+    )
 
 
 def _heatmap(module: JointFeature) -> FoldedHeatmap:

@@ -10,16 +10,7 @@ from torch.nn import functional
 
 from cliphand.hand import N_JOINTS
 from cliphand.model.image_encoder import ImageEncoder
-
-
-def frozen(value: Tensor) -> Tensor:
-    """A number, vector or matrix of the graph: contiguous float32.
-
-    What is still to be trained keeps its gradient: see `export.trainable_fold`.
-    """
-    if value.requires_grad:
-        return value
-    return nn.Parameter(value.detach().float().contiguous(), requires_grad=False)
+from export.subpixel import PhaseHead, SubpixelUpsampling, frozen, interleaved
 
 
 class Affine(nn.Module):
@@ -41,24 +32,25 @@ class Affine(nn.Module):
 
 
 class FoldedJointRegressor(nn.Module):
-    """F4 to joints."""
+    """F4 to joints; see `export.subpixel` for the upsampling and the order of the bins along x and y."""
 
     def __init__(
         self,
-        upsample: nn.Sequential,
-        heads: tuple[nn.Conv1d, nn.Conv1d, nn.Conv1d],
+        upsample: list[SubpixelUpsampling],
+        heads: tuple[PhaseHead, PhaseHead, nn.Conv1d],
         depth: Affine,
         positions: tuple[Tensor, Tensor],
     ) -> None:
         super().__init__()
-        self.upsample = upsample
+        self.upsample = nn.ModuleList(upsample)
         self.head_x, self.head_y, self.head_z = heads
         self.depth = depth
         self.positions_xy, self.positions_d = (frozen(each) for each in positions)
 
     def forward(self, coarse: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, C, S/32, S/32) to u, v and d, each (B, 21, 1), and all three (B, 21, 3)."""
-        features = self.upsample(coarse)
+        first, second = self.upsample
+        features = second(interleaved(first(coarse)))
         depth = torch.relu(self.depth(coarse.mean(dim=(2, 3)))).reshape(-1, N_JOINTS, len(self.positions_d))
         u = _expected(self.head_x(features.mean(dim=2)), self.positions_xy)
         v = _expected(self.head_y(features.mean(dim=3)), self.positions_xy)

@@ -92,12 +92,6 @@ TABLE = (
     ),
     Rule("outputs", ("fp16",), "what makes an output: outputs are float32", makes_output=True),
     Rule(
-        "deconvolution",
-        ("int8",),
-        "TensorRT has no INT8 transposed convolution with a scale for each output channel",
-        (Place(op_types=frozenset({"ConvTranspose"})),),
-    ),
-    Rule(
         "products",
         ("int8",),
         "products of two activations, as in attention: small probabilities share one scale with large ones, which "

@@ -16,7 +16,7 @@ from cliphand.model.hand_model import HandModel
 from cliphand.model.heatmap import JointFeature
 from cliphand.model.image_encoder import ImageEncoder
 from cliphand.model.joint_regressor import JointRegressor
-from export.fold import fold_gaussians, fold_mesh_regressor
+from export.fold import fold_gaussians, fold_lixels, fold_mesh_regressor
 from export.folded_model import Affine, FoldedHand, FoldedHeatmap, FoldedJointRegressor
 
 Layer = TypeVar("Layer", bound=nn.Module)
@@ -54,9 +54,11 @@ def _joint_regressor(module: JointRegressor) -> FoldedJointRegressor:
     linear = module.depth_expand
     scale, shift = _scale_and_shift(module.depth_norm)
     depth = Affine((linear.weight * scale.unsqueeze(1)).T, linear.bias * scale + shift)
-    positions_d = (module.positions_z - module.depth_origin) * module.depth_range
-    heads = (module.head_x, module.head_y, module.head_z)
-    return FoldedJointRegressor(module.upsample, heads, depth, (module.positions_xy, positions_d))
+    upsample = []
+    for conv, norm in zip(module.upsample[0::3], module.upsample[1::3], strict=True):
+        scale, shift = _scale_and_shift(cast("nn.BatchNorm2d", norm))
+        upsample.append((cast("Tensor", conv.weight) * scale.view(1, -1, 1, 1), shift))
+    return fold_lixels(module, upsample, depth)
 
 
 def _heatmap(module: JointFeature) -> FoldedHeatmap:

@@ -118,7 +118,6 @@ def table_graph() -> onnx.GraphProto:
         node("MatMul", "mesh_regressor/levels/0/MatMul", ["x", "w"]),
         node("MatMul", "mesh_regressor/levels/0/attention/MatMul", ["x", "x"]),
         node("MatMul", "heatmap/MatMul", ["x", "deep"]),
-        node("ConvTranspose", "joint_regressor/upsample/0/ConvTranspose", ["x", "w"]),
         node("Concat", "graph/Concat", ["x"], "y"),
     ]
     constants = [
@@ -139,7 +138,6 @@ def test_each_rule_of_the_table_keeps_its_nodes_and_no_others() -> None:
     }
     assert kept_nodes(table_graph(), "fp16", Keep()) == both | {"outputs": ["graph/Concat"]}
     assert kept_nodes(table_graph(), "int8", Keep()) == both | {
-        "deconvolution": ["joint_regressor/upsample/0/ConvTranspose"],
         "products": ["mesh_regressor/levels/0/attention/MatMul"],
         "batched-constant": ["heatmap/MatMul"],
     }

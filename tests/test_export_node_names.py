@@ -21,7 +21,7 @@ def test_names_follow_modules_and_operators() -> None:
         "encoder/backbone/conv1/Conv",
         "encoder/backbone/layer1/0/conv2/Conv",
         "encoder/backbone/layer2/0/downsample/0/Conv",
-        "joint_regressor/upsample/0/ConvTranspose",
+        "joint_regressor/upsample/0/phases/3/Conv",
         "joint_regressor/depth/MatMul",
         "heatmap/shallow/Conv",
         "mesh_regressor/levels/0/blocks/0/attention_norm/LayerNormalization",
