@@ -68,6 +68,7 @@ HEADS: dict[str, dict[str, object]] = {
     "one block a level": {"depths": (1, 1, 1, 1)},
     "no attention at 778 nodes": {"depths": (2, 2, 2, 0)},
     "no attention at 389 and 778": {"depths": (2, 2, 0, 0)},
+    "attention of one token": {"attention": "single_token"},  # as the authors' released weights have it
     "transposed convolutions of 128": {"lixel_channels": 128},
     "joint feature of 256": {"joint_feature": 256},
     "small": {name: getattr(BASE, name) for name in ("depths", "heads", "lixel_channels", "joint_feature")},

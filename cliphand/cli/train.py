@@ -12,6 +12,7 @@ from cliphand.training.distil_config import DistilConfig
 
 AUGMENT, LOSS, TEACHER = AugmentConfig(), LossConfig(), DistilConfig()
 TEXT, CROP, TRAIN = TextConfig(), CropConfig(), TrainConfig()
+FourLevels = tuple[int, int, int, int]
 
 
 def defaults(text: str, default: object) -> OptionInfo:
@@ -27,6 +28,13 @@ def train(
     preset: Annotated[str | None, defaults(f"Sizes of the network: {' or '.join(PRESETS)}.", DEFAULT_PRESET)] = None,
     backbone: Annotated[str | None, defaults("timm model with strides 4, 8, 16, 32.", "the preset's")] = None,
     input_size: Annotated[int | None, defaults("Side of the crop in pixels, a multiple of 32.", "the preset's")] = None,
+    attention: Annotated[str | None, defaults("nodes, or single_token as released.", "the preset's")] = None,
+    heads: Annotated[
+        FourLevels | None, defaults("Attention heads of each level, coarse first.", "the preset's")
+    ] = None,
+    depths: Annotated[FourLevels | None, defaults("Transformer blocks of each level.", "the preset's")] = None,
+    lixel_channels: Annotated[int | None, defaults("Width of the joint regressor.", "the preset's")] = None,
+    joint_feature: Annotated[int | None, defaults("Length of a joint's feature.", "the preset's")] = None,
     stage: Annotated[str | None, defaults("joints (stage 1) or mesh (stage 2).", TRAIN.stage)] = None,
     start: Annotated[Path | None, defaults("Checkpoint to start from, such as stage 1's.", "none")] = None,
     teacher: Annotated[Path | None, defaults("Checkpoint whose student this run trains.", "none")] = None,

@@ -46,7 +46,9 @@ AUGMENT_OPTIONS = {
 LOSS_OPTIONS = {f"weight_{field.name}": field.name for field in dataclasses.fields(LossConfig)}
 TEXT_OPTIONS = {"text_tower": "tower", "prompt_joints": "joints"}
 CROP_OPTIONS = {"crop": "rule", "crop_side": "side_px", "crop_margin": "margin"}
-MODEL_OPTIONS = {"backbone": "backbone", "input_size": "input_size"}
+MODEL_OPTIONS = {
+    name: name for name in ("backbone", "input_size", "attention", "heads", "depths", "lixel_channels", "joint_feature")
+}
 TEACHER_OPTIONS = {f"weight_teacher_{field.name}": field.name for field in dataclasses.fields(DistilConfig)}
 
 # What an option settles by itself, so that others contradict it.
