@@ -12,6 +12,7 @@ import numpy as np
 
 from benchmarks.photographs import Photographs, read_batch, to_metres
 from cliphand.arrays import FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.data.freihand import SPLITS, FreiHand, open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import N_JOINTS, N_VERTICES
@@ -28,7 +29,6 @@ from engines.base import Engine
 
 PREDICTION_BATCH = 8
 AUC_RANGES_MM = ((0.0, 50.0), (0.0, 30.0), (20.0, 50.0))
-MM_PER_M = 1000.0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,6 +76,12 @@ class Accuracy:
     lixel_pa_pjpe_mm: float | None = None
     nonfinite_images: int = 0
     warnings: tuple[str, ...] = ()
+
+
+def batch_sizes(n_images: int) -> set[int]:
+    """Of the calls that `predict` makes."""
+    starts = range(0, n_images, PREDICTION_BATCH)
+    return {min(PREDICTION_BATCH, n_images - start) for start in starts}
 
 
 def predict(

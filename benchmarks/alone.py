@@ -1,4 +1,7 @@
-"""What must be measured of an engine by itself: cold start and memory, images a second side by side, energy."""
+"""What must be measured of an engine by itself: cold start and memory, images a second side by side, energy.
+
+Side by side is measured twice: threads of one process that share a model, and processes with a model each.
+"""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,8 +10,11 @@ from benchmarks.cold_start import ColdStart, cold_start
 from benchmarks.energy import Energy, energy_of
 from benchmarks.entrants import Entrant
 from benchmarks.machine import usable_cores
+from benchmarks.plans import SUFFIX as PLAN
+from benchmarks.processes import process_throughput
 from benchmarks.throughput import Throughput, open_parallel, throughput
 from cliphand.arrays import FloatArray
+from cliphand.config import require
 from cliphand.errors import InputError
 
 
@@ -18,23 +24,36 @@ class AloneSettings:
 
     Attributes:
         cold_starts: processes for each engine; 0 leaves them out.
-        throughput_s: seconds of calls side by side; 0 leaves them out.
+        throughput_s: seconds of calls side by side, in threads and in processes each; 0 leaves them out.
+        processes: how many, one thread each; None is one for each core, 0 leaves them out.
         energy_s: seconds of calls between two readings; 0 leaves them out.
     """
 
     cold_starts: int = 0
     throughput_s: float = 0.0
+    processes: int | None = None
     energy_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        least = min(self.cold_starts, self.throughput_s, self.processes or 0, self.energy_s)
+        require(least >= 0, f"{least} is asked for of what is measured alone; 0 leaves a measurement out.")
 
 
 @dataclass(frozen=True, slots=True)
 class Alone:
-    """None is "not measured"; `notes` says why where it was asked for."""
+    """None is "not measured"; `notes` says why where it was asked for.
+
+    Attributes:
+        throughput: of threads that share the model.
+        processes: of processes that have a model each.
+    """
 
     cold_start: ColdStart | None = None
     throughput: Throughput | None = None
     energy: Energy | None = None
     notes: tuple[str, ...] = ()
+    processes: Throughput | None = None
 
 
 def measure_alone(
@@ -54,8 +73,9 @@ def measure_alone(
     for done, (key, entrant) in enumerate(entrants.items(), 1):
         start, start_note = _cold_start(entrant, settings)
         side_by_side, note = _side_by_side(entrant, images, settings)
-        notes = tuple(text for text in (start_note, note) if text is not None)
-        found[key] = Alone(start, side_by_side, energy[key], notes)
+        apart, apart_note = _in_processes(entrant, settings)
+        notes = tuple(text for text in (start_note, note, apart_note) if text is not None)
+        found[key] = Alone(start, side_by_side, energy[key], notes, apart)
         progress(done)
     return found
 
@@ -63,7 +83,7 @@ def measure_alone(
 def _energy(entrant: Entrant, images: FloatArray, settings: AloneSettings) -> Energy | None:
     if settings.energy_s <= 0:
         return None
-    return energy_of(lambda: entrant.engine(images), seconds=settings.energy_s)
+    return energy_of(lambda: entrant.engine(images), seconds=settings.energy_s, images=len(images))
 
 
 def _cold_start(entrant: Entrant, settings: AloneSettings) -> tuple[ColdStart | None, str | None]:
@@ -82,9 +102,22 @@ def _side_by_side(
         return None, None
     if entrant.path is None:
         return None, "no throughput: it is no file that could be opened again"
+    if entrant.path.suffix == PLAN:
+        return None, "no throughput: a plan takes one call at a time"
     workers, precision = usable_cores(), entrant.engine.precision
     try:
         with open_parallel(entrant.path, entrant.runner, workers=workers, precision=precision) as engine:
             return throughput(engine, images, workers=workers, seconds=settings.throughput_s), None
     except (InputError, RuntimeError) as error:
         return None, f"no throughput: {error}"
+
+
+def _in_processes(entrant: Entrant, settings: AloneSettings) -> tuple[Throughput | None, str | None]:
+    if settings.throughput_s <= 0 or settings.processes == 0 or entrant.path is None or entrant.path.suffix == PLAN:
+        return None, None  # what is no file, or a plan, has its note already
+    processes = settings.processes or usable_cores()
+    try:
+        found = process_throughput(entrant.path, entrant.runner, processes=processes, seconds=settings.throughput_s)
+    except InputError as error:
+        return None, f"no throughput of {processes} processes: {error}"
+    return found, None

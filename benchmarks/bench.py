@@ -10,11 +10,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.accuracy import AUC_RANGES_MM, Accuracy, floor_pa_pjpe_mm, predict, score
+from benchmarks.accuracy import AUC_RANGES_MM, Accuracy, batch_sizes, floor_pa_pjpe_mm, predict, score
 from benchmarks.alone import Alone, AloneSettings, measure_alone
 from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, exported_key, open_entrants
 from benchmarks.machine import machine_facts, usable_cores
 from benchmarks.photographs import ROOT_SENTENCES, Photographs, Root, read_batch
+from benchmarks.plans import Skipped, open_plans
 from benchmarks.rows import Findings, Row, make_rows
 from benchmarks.speed import Speed, measure_speed
 from benchmarks.turns import SpeedSettings
@@ -96,6 +97,7 @@ class Report:
     omitted: tuple[str, ...]
     warnings: tuple[str, ...]
     rows: tuple[Row, ...]
+    skipped: tuple[Skipped, ...] = ()
 
 
 def newest_export(folder: Path) -> Path:
@@ -122,6 +124,8 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:
         entrants, omitted = _open(request, manifest, stack)
+        plans, skipped = open_plans(request.export, manifest, stack, batches=_batches(request, n_images))
+        entrants |= plans
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
         findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
         rows = make_rows(entrants, findings)
@@ -140,6 +144,7 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         omitted=omitted + refused,
         warnings=_warnings(findings.accuracy),
         rows=rows,
+        skipped=skipped,
     )
 
 
@@ -167,6 +172,11 @@ def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[
     return entrants, tuple(omitted)
 
 
+def _batches(request: BenchRequest, n_images: int) -> set[int]:
+    """Every batch size that an engine will be called with."""
+    return {1, *request.batches, *batch_sizes(n_images)}
+
+
 def _measure(
     entrants: Mapping[str, Entrant],
     photographs: Photographs,
@@ -179,7 +189,7 @@ def _measure(
     """Accuracy of every entrant, then its latencies, then what is measured of it alone."""
     report = progress or (lambda what, done, total: None)
     # The number of threads changes the speed only: what the first one predicts holds for all.
-    first = {key: entrant for key, entrant in entrants.items() if entrant.threads == request.threads[0]}
+    first = {key: entrant for key, entrant in entrants.items() if entrant.threads in (request.threads[0], None)}
     predictions = predict(
         {key: entrant.engine for key, entrant in first.items()},
         photographs,

@@ -4,12 +4,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 from torch import nn
 
-from benchmarks.naive_form import NaiveHand
+from benchmarks.forms import compiled, plain, published
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.model.hand_model import HandModel
@@ -82,13 +82,13 @@ class TorchEngine(Engine):
 
 def candidates(subject: Subject) -> Iterator[Candidate]:
     """Every engine in every precision that the export has, those of the CPU first."""
-    yield _pytorch(subject, "pytorch", "cpu", "fp32", _plain)
+    yield _pytorch(subject, "pytorch", "cpu", "fp32", plain)
     yield Candidate("inductor", "cpu", "fp32", lambda: _inductor(subject, "cpu"))
     yield from _onnxruntime(subject, "cpu")
-    yield _pytorch(subject, "pytorch, as published", "cuda", "fp32", _published)
+    yield _pytorch(subject, "pytorch, as published", "cuda", "fp32", published)
     for precision in ("fp32", "fp16"):
-        yield _pytorch(subject, "pytorch", "cuda", precision, _plain)
-        yield _pytorch(subject, "torch.compile", "cuda", precision, _compiled)
+        yield _pytorch(subject, "pytorch", "cuda", precision, plain)
+        yield _pytorch(subject, "torch.compile", "cuda", precision, compiled)
     yield Candidate("inductor", "cuda", "fp16", lambda: _inductor(subject, "cuda"))
     yield from _onnxruntime(subject, "cuda")
     for flavour in FLAVOURS:
@@ -96,25 +96,15 @@ def candidates(subject: Subject) -> Iterator[Candidate]:
 
 
 def _pytorch(
-    subject: Subject, name: str, device: Device, precision: str, form: Callable[[Subject], nn.Module]
+    subject: Subject, name: str, device: Device, precision: str, form: Callable[[HandModel], nn.Module]
 ) -> Candidate:
     def opened() -> Engine:
         require(device == "cpu" or torch.cuda.is_available(), "PyTorch sees no GPU.")
-        return TorchEngine(form(subject), name=name, device=device, precision=precision, input_size=subject.input_size)
+        return TorchEngine(
+            form(subject.model), name=name, device=device, precision=precision, input_size=subject.input_size
+        )
 
     return Candidate(name, device, precision, opened)
-
-
-def _plain(subject: Subject) -> nn.Module:
-    return deploy_model(subject.model)
-
-
-def _compiled(subject: Subject) -> nn.Module:
-    return cast("nn.Module", torch.compile(deploy_model(subject.model), dynamic=True))
-
-
-def _published(subject: Subject) -> nn.Module:
-    return NaiveHand(deploy_model(subject.model)).eval()
 
 
 def _inductor(subject: Subject, device: Device) -> Engine:

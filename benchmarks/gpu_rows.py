@@ -13,7 +13,7 @@ import torch
 from benchmarks.budget import Budget
 from benchmarks.gpu_candidates import Candidate, Subject
 from benchmarks.speed import SpeedSettings, summarise, time_in_turns
-from cliphand.camera import uvd_to_camera
+from cliphand.camera import MM_PER_M, uvd_to_camera
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
@@ -27,7 +27,6 @@ CPU_BATCHES = (1, 8)  # a call of 64 images takes seconds there
 PARITY_BATCH = 2
 TIMING_CALLS = 50
 BYTES_PER_MB = 1e6
-MM_PER_M = 1000.0
 GFLOP_PER_TFLOP = 1000.0
 SETTINGS = SpeedSettings(warmup_calls=3, calls=100, seconds=5.0)
 

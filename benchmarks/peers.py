@@ -1,36 +1,20 @@
 """Other ways to run the same weights: the published form of the network, and the compiler that comes with PyTorch."""
 
 from collections.abc import Callable
-from typing import cast
 
 import torch
 from torch import nn
 
 from benchmarks.entrants import Entrant
-from benchmarks.naive_form import NaiveHand
+from benchmarks.forms import compiled, folded, published
+from cliphand.model.hand_model import HandModel
 from engines.eager import EagerEngine, ModuleEngine
-from export.deploy_model import deploy_model
-from export.fold import fold
-
-
-def _compiled(engine: EagerEngine) -> nn.Module:
-    # One graph for every batch size, as the exported ones are.
-    return cast("nn.Module", torch.compile(deploy_model(engine.checkpoint.model), dynamic=True))
-
-
-def _folded(engine: EagerEngine) -> nn.Module:
-    return fold(deploy_model(engine.checkpoint.model))
-
-
-def _published(engine: EagerEngine) -> nn.Module:
-    return NaiveHand(deploy_model(engine.checkpoint.model))
-
 
 # AOTInductor's packages are files of an export folder, and so are artefacts.
-FORMS: dict[str, Callable[[EagerEngine], nn.Module]] = {
-    "pytorch, as published": _published,
-    "pytorch, as exported": _folded,
-    "torch.compile": _compiled,
+FORMS: dict[str, Callable[[HandModel], nn.Module]] = {
+    "pytorch, as published": published,
+    "pytorch, as exported": folded,
+    "torch.compile": compiled,
 }
 
 
@@ -42,7 +26,9 @@ def open_peers(reference: Entrant) -> tuple[dict[str, Entrant], tuple[str, ...]]
     peers: dict[str, Entrant] = {}
     omitted: list[str] = []
     for name, form in FORMS.items():
-        peer = ModuleEngine(form(engine), name=name, input_size=engine.input_size, threads=reference.threads)
+        peer = ModuleEngine(
+            form(engine.checkpoint.model), name=name, input_size=engine.input_size, threads=reference.threads
+        )
         try:
             peer(torch.zeros(2, 3, engine.input_size, engine.input_size).numpy())
         except Exception as error:  # a compiler that is missing or fails raises what it likes

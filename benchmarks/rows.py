@@ -44,6 +44,8 @@ class Row:
         delta_pa_pvpe_mm: PA-PVPE minus PyTorch's.
         within_gate: whether the differences to PyTorch on these images are within the export's default tolerances.
         alone: what was measured in processes of its own.
+        latency_samples_ms: single calls, model only; evenly spaced ones of them where many were timed.
+        end_to_end_samples_ms: the same from JPEG files to metres.
     """
 
     engine: str
@@ -94,6 +96,8 @@ class Row:
     delta_pa_pvpe_mm: float | None = None
     within_gate: bool | None = None
     alone: Alone | None = None
+    latency_samples_ms: tuple[float, ...] = ()
+    end_to_end_samples_ms: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -174,6 +178,8 @@ def _row(
         delta_pa_pvpe_mm=delta_mesh,
         within_gate=_within(tolerance_of(precision), (delta, delta_mesh), distance),
         alone=findings.alone.get(key),
+        latency_samples_ms=speed.model.samples_ms,
+        end_to_end_samples_ms=speed.end_to_end.samples_ms,
     )
 
 

@@ -23,6 +23,8 @@ from engines.prepare import Preparer
 __all__ = ["SpeedSettings", "time_in_turns"]  # from here on they are one with the rest for those who import them
 
 MS_PER_S = 1000.0
+SAMPLES_KEPT = 200  # of each engine, batch size and kind of timing
+SAMPLE_DECIMALS = 4  # of milliseconds
 STREAM_LENGTH = 4  # batches that one pipelined measurement runs; the first of them waits for its reading
 
 
@@ -34,6 +36,7 @@ class Latency:
         interval_ms: 95 % interval of the median.
         cpu_ms_p50: median CPU time of all threads.
         first_ms: the very first call at this batch size.
+        samples_ms: the times themselves, in their order; evenly spaced ones of them where there are many.
     """
 
     batch: int
@@ -44,6 +47,7 @@ class Latency:
     interval_ms: tuple[float, float] | None = None
     cpu_ms_p50: float | None = None
     first_ms: float | None = None
+    samples_ms: tuple[float, ...] = ()
 
     @property
     def fps(self) -> float:
@@ -89,8 +93,20 @@ def summarise(times_ms: FloatArray, batch: int) -> Latency:
     """Percentiles (linear between samples) of (N,) call times."""
     p50, p90, p99 = np.percentile(times_ms, (50, 90, 99)).tolist()
     return Latency(
-        batch=batch, calls=len(times_ms), p50_ms=p50, p90_ms=p90, p99_ms=p99, interval_ms=median_interval(times_ms)
+        batch=batch,
+        calls=len(times_ms),
+        p50_ms=p50,
+        p90_ms=p90,
+        p99_ms=p99,
+        interval_ms=median_interval(times_ms),
+        samples_ms=kept_samples(times_ms),
     )
+
+
+def kept_samples(times_ms: FloatArray) -> tuple[float, ...]:
+    """At most `SAMPLES_KEPT` of (N,) times, evenly spaced, rounded: a report is to be read in a browser."""
+    places = np.linspace(0, len(times_ms) - 1, min(len(times_ms), SAMPLES_KEPT)).round().astype(int)
+    return tuple(np.round(times_ms[places], SAMPLE_DECIMALS).tolist())
 
 
 def measure_speed(
@@ -178,6 +194,7 @@ def _latency(timings: Timings, batch: int) -> Latency:
         interval_ms=found.interval_ms,
         cpu_ms_p50=float(np.median(timings.cpu_ms)),
         first_ms=timings.first_ms,
+        samples_ms=found.samples_ms,
     )
 
 

@@ -14,6 +14,7 @@ from benchmarks.accuracy import AUC_RANGES_MM
 from benchmarks.alone import Alone
 from benchmarks.bench import Report
 from benchmarks.intervals import Ratio
+from benchmarks.plans import skipped_lines
 from benchmarks.rows import Row
 
 MISSING = "-"
@@ -61,15 +62,19 @@ ALONE_COLUMNS: tuple[tuple[str, Callable[[Row, Alone], str]], ...] = (
     ("first\ncall ms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.first_call_ms:.1f}")),
     ("steady\nms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.steady_ms:.1f}")),
     ("peak\nMB", lambda row, alone: _of(alone.cold_start, lambda start: _number(start.peak_mb, "{:.0f}"))),
-    ("side by\nside FPS", lambda row, alone: _of(alone.throughput, lambda found: f"{found.images_per_s:.1f}")),
-    ("J a\ncall", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
+    ("threads\nFPS", lambda row, alone: _of(alone.throughput, lambda found: f"{found.images_per_s:.1f}")),
+    ("processes\nFPS", lambda row, alone: _of(alone.processes, lambda found: f"{found.images_per_s:.1f}")),
+    ("J an\nimage", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
 )
 COLUMNS_NOTE = (
     "Errors in mm. Times PyTorch: how many times faster, median over turns. Over bare: the engine's call over the "
     "run-time's own. Stream/model: JPEG to metres as a stream, over the model alone. Deltas to PyTorch on the same "
     "images: PA-PJPE, PA-PVPE, and the largest distance of a vertex; gate: within the export's default tolerances."
 )
-ALONE_TITLE = "each engine alone: a new process from its start to the first result; calls side by side, a thread each"
+ALONE_TITLE = (
+    "each engine alone: a new process from its start to the first result; images a second of callers side by side, one "
+    "thread each: threads that share a model, and processes with a model each"
+)
 LEFT_ALIGNED = ("engine", "precision")
 Found = TypeVar("Found")
 
@@ -96,7 +101,7 @@ def bench_table(report: Report) -> Table:
         [heading for heading, _ in COLUMNS],
         [[cell(row) for _, cell in COLUMNS] for row in report.rows],
         title=title(report),
-        caption="\n".join([COLUMNS_NOTE, *report.omitted, *report.warnings]),
+        caption="\n".join([COLUMNS_NOTE, *skipped_lines(report.skipped), *report.omitted, *report.warnings]),
     )
 
 

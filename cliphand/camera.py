@@ -11,6 +11,8 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP, WRIST
 
+MM_PER_M = 1000.0
+
 
 def root_and_bone(joints_m: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Depth of the wrist and length of bone 0-9.

@@ -34,7 +34,24 @@ class HandOutput:
     verts_uvd: FloatArray
 
 
-class Engine(Protocol):
+class Closing(Protocol):
+    """Something that holds what must be given back. Use it as a context manager."""
+
+    def close(self) -> None:
+        """Give it back; a second call does nothing."""
+
+    def __enter__(self) -> Self:
+        """The thing itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close."""
+        self.close()
+
+
+class Engine(Closing, Protocol):
     """A loaded model. Use it as a context manager so that its memory is freed.
 
     Attributes:
@@ -56,19 +73,6 @@ class Engine(Protocol):
         Raises:
             InputError: the array fails `check_images`.
         """
-
-    def close(self) -> None:
-        """Free the model; a second call does nothing."""
-
-    def __enter__(self) -> Self:
-        """The engine itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 def input_shape(input_size: int) -> tuple[int, ...]:

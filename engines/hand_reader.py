@@ -19,7 +19,6 @@ from cliphand.hand import WRIST
 from engines.base import Engine
 from engines.prepare import Preparer, prepared_ahead
 
-MM_PER_M = 1000.0
 LONG_LENS = 10.0  # focal length in widths of the crop where the camera is not known
 
 

@@ -7,8 +7,7 @@ import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.config import CropConfig
 from cliphand.data.crop import cut, normalise, read_image
+from engines.base import Closing
 
 Item = TypeVar("Item")
 Made = TypeVar("Made")
@@ -23,7 +23,7 @@ N_LEVELS = 256
 MatrixOf = Callable[[int, tuple[int, int]], FloatArray]  # place in the batch, (H, W) -> (3, 3) source to crop pixels
 
 
-class Preparer:
+class Preparer(Closing):
     """Fills batches, one photograph on each core. Use it as a context manager so that its threads end.
 
     Args:
@@ -72,16 +72,6 @@ class Preparer:
         """End the threads; a second call does nothing."""
         if self._pool is not None:
             self._pool.shutdown()
-
-    def __enter__(self) -> Self:
-        """The preparer itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close."""
-        self.close()
 
 
 @functools.cache

@@ -1,95 +1,48 @@
-"""Build TensorRT plans from the typed ONNX graphs of an export folder: no PyTorch, no checkpoint.
+"""Build a TensorRT plan from one typed ONNX graph: no PyTorch, no checkpoint.
 
-One path for TensorRT and TensorRT for RTX, through Polygraphy. The precision is the graph's alone; before anything is
-built, the parsed network must be what the graph's name says.
+One path for TensorRT and TensorRT for RTX, through Polygraphy. The precision is the graph's alone: the parsed network
+must be what the graph's name says before it is built, and the finished engine after.
 """
 
-import dataclasses
-import importlib.util
+import importlib
 import json
+import logging
 import re
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from logging.handlers import BufferingHandler
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-import numpy as np
+from onnx import TensorProto, load_model
+from onnx.shape_inference import infer_shapes
 
 from cliphand.config import require
-from cliphand.files import sha256_of, whole_file, write_json
-from engines.base import INPUT_NAME, OUTPUT_SHAPES
-from engines.cuda_device import Gpu, find_gpu
-from engines.manifest import check_artefact, read_manifest
-from engines.ort import OrtEngine
-from engines.trt_flavour import FLAVOURS, Flavour, cache_folder, load_polygraphy, load_tensorrt
-from engines.trt_network import check_engine_precision, check_precision, count_layers, in_its_words, layer_types, parse
-from engines.trt_plan import BuildSettings, PlanKey, PlanRecord, check_settings, plan_path, reusable, write_record
-from engines.trt_run import TrtEngine
+from cliphand.errors import InputError
+from cliphand.files import write_json
+from engines.base import INPUT_NAME
+from engines.trt_flavour import FLAVOURS, WORDS, Flavour, cache_folder, load_polygraphy, load_tensorrt
+from engines.trt_plan import PlanKey
 
 if TYPE_CHECKING:
     import tensorrt
 
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 MIB = 2**20
-NO_GPU = "built without a GPU"
-NOT_EXECUTED = "not executed here"
-
-
-@dataclass(frozen=True, slots=True)
-class BuiltPlan:
-    """A plan that now stands in the export folder; `reused` where an equal one stood there already."""
-
-    path: Path
-    record: PlanRecord
-    reused: bool
-
-
-def build_folder(folder: Path, flavour: Flavour, settings: BuildSettings, progress: Progress) -> list[BuiltPlan]:
-    """Build a plan of every graph in an export folder, in this process; see `engines.trt_process.build_plans`.
-
-    Raises:
-        InputError: the folder, a graph or a setting is refused, or TensorRT fails; in its words.
-    """
-    manifest, found = read_manifest(folder), find_gpu()
-    gpu = found if isinstance(found, Gpu) else None
-    check_settings(settings, flavour, gpu=gpu)
-    version = load_tensorrt(flavour).__version__
-    graphs = [folder / name for name in manifest.artefacts if name.endswith(".onnx")]
-    require(len(graphs) > 0, f"{folder} lists no ONNX graph; give a folder that `cliphand export` wrote.")
-    built = []
-    for onnx in graphs:
-        graph, checkpoint = check_artefact(manifest, onnx), manifest.checkpoint.sha256
-        key = PlanKey(flavour.name, graph.precision, checkpoint, graph.sha256, version, gpu, settings)
-        built.append(build_plan(onnx, key, input_size=manifest.input_size, progress=progress))
-    return built
-
-
-def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> BuiltPlan:
-    """Build one graph's plan and its sidecar, or reuse those that are there.
-
-    Raises:
-        InputError: graph or plan are not of the precision that their name says, or TensorRT fails; in its words.
-    """
-    plan = plan_path(onnx, FLAVOURS[key.flavour])
-    known = reusable(plan, key)
-    if known is not None:
-        return BuiltPlan(plan, known, reused=True)
-    start = time.perf_counter()
-    content, layers = build_bytes(onnx, key, input_size=input_size, progress=progress)
-    build_s = time.perf_counter() - start
-    findings: dict[str, object] = {"layers": layers, "engine_layers": None, "gpu": NO_GPU, "parity": NOT_EXECUTED}
-    if key.gpu is not None:
-        findings |= {"engine_layers": inspect(content, plan, key, input_size=input_size), "gpu": key.gpu.name}
-    with whole_file(plan) as temporary:
-        temporary.write_bytes(content)
-    record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
-    write_record(record, plan)
-    if key.gpu is not None and importlib.util.find_spec("pycuda") is not None:
-        record = dataclasses.replace(record, findings=findings | {"parity": measure_parity(plan, onnx)})
-        write_record(record, plan)
-    return BuiltPlan(plan, record, reused=False)
+NOISE = ("ModelImporter.cpp:", "catchCudaError")  # pieces of a trace, and a GPU that is not needed
+# What a precision's name promises: the type, the kinds of layer that must have it (as TensorRT's LayerType names them),
+# and their least share. In an INT8 graph the matrix products of attention stay in high precision by choice.
+PROMISES = {
+    "fp32": ("FLOAT", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 1.0),
+    "fp16": ("HALF", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 0.5),
+    "int8": ("INT8", ("CONVOLUTION",), 0.5),
+}
+# A type in the inspector's spelling of a tensor's format: "Half", "Row major linear FP16 format", "... Int8 format".
+TYPE_WORD = re.compile("FP16|HALF|INT8|BF16|FP8|FP32|FLOAT")
+SAME_TYPE = {"FP16": "HALF", "FP32": "FLOAT"}
 
 
 def build_bytes(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> tuple[bytes, dict[str, int]]:
@@ -103,46 +56,46 @@ def build_bytes(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress
     builder, network, parser = parse(onnx, flavour)
     layers = count_layers(network)
     check_precision(key.precision, layers, source=str(onnx))
-    hardware = {
-        "none": None,  # left unset: TensorRT for RTX warns of any value
+    hardware = {  # "none" is left unset: TensorRT for RTX warns of any value
         "ampere_plus": trt.HardwareCompatibilityLevel.AMPERE_PLUS,
         "same_compute_capability": trt.HardwareCompatibilityLevel.SAME_COMPUTE_CAPABILITY,
     }
     workspace, crop = settings.workspace_mib, (3, input_size, input_size)
-    create = polygraphy.CreateConfig(
+    config = polygraphy.create_config(
+        builder,
+        network,
         profiles=[
-            polygraphy.Profile().add(INPUT_NAME, min=(span.min, *crop), opt=(span.opt, *crop), max=(span.max, *crop))
+            polygraphy.Profile().add(INPUT_NAME, (span.min, *crop), (span.opt, *crop), (span.max, *crop))
             for span in settings.profiles
         ],
         builder_optimization_level=settings.level,
         memory_pool_limits=None if workspace is None else {trt.MemoryPoolType.WORKSPACE: workspace * MIB},
         tf32=settings.tf32,
         load_timing_cache=cache,
-        hardware_compatibility_level=hardware[settings.hardware],
+        hardware_compatibility_level=hardware.get(settings.hardware),
         version_compatible=settings.version_compatible,
         strip_plan=settings.stripped,
         profiling_verbosity=trt.ProfilingVerbosity.DETAILED,
         progress_monitor=monitor(trt, progress),
     )
-    config = create(builder, network)
     if settings.stripped:
         config.set_flag(trt.BuilderFlag.REFIT_IDENTICAL)  # the same weights come back: nothing is given up for refit
-    set_targets(trt, config, settings.compute_capabilities)
+    if settings.compute_capabilities:
+        set_targets(trt, config, settings.compute_capabilities)
     with in_its_words(f"{flavour.title} {trt.__version__} cannot build {onnx}"):
         plan = polygraphy.engine_bytes_from_network((builder, network, parser), config=config, save_timing_cache=cache)
     return bytes(plan), layers
 
 
 def set_targets(trt: ModuleType, config: "tensorrt.IBuilderConfig", capabilities: tuple[str, ...]) -> None:
-    """Name the GPUs that a plan of TensorRT for RTX is for; none leaves its default ones."""
-    if capabilities:
-        config.num_compute_capabilities = len(capabilities)
+    """Name the GPUs that a plan of TensorRT for RTX is for, such as `8.9`."""
+    known = {name.removeprefix("SM"): kind for name, kind in trt.ComputeCapability.__members__.items() if "SM" in name}
+    config.num_compute_capabilities = len(capabilities)
     for place, capability in enumerate(capabilities):
-        target = trt.ComputeCapability.__members__.get("SM" + capability.replace(".", ""))
-        valid = ", ".join(name.removeprefix("SM") for name in trt.ComputeCapability.__members__ if "SM" in name)
+        target = known.get(capability.replace(".", ""))
+        taken = target is not None and config.set_compute_capability(target, place)
         require(
-            target is not None and config.set_compute_capability(target, place),
-            f"compute capability {capability} is not one that {trt.__name__} builds for: {valid}.",
+            taken, f"compute capability {capability} is not one that {trt.__name__} builds for: {', '.join(known)}."
         )
 
 
@@ -161,9 +114,6 @@ def monitor(trt: ModuleType, progress: Progress) -> "tensorrt.IProgressMonitor":
     steps: dict[str, int] = {}
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc, name-defined]
-        def __init__(self) -> None:
-            trt.IProgressMonitor.__init__(self)
-
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
             steps[phase_name] = num_steps
             progress(phase_name, 0, num_steps)
@@ -178,6 +128,57 @@ def monitor(trt: ModuleType, progress: Progress) -> "tensorrt.IProgressMonitor":
     return Monitor()
 
 
+def parse(onnx: Path, flavour: Flavour) -> "tuple[tensorrt.Builder, tensorrt.INetworkDefinition, tensorrt.OnnxParser]":
+    """Read a graph into a strongly typed network: every layer computes in the type that the graph gives it.
+
+    Returns:
+        The network between its builder and its parser, which must live as long as it does.
+
+    Raises:
+        InputError: the flavour cannot be used here, or its parser rejects the graph; in the parser's words.
+    """
+    trt, polygraphy = load_tensorrt(flavour), load_polygraphy(flavour)
+    with in_its_words(f"{flavour.title} {trt.__version__} rejects {onnx}"):
+        builder, network, parser = polygraphy.network_from_onnx_path(str(onnx), strongly_typed=True)
+    graph = infer_shapes(load_model(onnx)).graph
+    types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
+    types |= {constant.name: constant.data_type for constant in graph.initializer}
+    doubles = ", ".join(name for name, kind in types.items() if kind == TensorProto.DOUBLE)
+    require(
+        not doubles, f"{onnx} holds float64 tensors ({doubles}), which TensorRT rounds to float32; export it again."
+    )
+    return builder, network, parser
+
+
+def count_layers(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
+    """Layers by kind and type, such as `CONVOLUTION HALF`.
+
+    The type is the first output's; a layer whose data come straight from a DequantizeLinear counts as INT8, since the
+    builder fuses the two into an INT8 kernel.
+    """
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    dequantised = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
+    counts: Counter[str] = Counter()
+    for layer in layers:
+        data = layer.get_input(0)
+        quantised = data is not None and data.name in dequantised
+        counts[f"{layer.type.name} {'INT8' if quantised else layer.get_output(0).dtype.name}"] += 1
+    return dict(sorted(counts.items()))
+
+
+def check_precision(precision: str, layers: Mapping[str, int], *, source: str) -> None:
+    """Refuse a graph, named by `source`, whose `layers`, from `count_layers`, are not what its precision's name says.
+
+    Raises:
+        InputError: too few of the layers that do the arithmetic are of that type.
+    """
+    kind, layer_kinds, share = PROMISES[precision]
+    compute = {key: count for key, count in layers.items() if key.split()[0] in layer_kinds}
+    true = sum(count for key, count in compute.items() if key.split()[1] == kind)
+    kept = true > 0 and true >= share * sum(compute.values())
+    require(kept, f"{source} is called {precision}, but TensorRT sees {compute or 'no such layer'}; export it again.")
+
+
 def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dict[str, int]:
     """Layers of the finished engine by type; the inspector's whole table goes to `<plan>.layers.json`.
 
@@ -185,11 +186,9 @@ def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dic
         InputError: this GPU does not load the plan, or no layer got the type that the graph's name promises.
     """
     flavour, settings = FLAVOURS[key.flavour], key.settings
-    trt = load_tensorrt(flavour)
-    runtime = trt.Runtime(load_polygraphy(flavour).get_trt_logger())
-    runtime.engine_host_code_allowed = settings.version_compatible
-    engine = runtime.deserialize_cuda_engine(content)
-    require(engine is not None, f"{flavour.title} built {plan}, but this GPU does not load it.")
+    trt, polygraphy = load_tensorrt(flavour), load_polygraphy(flavour)
+    with in_its_words(f"{flavour.title} built {plan}, but this GPU does not load it"):
+        engine = polygraphy.engine_from_bytes(content)
     inspector = engine.create_engine_inspector()
     if not settings.stripped:  # without a shape the inspector may leave the types out
         context = engine.create_execution_context()
@@ -198,24 +197,40 @@ def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dic
     information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     write_json(plan.with_name(plan.name + ".layers.json"), information)
     types = layer_types(information)
-    check_engine_precision(key.precision, types, source=str(plan))
+    kept = key.precision == "fp32" or PROMISES[key.precision][0] in types
+    require(kept, f"{plan} is called {key.precision}, but TensorRT built it from layers of {types}; do not use it.")
     return types
 
 
-def measure_parity(plan: Path, onnx: Path) -> dict[str, object]:
-    """Largest differences in uvd to the graph in ONNX Runtime, on noise, at every profile's least and largest batch.
+def layer_types(information: Mapping[str, Sequence[object]]) -> dict[str, int]:
+    """Layers by the type of their first output, from the JSON of `EngineInspector.get_engine_information`."""
+    counts: Counter[str] = Counter()
+    for entry in information.get("Layers", ()):
+        outputs = entry.get("Outputs") if isinstance(entry, dict) else None
+        word = TYPE_WORD.search(outputs[0].get("Format/Datatype", "").upper()) if outputs else None
+        counts[SAME_TYPE.get(word[0], word[0]) if word else "other"] += 1
+    return dict(counts)
+
+
+@contextmanager
+def in_its_words(what: str) -> Iterator[None]:
+    """Turn a failure inside TensorRT into one sentence: `what`, and what TensorRT itself said.
 
     Raises:
-        InputError: the plan cannot be run here.
+        InputError: TensorRT or Polygraphy failed.
     """
-    worst, finite = dict.fromkeys(OUTPUT_SHAPES, 0.0), True
-    with TrtEngine(plan) as runner, OrtEngine(onnx) as reference:
-        batches = sorted({size for span in runner.profiles for size in (span.min, span.max)})
-        for batch in batches:
-            noise = np.random.default_rng(batch).uniform(-1, 1, (batch, 3, runner.input_size, runner.input_size))
-            ours, theirs = runner(noise.astype(np.float32)), reference(noise.astype(np.float32))
-            for name in worst:
-                difference = np.abs(getattr(ours, name) - getattr(theirs, name))
-                finite = finite and bool(np.isfinite(difference).all())
-                worst[name] = max(worst[name], float(np.nan_to_num(difference).max()))
-    return {"reference": "ONNX Runtime", "batches": batches, "max_difference_uvd": worst, "finite": finite}
+    logger = importlib.import_module("polygraphy.logger").G_LOGGER
+    logger.use_python_logging_system, logger.colors, logger.letter = True, False, False
+    listener, channel = BufferingHandler(sys.maxsize), logging.getLogger("Polygraphy")
+    channel.propagate = False
+    channel.addHandler(listener)
+    failure = importlib.import_module("polygraphy.exception").PolygraphyException
+    try:
+        yield
+    except (failure, TypeError, RuntimeError) as error:  # TypeError: a builder that its library did not create
+        # Polygraphy's own summary is critical; the importer's trace repeats in pieces what the parser's error says.
+        errors = (" ".join(event.getMessage().split()) for event in listener.buffer if event.levelno == logging.ERROR)
+        words = "; ".join(dict.fromkeys(text for text in errors if not any(noise in text for noise in NOISE)))
+        raise InputError(f"{what}: {(words or str(error))[:WORDS]}") from None
+    finally:
+        channel.removeHandler(listener)

@@ -51,50 +51,42 @@ class Cuda:
         stack.callback(device.free)
         return Buffer(int(device), host)
 
-    def capture(self, work: Callable[[], None], stream: "pycuda.driver.Stream") -> object:
-        """What `work` enqueues on the stream, as a graph that is ready to be launched."""
-        cuda = self.runtime
+    def capture(
+        self, work: Callable[[], None], stream: "pycuda.driver.Stream", stack: ExitStack
+    ) -> Callable[[], object]:
+        """A call that enqueues on the stream what `work` does, as one CUDA graph, freed when `stack` closes."""
+        cuda, handle = self.runtime, stream.handle
         mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self.check(cuda.cudaStreamBeginCapture(stream.handle, mode), "cudaStreamBeginCapture")
-        with ExitStack() as release:
-            try:
-                work()
-            finally:  # the stream leaves the capture in any case
-                status, graph = cuda.cudaStreamEndCapture(stream.handle)
-                if status == cuda.cudaError_t.cudaSuccess:
-                    release.callback(cuda.cudaGraphDestroy, graph)  # the ready form stands for itself
-            self.check((status,), "cudaStreamEndCapture")
-            return self.check(cuda.cudaGraphInstantiate(graph, 0), "cudaGraphInstantiate")[1]
+        self.check("cudaStreamBeginCapture", *cuda.cudaStreamBeginCapture(handle, mode))
+        try:
+            work()
+        finally:  # the stream leaves the capture in any case
+            status, graph = cuda.cudaStreamEndCapture(handle)
+            if status == cuda.cudaError_t.cudaSuccess:
+                stack.callback(cuda.cudaGraphDestroy, graph)
+        self.check("cudaStreamEndCapture", status)
+        ready = self.check("cudaGraphInstantiate", *cuda.cudaGraphInstantiate(graph, 0))
+        stack.callback(lambda: self.check("cudaGraphExecDestroy", *cuda.cudaGraphExecDestroy(ready)))
+        return lambda: self.check("cudaGraphLaunch", *cuda.cudaGraphLaunch(ready, handle))
 
-    def launch(self, graph: object, stream: "pycuda.driver.Stream") -> None:
-        """Enqueue a captured graph."""
-        self.check(self.runtime.cudaGraphLaunch(graph, stream.handle), "cudaGraphLaunch")
-
-    def destroy(self, graph: object) -> None:
-        """Free a captured graph."""
-        self.check(self.runtime.cudaGraphExecDestroy(graph), "cudaGraphExecDestroy")
-
-    def check(self, result: tuple[object, ...], call: str) -> tuple[object, ...]:
-        """What a call of cuda-python returned, or RuntimeError where its status is not success."""
-        if result[0] != self.runtime.cudaError_t.cudaSuccess:
-            raise RuntimeError(f"{call} failed: {getattr(result[0], 'name', result[0])}")
-        return result
+    def check(self, call: str, status: object, value: object = None) -> object:
+        """What a call of cuda-python gave, or RuntimeError where its status is not success."""
+        if status != self.runtime.cudaError_t.cudaSuccess:
+            raise RuntimeError(f"{call} failed: {getattr(status, 'name', status)}")
+        return value
 
 
 def open_cuda(install: str) -> Cuda:
     """The first GPU's primary context.
 
-    Args:
-        install: the command that brings what is missing, for the error.
-
     Raises:
-        InputError: pycuda or cuda-python is not installed, or there is no GPU.
+        InputError: pycuda or cuda-python is not installed, which the command `install` mends, or there is no GPU.
     """
     try:
         context = importlib.import_module("pycuda.autoprimaryctx").context
         driver = importlib.import_module("pycuda.driver")
         runtime = importlib.import_module("cuda.bindings.runtime")
     except Exception as error:  # pycuda raises its own classes where there is no driver or no GPU
-        what = "a GPU through pycuda and cuda-python"
-        raise unusable(what, error, install=f"{install} and `pip install pycuda`, which compiles") from None
+        bring = f"{install} and `pip install pycuda`, which compiles"
+        raise unusable(f"a GPU through pycuda and cuda-python cannot be used here ({error}): {bring}") from None
     return Cuda(driver, runtime, context)

@@ -17,8 +17,6 @@ from engines.available import available_engines
 from engines.cuda_device import Gpu, find_gpu
 
 WORDS = 600  # characters of TensorRT's own message that a sentence passes on
-LEAN_MODULE = "tensorrt_lean"
-POLYGRAPHY_SWITCH = "POLYGRAPHY_USE_TENSORRT_RTX"
 FlavourName = Literal["tensorrt", "tensorrt-rtx"]
 
 
@@ -29,39 +27,36 @@ class Flavour:
     Attributes:
         name: on the command line, in sidecars and reports.
         title: for sentences.
-        module: to import.
         suffix: of its plans.
         versions: the first that works and the first that is not known to.
         install: the command that brings it.
-        builds_without_gpu: whether a machine without a GPU can build its plans.
     """
 
     name: FlavourName
     title: str
-    module: str
     suffix: str
     versions: tuple[tuple[int, int], tuple[int, int]]
     install: str
-    builds_without_gpu: bool
+
+    @property
+    def module(self) -> str:
+        """What to import."""
+        return self.name.replace("-", "_")
 
 
 TENSORRT = Flavour(
     name="tensorrt",
     title="TensorRT",
-    module="tensorrt",
     suffix=".plan",
     versions=((10, 12), (12, 0)),
     install="pip install 'cliphand[tensorrt]' --extra-index-url https://pypi.nvidia.com",
-    builds_without_gpu=False,
 )
 TENSORRT_RTX = Flavour(
     name="tensorrt-rtx",
     title="TensorRT for RTX",
-    module="tensorrt_rtx",
     suffix=".rtx.plan",
     versions=((1, 7), (2, 0)),
     install="pip install 'cliphand[tensorrt-rtx]'",
-    builds_without_gpu=True,
 )
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
 
@@ -72,18 +67,16 @@ def load_tensorrt(flavour: Flavour, *, lean: bool = False) -> ModuleType:
     Raises:
         InputError: it is not installed, does not load, or has a version outside the bounds.
     """
-    lean = lean and flavour is TENSORRT and importlib.util.find_spec(flavour.module) is None
+    lean = lean and importlib.util.find_spec(flavour.module) is None
     try:
-        trt = importlib.import_module(LEAN_MODULE if lean else flavour.module)
+        trt = importlib.import_module("tensorrt_lean" if lean else flavour.module)
     except (ImportError, OSError) as error:  # an OSError where its libraries are missing
-        raise unusable(flavour.title, error, install=flavour.install) from None
+        raise unusable(f"{flavour.title} cannot be used here ({error}): {flavour.install}") from None
     first, beyond = flavour.versions
     version = tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:2])
-    require(
-        first <= version < beyond,
-        f"{flavour.title} {trt.__version__} is installed; this project runs {first[0]}.{first[1]} up to, not "
-        f"including, {beyond[0]}.{beyond[1]}: {flavour.install}",
-    )
+    bounds = f"{first[0]}.{first[1]} up to, not including, {beyond[0]}.{beyond[1]}"
+    known = first <= version < beyond
+    require(known, f"{flavour.title} {trt.__version__} is installed; this project runs {bounds}: {flavour.install}")
     return trt
 
 
@@ -95,16 +88,14 @@ def load_polygraphy(flavour: Flavour) -> ModuleType:
     """
     wanted = flavour is TENSORRT_RTX
     if "polygraphy" not in sys.modules:
-        os.environ[POLYGRAPHY_SWITCH] = "1" if wanted else "0"  # it is read once, at the import
+        os.environ["POLYGRAPHY_USE_TENSORRT_RTX"] = str(int(wanted))  # it is read once, at the import
     try:
         used = importlib.import_module("polygraphy.config").USE_TENSORRT_RTX
         backend = importlib.import_module("polygraphy.backend.trt")
     except ImportError as error:
-        raise unusable("Polygraphy", error, install=flavour.install) from None
+        raise unusable(f"Polygraphy cannot be used here ({error}): {flavour.install}") from None
     require(
-        used == wanted,
-        f"Polygraphy serves one TensorRT flavour per process, and this one did not begin with {flavour.name}; build in "
-        f"a new process, with {POLYGRAPHY_SWITCH}={int(wanted)} where it is set.",
+        used == wanted, f"Polygraphy serves one TensorRT flavour per process, here not {flavour.name}; use another."
     )
     return backend
 
@@ -118,14 +109,13 @@ def why_not_built(flavour: Flavour, *, gpu: Callable[[], Gpu | str] = find_gpu) 
         load_tensorrt(flavour)
     except InputError as error:
         return str(error).rstrip(".")
-    found = None if flavour.builds_without_gpu else gpu()
+    found = gpu() if flavour is TENSORRT else None  # TensorRT for RTX builds without a GPU
     return f"it builds only on the GPU that will run the plans, and {found}" if isinstance(found, str) else None
 
 
-def unusable(what: str, error: Exception, *, install: str) -> InputError:
-    """The error about something that cannot be imported: why, what to install, and what runs here without it."""
-    reason, others = " ".join(str(error).split()), available_engines(find_gpu())
-    return InputError(f"{what} cannot be used here ({reason}): {install}; engines that run here: {others}.")
+def unusable(why: str) -> InputError:
+    """The error about something that cannot be used: why, on one line, and what runs here without it."""
+    return InputError(f"{' '.join(why.split())}; engines that run here: {available_engines(find_gpu())}.")
 
 
 def cache_folder() -> Path:

@@ -6,6 +6,7 @@ Nothing here needs TensorRT or a GPU.
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,9 @@ from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
 from engines.cuda_device import Gpu
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, FlavourName
+
+# Settings that only one of the flavours knows.
+OWNERS = {"version_compatible": TENSORRT, "hardware": TENSORRT, "compute_capabilities": TENSORRT_RTX}
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +30,8 @@ class BatchRange:
     max: int = 64
 
     def __post_init__(self) -> None:
-        require(
-            1 <= self.min <= self.opt <= self.max,
-            f"a profile's batches are {self.min}:{self.opt}:{self.max}; give MIN:OPT:MAX with 1 <= MIN <= OPT <= MAX.",
-        )
+        given = f"{self.min}:{self.opt}:{self.max}"
+        require(1 <= self.min <= self.opt <= self.max, f"a profile is {given}; MIN:OPT:MAX must rise from at least 1.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,10 @@ class BuildSettings:
     stripped: bool = False
 
     def __post_init__(self) -> None:
+        workspace = self.workspace_mib
         require(len(self.profiles) > 0, "there is no profile; give at least one range of batch sizes.")
         require(0 <= self.level <= 5, f"the builder's level is {self.level}; valid are 0 to 5.")
-        require(
-            self.workspace_mib is None or self.workspace_mib > 0,
-            f"the workspace is {self.workspace_mib} MiB; it must be positive.",
-        )
+        require(workspace is None or workspace > 0, f"the workspace is {workspace} MiB; it must be positive.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +134,25 @@ def read_record(plan: Path) -> PlanRecord:
     """Read and check a plan's sidecar.
 
     Raises:
-        InputError: it is missing, or not of this form.
+        InputError: it is missing, not of this form, or describes another plan.
     """
     path = record_path(plan)
     value = dict(read_json_object(path))
     findings = value.pop("findings", None)
     if not isinstance(findings, Mapping):
         raise InputError(f"{path}: findings are {findings!r}; they must be a JSON object: build the plan again.")
-    return dataclasses.replace(from_json(PlanRecord, value, source=str(path)), findings=findings)
+    record = dataclasses.replace(from_json(PlanRecord, value, source=str(path)), findings=findings)
+    whole = plan.is_file() and sha256_of(plan) == record.plan_sha256
+    require(whole, f"{plan} is not the plan that its sidecar describes (plan_sha256 differs); build it again.")
+    return record
 
 
 def reusable(plan: Path, key: PlanKey) -> PlanRecord | None:
     """The record of the plan at `plan` if every field of its key is the same and the plan is whole, else None."""
-    try:
+    with suppress(InputError):
         record = read_record(plan)
-    except InputError:
-        return None
-    return record if record.key == key and plan.exists() and sha256_of(plan) == record.plan_sha256 else None
+        return record if record.key == key else None
+    return None
 
 
 def check_settings(settings: BuildSettings, flavour: Flavour, *, gpu: Gpu | None) -> None:
@@ -159,20 +161,14 @@ def check_settings(settings: BuildSettings, flavour: Flavour, *, gpu: Gpu | None
     Raises:
         InputError: one is set that this flavour or this machine cannot serve.
     """
-    owners = (
-        ("version_compatible", settings.version_compatible, TENSORRT),
-        ("hardware", settings.hardware != "none", TENSORRT),
-        ("compute_capabilities", len(settings.compute_capabilities) > 0, TENSORRT_RTX),
-    )
-    for name, is_set, owner in owners:
+    for name, owner in OWNERS.items():
+        is_set = getattr(settings, name) != getattr(BuildSettings(), name)
         require(not is_set or flavour is owner, f"{name} is set; it exists in {owner.title}, not in {flavour.title}.")
-    require(
-        not settings.stripped or gpu is not None,
-        "a stripped plan can only be built with a GPU at hand; build a whole one, or build on the target.",
-    )
+    buildable = gpu is not None or not settings.stripped
+    require(buildable, "a stripped plan can only be built with a GPU at hand; build a whole one, or on the target.")
 
 
-def check_runs_here(record: PlanRecord, plan: Path, *, version: str, gpu: Gpu) -> None:
+def check_runs_here(record: PlanRecord, plan: Path, *, version: str, gpu: Gpu | str) -> None:
     """Refuse a plan that is bound to another TensorRT version or another kind of GPU.
 
     Raises:
@@ -180,18 +176,16 @@ def check_runs_here(record: PlanRecord, plan: Path, *, version: str, gpu: Gpu) -
     """
     built, settings = record.key, record.key.settings
     again = f"build it here: cliphand build {plan.parent} --flavour {built.flavour}."
-    require(
-        settings.version_compatible or built.tensorrt_version == version,
-        f"{plan} differs in tensorrt_version: built with {built.tensorrt_version}, here is {version}; {again}",
-    )
-    targets: Sequence[str] = settings.compute_capabilities
+    if isinstance(gpu, str):
+        raise InputError(f"{plan} needs a GPU and {gpu}; run the ONNX graph {record.onnx} instead.")
+    targets = settings.compute_capabilities
     if FLAVOURS[built.flavour] is TENSORRT and settings.hardware != "ampere_plus" and built.gpu is not None:
         targets = (built.gpu.compute_capability,)
-    require(
-        not targets or gpu.compute_capability in targets,
-        f"{plan} differs in compute_capability: built for {', '.join(targets)}, {gpu.name} has "
-        f"{gpu.compute_capability}; {again}",
-    )
+    versions = () if settings.version_compatible else (built.tensorrt_version,)
+    bound = {"tensorrt_version": (versions, version), "compute_capability": (targets, gpu.compute_capability)}
+    for name, (valid, here) in bound.items():
+        built_for = ", ".join(valid)
+        require(not valid or here in valid, f"{plan} differs in {name}: built for {built_for}, here is {here}; {again}")
 
 
 def choose_profile(profiles: Sequence[BatchRange], batch: int) -> int:

@@ -1,21 +1,45 @@
-"""Building plans in a process of its own, and which flavours this machine can build.
+"""Which flavours this machine can build, and plans of a whole export folder, built in a process of their own.
 
 The builder takes gigabytes, may end its process on an internal error, and Polygraphy serves one flavour per process:
 none of that should reach the caller.
 """
 
+import dataclasses
+import importlib.util
 import multiprocessing
-from collections.abc import Collection
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 
+import numpy as np
+
+from cliphand.config import require
 from cliphand.errors import InputError
-from engines.available import available_engines
-from engines.cuda_device import find_gpu
-from engines.trt_build import BuiltPlan, Progress, build_folder
-from engines.trt_flavour import FLAVOURS, why_not_built
-from engines.trt_plan import BuildSettings
+from cliphand.files import sha256_of, whole_file
+from engines.base import OUTPUT_SHAPES
+from engines.cuda_device import Gpu, find_gpu
+from engines.manifest import check_artefact, read_manifest
+from engines.ort import OrtEngine
+from engines.trt_build import Progress, build_bytes, inspect
+from engines.trt_flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
+from engines.trt_plan import BuildSettings, PlanKey, PlanRecord, check_settings, plan_path, reusable, write_record
+from engines.trt_run import TrtEngine
+
+NO_GPU = "built without a GPU"
+NOT_EXECUTED = "not executed here"
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltPlan:
+    """A plan that now stands in the export folder; `reused` where an equal one stood there already."""
+
+    path: Path
+    record: PlanRecord
+    reused: bool
+
 
 Message = tuple[str, int, int] | InputError | list[BuiltPlan]
 
@@ -32,16 +56,13 @@ def buildable_flavours(insisted: Collection[str] = ()) -> tuple[tuple[str, ...],
     Raises:
         InputError: an insisted flavour cannot be built here.
     """
-    reasons = {name: why_not_built(flavour) for name, flavour in FLAVOURS.items()}
+    reasons = {name: why for name, flavour in FLAVOURS.items() if (why := why_not_built(flavour)) is not None}
     for name in insisted:
-        if reasons[name] is not None:
-            raise InputError(
-                f"plans of {FLAVOURS[name].title} cannot be built here: {reasons[name]}; engines that run here: "
-                f"{available_engines(find_gpu())}."
-            )
-    missing = [f"of {FLAVOURS[name].title} ({why})" for name, why in reasons.items() if why is not None]
-    sentence = f"Not built: plans {' and '.join(missing)}." if missing else None
-    return tuple(name for name, why in reasons.items() if why is None), sentence
+        if name in reasons:
+            raise unusable(f"plans of {FLAVOURS[name].title} cannot be built here: {reasons[name]}")
+    missing = " and ".join(f"of {FLAVOURS[name].title} ({why})" for name, why in reasons.items())
+    buildable = tuple(name for name in FLAVOURS if name not in reasons)
+    return buildable, f"Not built: plans {missing}." if missing else None
 
 
 def build_plans(
@@ -75,10 +96,8 @@ def build_plans(
                 progress(*message)
     except EOFError:
         process.join()
-        raise InputError(
-            f"{FLAVOURS[flavour].title} ended its process while it built {folder} (exit code {process.exitcode}); its "
-            "last words are above."
-        ) from None
+        how = f"ended its process while it built {folder} (exit code {process.exitcode}); its last words are above"
+        raise InputError(f"{FLAVOURS[flavour].title} {how}.") from None
     finally:
         process.terminate()
         process.join()
@@ -97,3 +116,84 @@ def _build(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings
         pipe.send(build_folder(folder, FLAVOURS[flavour], settings, send_step))
     except InputError as error:
         pipe.send(error)
+
+
+def build_folder(folder: Path, flavour: Flavour, settings: BuildSettings, progress: Progress) -> list[BuiltPlan]:
+    """Build a plan of every graph in an export folder, in this process; see `engines.trt_process.build_plans`.
+
+    Raises:
+        InputError: the folder, a graph or a setting is refused, or TensorRT fails; in its words.
+    """
+    manifest, found = read_manifest(folder), find_gpu()
+    gpu = found if isinstance(found, Gpu) else None
+    check_settings(settings, flavour, gpu=gpu)
+    version, checkpoint = load_tensorrt(flavour).__version__, manifest.checkpoint.sha256
+    graphs = [folder / name for name in manifest.artefacts if name.endswith(".onnx")]
+    require(len(graphs) > 0, f"{folder} lists no ONNX graph; give a folder that `cliphand export` wrote.")
+    built = []
+    for onnx in graphs:
+        graph = check_artefact(manifest, onnx)
+        key = PlanKey(flavour.name, graph.precision, checkpoint, graph.sha256, version, gpu, settings)
+        built.append(build_plan(onnx, key, input_size=manifest.input_size, progress=progress))
+    return built
+
+
+def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> BuiltPlan:
+    """Build one graph's plan and its sidecar, or reuse those that are there.
+
+    Raises:
+        InputError: graph or plan are not of the precision that their name says, or TensorRT fails; in its words.
+    """
+    plan = plan_path(onnx, FLAVOURS[key.flavour])
+    if (known := reusable(plan, key)) is not None:
+        return BuiltPlan(plan, known, reused=True)
+    start = time.perf_counter()
+    content, layers = build_bytes(onnx, key, input_size=input_size, progress=progress)
+    build_s = time.perf_counter() - start
+    findings: dict[str, object] = {"layers": layers, "engine_layers": None, "gpu": NO_GPU, "parity": NOT_EXECUTED}
+    if key.gpu is not None:
+        layers_here = found_here(lambda: inspect(content, plan, key, input_size=input_size), key)
+        findings |= {"engine_layers": layers_here, "gpu": key.gpu.name}
+    with whole_file(plan) as temporary:
+        temporary.write_bytes(content)
+    record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
+    write_record(record, plan)
+    if key.gpu is not None and importlib.util.find_spec("pycuda") is not None:
+        parity = found_here(lambda: measure_parity(plan, onnx), key)
+        record = dataclasses.replace(record, findings=findings | {"parity": parity})
+        write_record(record, plan)
+    return BuiltPlan(plan, record, reused=False)
+
+
+def found_here(look: Callable[[], Mapping[str, object]], key: PlanKey) -> Mapping[str, object] | str:
+    """What this GPU tells of a plan, or why it tells nothing: TensorRT for RTX builds for GPUs that it is not run on.
+
+    Raises:
+        InputError: TensorRT built the plan for this GPU, which refuses it.
+    """
+    try:
+        return look()
+    except InputError as error:
+        if key.flavour == TENSORRT.name:
+            raise
+        return str(error)
+
+
+def measure_parity(plan: Path, onnx: Path) -> dict[str, object]:
+    """Largest differences in uvd to the graph in ONNX Runtime, on noise, at every profile's least and largest batch.
+
+    Raises:
+        InputError: the plan cannot be run here.
+    """
+    worst = dict.fromkeys(OUTPUT_SHAPES, 0.0)
+    with TrtEngine(plan) as runner, OrtEngine(onnx) as reference:
+        batches = sorted({size for span in runner.profiles for size in (span.min, span.max)})
+        for batch in batches:
+            shape = (batch, 3, runner.input_size, runner.input_size)
+            noise = np.random.default_rng(batch).uniform(-1, 1, shape).astype(np.float32)
+            ours, theirs = runner(noise), reference(noise)
+            for name in worst:  # a NaN stays
+                difference = np.abs(getattr(ours, name) - getattr(theirs, name)).max()
+                worst[name] = float(np.maximum(worst[name], difference))
+    finite = bool(np.isfinite(list(worst.values())).all())
+    return {"reference": "ONNX Runtime", "batches": batches, "max_difference_uvd": worst if finite else None}

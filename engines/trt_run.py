@@ -1,26 +1,32 @@
 """Run a TensorRT plan, of either flavour: numpy in, numpy out, no PyTorch. Needs a GPU.
 
 One stream, one set of buffers, one execution context for each optimisation profile. Every batch size is captured once
-as a CUDA graph and replayed from then on; TensorRT for RTX does that itself.
+as a CUDA graph and replayed from then on; TensorRT for RTX does that itself. TensorRT reports failure by what it
+returns: each is checked where the call is made.
 """
 
+import functools
 import time
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
-from cliphand.files import sha256_of
+from cliphand.files import whole_file
 from engines.base import INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 from engines.cuda_device import find_gpu
 from engines.trt_cuda import Buffer, open_cuda
-from engines.trt_flavour import FLAVOURS, TENSORRT, load_tensorrt
-from engines.trt_plan import PlanRecord, check_runs_here, read_record, split_batch
-from engines.trt_session import PlanSession
+from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, WORDS, cache_folder, load_tensorrt
+from engines.trt_plan import check_runs_here, choose_profile, read_record, split_batch
+
+if TYPE_CHECKING:
+    import tensorrt
 
 NS_PER_MS = 1e6
 
@@ -53,18 +59,26 @@ class TrtEngine(Engine):
     """
 
     def __init__(self, plan: Path, *, cuda_graphs: bool = True) -> None:
-        record = _check_plan(plan)
-        flavour = FLAVOURS[record.key.flavour]
-        self.name, self.precision, self.input_size = flavour.name, record.key.precision, record.input_size
-        self.profiles = record.key.settings.profiles
-        self._captures = cuda_graphs and flavour is TENSORRT
-        self._graphs: dict[int, object] = {}  # by batch
+        record = read_record(plan)
+        key, flavour = record.key, FLAVOURS[record.key.flavour]
+        self.name, self.precision, self.input_size = key.flavour, key.precision, record.input_size
+        self.profiles = key.settings.profiles
+        self._plan, self._record, self._flavour, self._cuda_graphs = plan, record, flavour, cuda_graphs
+        self._trt = load_tensorrt(flavour, lean=key.settings.version_compatible)
+        check_runs_here(record, plan, version=self._trt.__version__, gpu=find_gpu())
+        self._shapes = {INPUT_NAME: input_shape(self.input_size), **OUTPUT_SHAPES}
         self._buffers: dict[str, Buffer] = {}
+        self._contexts: list[tensorrt.IExecutionContext] = []
+        self._graphs: dict[int, Callable[[], object]] = {}  # by batch
+        self._kernels = cache_folder() / f"{record.plan_sha256[:16]}.jit"  # just-in-time, of TensorRT for RTX
+        self._logger = listener(self._trt)
         self._cuda = open_cuda(flavour.install)
-        self._release: ExitStack | None = ExitStack()
+        self._release = ExitStack()  # what is acquired last is released first
         try:
             with self._cuda.current():
-                self._open(plan, record, self._release, cuda_graphs=cuda_graphs)
+                self._allocate()
+                self._load(plan.read_bytes())
+                self._make_contexts()
         except BaseException:
             self.close()
             raise
@@ -72,7 +86,7 @@ class TrtEngine(Engine):
     def __call__(self, images: FloatArray) -> HandOutput:
         """See `engines.base.Engine`; more images than the largest profile takes are run in several calls."""
         check_images(images, self.input_size)
-        if self._release is None:
+        if not self._contexts:
             raise RuntimeError("this engine is closed; open it again")
         outputs = {name: np.empty((len(images), *shape[1:]), np.float32) for name, shape in OUTPUT_SHAPES.items()}
         start = 0
@@ -89,23 +103,13 @@ class TrtEngine(Engine):
         return HandOutput(**outputs)
 
     def time_calls(self, images: FloatArray, *, calls: int) -> PlanTiming:
-        """Time a batch that one profile takes whole, after one untimed call.
-
-        Args:
-            images: as for a call.
-            calls: how many to time.
-        """
+        """Time so many calls with a batch that one profile takes whole, after an untimed one."""
         require(len(split_batch(self.profiles, len(images))) == 1, "a batch that is run in parts cannot be timed.")
         self(images)
-        times = np.empty((4, calls))
-        size, stream = len(images), self._stream
+        size, stream, times = len(images), self._stream, np.empty((4, calls))
         with self._cuda.current():
             marks = [self._cuda.driver.Event() for _ in range(4)]
             for index in range(calls):
-                begin = time.perf_counter_ns()
-                self._infer(size)
-                stream.synchronize()
-                between = time.perf_counter_ns()
                 marks[0].record(stream)
                 self._upload(images)
                 marks[1].record(stream)
@@ -114,32 +118,92 @@ class TrtEngine(Engine):
                 self._download(size)
                 marks[3].record(stream)
                 stream.synchronize()
-                for buffer in self._buffers.values():
-                    buffer.host[:size].copy()  # a call gives its caller arrays of their own
-                end = time.perf_counter_ns()
-                device, whole = marks[1].time_till(marks[2]), marks[0].time_till(marks[3])
-                times[:, index] = device, whole, (between - begin) / NS_PER_MS, (end - between) / NS_PER_MS
+                times[:2, index] = marks[1].time_till(marks[2]), marks[0].time_till(marks[3])
+                clock = [time.perf_counter_ns()]
+                self._infer(size)
+                stream.synchronize()
+                clock.append(time.perf_counter_ns())
+                self(images)
+                clock.append(time.perf_counter_ns())
+                times[2:, index] = np.diff(clock) / NS_PER_MS
         return PlanTiming(*times)
 
     def close(self) -> None:
         """Free graphs, contexts, engine and buffers, in this order; a second call does nothing."""
-        release, self._release = self._release, None
-        if release is not None:
-            with self._cuda.current():
-                release.close()
+        with self._cuda.current():
+            self._release.close()
 
-    def _open(self, plan: Path, record: PlanRecord, release: ExitStack, *, cuda_graphs: bool) -> None:
-        """Acquire everything; what is acquired last is released first."""
+    # An error's traceback keeps every local variable of its frames alive. So no method that may raise holds one of
+    # TensorRT's objects in a local variable: it would outlive what it stands on.
+
+    def _allocate(self) -> None:
+        """The stream that all work goes to, and buffers for the largest batch."""
         self._stream = self._cuda.driver.Stream()
-        release.callback(vars(self).pop, "_stream")
+        self._release.callback(delattr, self, "_stream")
         largest = max(span.max for span in self.profiles)
-        for name, shape in {INPUT_NAME: input_shape(self.input_size), **OUTPUT_SHAPES}.items():
-            self._buffers[name] = self._cuda.buffer((largest, *shape[1:]), release)
-        self._session = PlanSession(plan, record, stream=self._stream.handle, cuda_graphs=cuda_graphs)
-        release.callback(self._session.close)
-        self._session.bind({name: buffer.address for name, buffer in self._buffers.items()})
+        for name, shape in self._shapes.items():
+            self._buffers[name] = self._cuda.buffer((largest, *shape[1:]), self._release)
+
+    def _load(self, content: bytes) -> None:
+        """Runtime and engine; a stripped plan gets its weights back."""
+        try:
+            self._runtime = self._trt.Runtime(self._logger)
+        except TypeError as error:  # pybind's word for a library that created nothing
+            raise InputError(f"{self._flavour.title} has no runtime here ({error}); is a driver installed?") from None
+        self._release.callback(delattr, self, "_runtime")
+        if self._flavour is TENSORRT_RTX:  # it says whether it can run the plan here before it tries
+            validity, diagnostics = self._runtime.get_engine_validity(content)
+            known = self._trt.EngineInvalidityDiagnostics.__members__.items()
+            reasons = [name for name, bit in known if diagnostics & int(bit)]
+            self._check(validity != self._trt.EngineValidity.INVALID, " ".join(["get_engine_validity", *reasons]))
+        settings, onnx = self._record.key.settings, self._plan.with_name(self._record.onnx)
+        self._runtime.engine_host_code_allowed = settings.version_compatible
+        self._engine = self._runtime.deserialize_cuda_engine(content)
+        self._release.callback(delattr, self, "_engine")
+        self._check(self._engine is not None, "deserialize_cuda_engine")
+        if settings.stripped:
+            require(onnx.is_file(), f"{self._plan} has no weights and {onnx} is not there to take them from.")
+            self._check(self._refit(onnx), f"refitting with the weights of {onnx}")
+
+    def _refit(self, onnx: Path) -> bool:
+        """Put the graph's weights into a stripped engine; False where they do not fit."""
+        refitter = self._trt.Refitter(self._engine, self._logger)
+        parser = self._trt.OnnxParserRefitter(refitter, self._logger)
+        return bool(parser.refit_from_file(str(onnx)) and refitter.refit_cuda_engine())
+
+    def _make_contexts(self) -> None:
+        """One execution context for each profile, told where the tensors lie."""
+        self._runtime_config = self._engine.create_runtime_config()
+        self._release.callback(delattr, self, "_runtime_config")
+        if self._flavour is TENSORRT_RTX:
+            self._configure_rtx()
+        self._release.callback(self._contexts.clear)
+        for place in range(len(self.profiles)):
+            self._contexts.append(self._engine.create_execution_context(self._runtime_config))
+            self._check(self._contexts[place] is not None, "create_execution_context")
+            chosen = self._contexts[place].set_optimization_profile_async(place, self._stream.handle)
+            self._check(chosen, "set_optimization_profile_async")
+            for name, buffer in self._buffers.items():
+                bound = self._contexts[place].set_tensor_address(name, buffer.address)
+                self._check(bound, f"set_tensor_address of {name}")
         self._stream.synchronize()  # the contexts have switched to their profiles
-        release.callback(self._destroy_graphs)
+
+    def _configure_rtx(self) -> None:
+        """Let TensorRT for RTX capture graphs itself, and keep its just-in-time kernels for the next time."""
+        whole, none = self._trt.CudaGraphStrategy.WHOLE_GRAPH_CAPTURE, self._trt.CudaGraphStrategy.DISABLED
+        self._runtime_config.cuda_graph_strategy = whole if self._cuda_graphs else none
+        self._cache = self._runtime_config.create_runtime_cache()
+        self._release.callback(delattr, self, "_cache")
+        self._release.callback(self._save_kernels)
+        if self._kernels.is_file():
+            # False where another version or another GPU made them: then the cache starts empty, and replaces the file.
+            self._cache.deserialize(self._kernels.read_bytes())
+        self._check(self._runtime_config.set_runtime_cache(self._cache), "set_runtime_cache")
+
+    def _save_kernels(self) -> None:
+        """Write the just-in-time kernels; where that is not allowed, they are only made again."""
+        with suppress(OSError), whole_file(self._kernels) as temporary:
+            temporary.write_bytes(bytes(self._cache.serialize()))
 
     def _upload(self, images: FloatArray) -> None:
         """Copy images to the device, by way of pinned memory."""
@@ -147,44 +211,53 @@ class TrtEngine(Engine):
         host[: len(images)] = images
         self._cuda.driver.memcpy_htod_async(address, host[: len(images)], self._stream)
 
+    def _infer(self, batch: int) -> None:
+        """Enqueue the inference of what is on the device, as a graph where TensorRT leaves that to its caller."""
+        if self._cuda_graphs and self._flavour is TENSORRT:
+            if batch not in self._graphs:
+                self._enqueue(batch)  # what TensorRT does at the first run must not be in the graph
+                self._stream.synchronize()
+                self._graphs[batch] = self._cuda.capture(lambda: self._enqueue(batch), self._stream, self._release)
+            self._graphs[batch]()
+        else:
+            self._enqueue(batch)
+
+    def _enqueue(self, batch: int) -> None:
+        """Enqueue every kernel, in the context of the profile that serves the batch best."""
+        place = choose_profile(self.profiles, batch)
+        shape = (batch, *self._shapes[INPUT_NAME][1:])
+        if tuple(self._contexts[place].get_tensor_shape(INPUT_NAME)) != shape:
+            self._check(self._contexts[place].set_input_shape(INPUT_NAME, shape), f"set_input_shape to batch {batch}")
+        self._check(self._contexts[place].execute_async_v3(self._stream.handle), "execute_async_v3")
+
     def _download(self, batch: int) -> None:
         """Copy the outputs into pinned memory."""
         for name in OUTPUT_SHAPES:
             address, host = self._buffers[name]
             self._cuda.driver.memcpy_dtoh_async(host[:batch], address, self._stream)
 
-    def _infer(self, batch: int) -> None:
-        """Enqueue the inference of what is on the device."""
-        if self._captures and batch not in self._graphs:
-            self._session.enqueue(batch)  # what TensorRT does at the first run must not be in the graph
-            self._stream.synchronize()
-            self._graphs[batch] = self._cuda.capture(lambda: self._session.enqueue(batch), self._stream)
-        if batch in self._graphs:
-            self._cuda.launch(self._graphs[batch], self._stream)
-        else:
-            self._session.enqueue(batch)
+    def _check(self, succeeded: bool, call: str) -> None:
+        """Raise InputError unless a call of TensorRT succeeded, in TensorRT's words."""
+        if not succeeded:
+            words = "; ".join(self._logger.heard)[:WORDS] or "it says nothing"
+            self._logger.heard.clear()
+            raise InputError(f"{self._flavour.title} {self._trt.__version__} fails at {call} on {self._plan}: {words}")
 
-    def _destroy_graphs(self) -> None:
-        with ExitStack() as each:  # one failure must not keep the others alive
-            for graph in self._graphs.values():
-                each.callback(self._cuda.destroy, graph)
+
+@functools.cache
+def listener(trt: ModuleType) -> "tensorrt.ILogger":
+    """The process's logger for TensorRT, which knows one at a time; `heard` are the errors."""
+
+    class Listener(trt.ILogger):  # type: ignore[misc, name-defined]
+        heard: ClassVar[list[str]] = []
+
+        def log(self, severity: object, msg: str) -> None:
+            if severity in (trt.ILogger.ERROR, trt.ILogger.INTERNAL_ERROR):
+                self.heard.append(" ".join(msg.split()))
+
+    return Listener()
 
 
 def load(path: Path, *, precision: str, threads: int | None) -> TrtEngine:
     """Open a plan; the form that `engines.open` calls. Its sidecar states the precision, and threads are the CPU's."""
     return TrtEngine(path)
-
-
-def _check_plan(plan: Path) -> PlanRecord:
-    """The plan's sidecar, after checking that this machine can run what it describes."""
-    require(plan.is_file(), f"{plan} does not exist; give a plan that `cliphand build` wrote.")
-    record, gpu = read_record(plan), find_gpu()
-    require(
-        sha256_of(plan) == record.plan_sha256,
-        f"{plan} is not the plan that its sidecar describes (plan_sha256 differs); build it again.",
-    )
-    if isinstance(gpu, str):
-        raise InputError(f"{plan} needs a GPU and {gpu}; run the ONNX graph {record.onnx} instead.")
-    trt = load_tensorrt(FLAVOURS[record.key.flavour], lean=record.key.settings.version_compatible)
-    check_runs_here(record, plan, version=trt.__version__, gpu=gpu)
-    return record

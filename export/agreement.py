@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cliphand.arrays import FloatArray
-from cliphand.camera import uvd_to_camera
+from cliphand.camera import MM_PER_M, uvd_to_camera
 from cliphand.errors import InputError
 from cliphand.model.hand_model import HandModel
 from engines.base import OUTPUT_SHAPES
@@ -109,4 +109,4 @@ def _distance_mm(first: FloatArray, second: FloatArray) -> float:
         uvd_to_camera(points.astype(np.float64), K, side_px=1, root_depth_m=depth, bone_m=bone)
         for points in (first, second)
     )
-    return float(np.linalg.norm(ours - theirs, axis=-1).max() * 1000)
+    return float(np.linalg.norm(ours - theirs, axis=-1).max() * MM_PER_M)

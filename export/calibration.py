@@ -1,20 +1,35 @@
 """The images that ranges are measured on: a seeded choice from a training split, never from an evaluation split."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from cliphand.arrays import FloatArray
+from cliphand.arrays import FloatArray, IntArray
 from cliphand.config import CropConfig, require
 from cliphand.data.crop import normalise
-from cliphand.data.freihand import FreiHand, label_path, open_freihand
+from cliphand.data.freihand import FreiHand, label_path, open_freihand, validation_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from export.quantise import Method
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """The share of a training split that a run validated on.
+
+    Attributes:
+        data: the folder that the run was trained on.
+        fraction: of its samples.
+        seed: of the run.
+    """
+
+    data: Path
+    fraction: float
+    seed: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +41,14 @@ class CalibrationRequest:
         images: how many; all where there are fewer.
         seed: the same seed chooses the same images.
         method: how ranges follow from what is seen.
+        held_out: what the model was validated on, which is left out where it lies in the same folder.
     """
 
     data: Path
     images: int = 500
     seed: int = 0
     method: Method = "max"
+    held_out: HeldOut | None = None
 
     def __post_init__(self) -> None:
         require(self.images >= 1, f"calibration images are {self.images}; at least 1 is needed.")
@@ -68,7 +85,8 @@ def read_calibration(
     """
     refuse_evaluation(request.data)
     data = open_freihand(request.data, "training")
-    indices = choose(len(data), request.images, request.seed)
+    free = _free(data, request)
+    indices = free[choose(len(free), request.images, request.seed)].tolist()
     images = np.empty((len(indices), 3, side_px, side_px), np.float32)
     for place, index in enumerate(indices):
         images[place] = normalise(evaluation_view(data, index, crop, side_px).crop, crop)
@@ -76,6 +94,26 @@ def read_calibration(
             progress(place + 1)
     files = [data.image_path(index) for index in indices]
     return CalibrationSet(tuple(str(file.relative_to(request.data)) for file in files), _digest(files), images)
+
+
+def held_out(facts: Mapping[str, object]) -> HeldOut | None:
+    """What a run validated on, from the facts that travel with its checkpoint; None where it held nothing out."""
+    data, train = facts.get("data"), facts.get("train")
+    if not isinstance(data, str) or not isinstance(train, Mapping):
+        return None
+    fraction, seed = train.get("validation_fraction"), train.get("seed")
+    if not isinstance(fraction, int | float) or not isinstance(seed, int) or fraction == 0:
+        return None
+    return HeldOut(Path(data), float(fraction), seed)
+
+
+def _free(data: FreiHand, request: CalibrationRequest) -> IntArray:
+    """The images that may be chosen, in order: ranges tuned to the images that choose the best epoch flatter both."""
+    every, out = np.arange(len(data)), request.held_out
+    if out is None or out.data.resolve() != request.data.resolve():
+        return every
+    _, labels = validation_split(data.n_labels, out.fraction, out.seed)
+    return np.setdiff1d(every, data.image_indices(labels))
 
 
 def refuse_evaluation(folder: Path) -> None:

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from cliphand.arrays import FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.config import require
 from cliphand.metrics import aligned_point_errors, point_errors
 
-MM_PER_M = 1000.0
 RESAMPLES = 2000
 INTERVAL_PERCENT = (2.5, 97.5)
 SEED = 0

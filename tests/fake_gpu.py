@@ -214,10 +214,6 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
     """tensorrt or tensorrt_rtx: classes and members under the names of the real ones."""
     is_rtx = name == "tensorrt_rtx"
 
-    class DataType(IntEnum):
-        FLOAT = 0
-        HALF = 1
-
     class CudaGraphStrategy(IntEnum):
         DISABLED = 0
         WHOLE_GRAPH_CAPTURE = 1
@@ -253,8 +249,9 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
             return self.content
 
     class IRuntimeConfig:
+        cuda_graph_strategy = CudaGraphStrategy.DISABLED
+
         def __init__(self) -> None:
-            self.cuda_graph_strategy = CudaGraphStrategy.DISABLED
             gpu.acquire("config", self)
 
         def create_runtime_cache(self) -> IRuntimeCache:
@@ -266,7 +263,7 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
 
     class IExecutionContext:
         def __init__(self, config: IRuntimeConfig | None) -> None:
-            self.graphs = config is not None and config.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            self.graphs = is_rtx and config.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
             self.addresses: dict[str, int] = {}
             self.batch = -1
             gpu.acquire("context", self)
@@ -277,6 +274,9 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
         def set_tensor_address(self, tensor: str, memory: int) -> bool:
             self.addresses[tensor] = memory
             return not gpu.fails(f"set_tensor_address {tensor}")
+
+        def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
+            return (self.batch, 3, gpu.side, gpu.side)
 
         def set_input_shape(self, tensor: str, shape: tuple[int, ...]) -> bool:
             self.batch = shape[0]
@@ -311,12 +311,6 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
     class ICudaEngine:
         def __init__(self) -> None:
             gpu.acquire("engine", self)
-
-        def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
-            return (-1, 3, gpu.side, gpu.side) if tensor == "image" else OUTPUT_SHAPES[tensor]
-
-        def get_tensor_dtype(self, tensor: str) -> DataType:
-            return DataType.FLOAT
 
         def create_runtime_config(self) -> IRuntimeConfig:
             gpu.calls.append("create_runtime_config")
@@ -367,10 +361,12 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
     module.__version__ = VERSIONS[name]
-    both = (DataType, ILogger, IExecutionContext, ICudaEngine, EngineInspector, Runtime, Refitter, OnnxParserRefitter)
-    only_rtx = (CudaGraphStrategy, EngineValidity, EngineInvalidityDiagnostics, IRuntimeConfig, IRuntimeCache)
+    both = (ILogger, IRuntimeConfig, IExecutionContext, ICudaEngine, EngineInspector, Runtime)
+    both += (Refitter, OnnxParserRefitter)
+    only_rtx = (CudaGraphStrategy, EngineValidity, EngineInvalidityDiagnostics, IRuntimeCache)
     for item in both + (only_rtx if is_rtx else ()):
         setattr(module, item.__name__, item)
     if not is_rtx:  # what TensorRT does not have must not be called there
-        del ICudaEngine.create_runtime_config, Runtime.get_engine_validity
+        del Runtime.get_engine_validity, IRuntimeConfig.cuda_graph_strategy
+        del IRuntimeConfig.create_runtime_cache, IRuntimeConfig.set_runtime_cache
     return module

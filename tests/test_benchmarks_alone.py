@@ -1,5 +1,7 @@
 """What is measured of an engine by itself: a new process, calls side by side, energy."""
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,9 @@ from benchmarks.alone import AloneSettings, measure_alone
 from benchmarks.cold_start import cold_start
 from benchmarks.energy import energy_of
 from benchmarks.entrants import Entrant
-from benchmarks.throughput import open_parallel, throughput
+from benchmarks.processes import count_calls, keep_to_core, process_throughput
+from benchmarks.throughput import Throughput, open_parallel, throughput
+from cliphand.errors import InputError
 from engines.ort import OrtEngine
 
 
@@ -77,21 +81,135 @@ def test_engines_open_for_several_callers(model: Path, runner: str) -> None:
         assert throughput(engine, images(), workers=2, seconds=0.05).images_per_s > 0
 
 
-def zone(powercap: Path, energy_uj: str) -> Path:
-    folder = powercap / "intel-rapl:0"
+@pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
+def test_processes_count_what_ends_in_the_window_they_share(model: Path, runner: str) -> None:
+    pytest.importorskip(runner, reason="not installed")
+    found = process_throughput(model, runner, processes=2, seconds=0.3)
+    assert found.workers == 2
+    assert found.images_per_s > 2 / 0.3
+    assert round(found.images_per_s * 0.3, 6).is_integer()
+
+
+def test_a_process_that_fails_is_one_sentence_and_leaves_no_other_behind(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(InputError, match=r"^[^\n]*cannot be run by ONNX Runtime[^\n]*$"):
+        process_throughput(tmp_path / "model.onnx", "onnxruntime", processes=2, seconds=0.1)
+    with OrtEngine(save_onnx(tmp_path / "good.onnx"), threads=1) as engine:
+        entrant = Entrant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=tmp_path / "model.onnx")
+        settings = AloneSettings(throughput_s=0.05, processes=1)
+        found = measure_alone({"model": entrant}, images(), settings, lambda done: None)["model"]
+    assert found.processes is None
+    assert found.notes[-1].startswith("no throughput of 1 processes: ")
+
+
+def test_calls_count_that_end_within_the_window_and_go_on_beyond_it() -> None:
+    now, calls = [9.75], []
+
+    def call() -> None:
+        calls.append(None)
+        now[0] += 0.5
+
+    # They end at 10.25, 10.75, ..., 12.25: the window of [10.5, 12] holds those from 10.75 to 11.75.
+    assert count_calls(call, 10.5, 12.0, clock=lambda: now[0]) == 3
+    assert len(calls) == 5
+
+
+STAND_IN = """
+import os, sys, time
+print("ready", flush=True)
+begin, end = (float(number) for number in sys.stdin.readline().split())
+assert begin > time.monotonic() - 0.05 and abs(end - begin - {seconds}) < 1e-6
+print({done}, flush=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("done", "said"), [("7", None), ("0", "no call ended within 0.25 s"), ("sys.exit(3)", "code 3")]
+)
+def test_the_processes_are_told_one_window_and_their_calls_added(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: str, said: str | None
+) -> None:
+    script = tmp_path / "child.py"
+    script.write_text(STAND_IN.format(seconds=0.25, done=done))
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        "benchmarks.processes.subprocess.Popen", lambda command, **options: real([command[0], str(script)], **options)
+    )
+    if said is None:
+        assert process_throughput(tmp_path, "", processes=3, seconds=0.25) == Throughput(3 * 7 / 0.25, 3)
+    else:
+        with pytest.raises(InputError, match=said):
+            process_throughput(tmp_path, "", processes=3, seconds=0.25)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes to cores")
+def test_each_process_keeps_to_one_core_and_they_share_them_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept = []
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {4, 2})
+    monkeypatch.setattr("os.sched_setaffinity", lambda process, cores: kept.append((process, cores)))
+    for place in range(3):
+        keep_to_core(place)
+    assert kept == [(0, {2}), (0, {4}), (0, {2})]
+
+
+def test_a_plan_is_not_called_side_by_side(model: Path, tmp_path: Path) -> None:
+    with OrtEngine(model, threads=1) as engine:
+        entrant = Entrant(engine, artefact="", size_mb=0.0, runner="tensorrt", path=tmp_path / "model.plan")
+        settings = AloneSettings(throughput_s=0.05)
+        found = measure_alone({"plan": entrant}, images(), settings, lambda done: None)["plan"]
+    assert (found.throughput, found.processes) == (None, None)
+    assert found.notes == ("no throughput: a plan takes one call at a time",)
+
+
+def test_less_than_nothing_cannot_be_measured() -> None:
+    for wrong in ({"cold_starts": -1}, {"throughput_s": -0.1}, {"processes": -1}, {"energy_s": -2.0}):
+        with pytest.raises(InputError, match="0 leaves a measurement out"):
+            AloneSettings(**wrong)
+
+
+def zone(powercap: Path, energy_uj: str, *, zone: str = "intel-rapl:0", name: str = "package-0") -> Path:
+    folder = powercap / zone
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / "name").write_text(f"{name}\n")
     (folder / "energy_uj").write_text(energy_uj)
     (folder / "max_energy_range_uj").write_text("1000000")
     return folder
 
 
-def test_energy_is_the_counters_difference_over_the_calls(tmp_path: Path) -> None:
-    folder = zone(tmp_path, "100000")
+def test_energy_is_the_packages_difference_over_the_images(tmp_path: Path) -> None:
+    folders = [zone(tmp_path, "100000"), zone(tmp_path, "200000", zone="intel-rapl:1", name="package-1")]
+    # Of these the first is a part of a package, the second holds all of them.
+    parts = [
+        zone(tmp_path, "0", zone="intel-rapl:0:0", name="core"),
+        zone(tmp_path, "0", zone="intel-rapl:2", name="psys"),
+    ]
 
     def call() -> None:
-        (folder / "energy_uj").write_text("600000")
+        for folder in (*folders, *parts):
+            (folder / "energy_uj").write_text("600000")
 
-    assert energy_of(call, seconds=1e-9, powercap=tmp_path).joules == pytest.approx(0.5)
+    assert energy_of(call, seconds=1e-9, powercap=tmp_path).joules == pytest.approx(0.9)
+    folders = [zone(tmp_path, "100000"), zone(tmp_path, "200000", zone="intel-rapl:1", name="package-1")]
+    assert energy_of(call, seconds=1e-9, images=3, powercap=tmp_path).joules == pytest.approx(0.3)
+
+
+def test_bench_reads_the_machines_counters_for_one_image(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, used = zone(tmp_path, "0"), [0]
+
+    class Counting(OrtEngine):
+        def __call__(self, given: np.ndarray) -> object:
+            used[0] += 2500
+            (folder / "energy_uj").write_text(str(used[0]))
+            return super().__call__(given)
+
+    monkeypatch.setattr("benchmarks.energy.POWERCAP", tmp_path)
+    with Counting(model, threads=1) as engine:
+        entrants = {"model": Entrant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=model)}
+        found = measure_alone(entrants, images(), AloneSettings(energy_s=0.05), lambda done: None)["model"]
+    assert found.energy is not None
+    assert found.energy.joules == pytest.approx(0.0025)
 
 
 def test_a_counter_that_started_again_is_understood(tmp_path: Path) -> None:
@@ -104,7 +222,7 @@ def test_a_counter_that_started_again_is_understood(tmp_path: Path) -> None:
 
 
 def test_energy_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
-    assert "no RAPL zone" in str(energy_of(lambda: None, seconds=1e-9, powercap=tmp_path).reason)
+    assert "reports none (no RAPL counter)" in str(energy_of(lambda: None, seconds=1e-9, powercap=tmp_path).reason)
     zone(tmp_path, "broken")
     found = energy_of(lambda: None, seconds=1e-9, powercap=tmp_path)
     assert found.joules is None

@@ -58,6 +58,11 @@ def test_there_is_a_row_for_each_engine_and_batch(export: Path, data: Path) -> N
         assert row.fps == pytest.approx(row.batch * 1000 / row.latency_ms_p50)
         assert row.end_to_end_fps == pytest.approx(row.batch * 1000 / row.end_to_end_ms_p50)
         assert (row.threads, row.calls, row.end_to_end_calls) == (1, 3, 3)
+        for samples, median in (
+            (row.latency_samples_ms, row.latency_ms_p50),
+            (row.end_to_end_samples_ms, row.end_to_end_ms_p50),
+        ):
+            assert sorted(samples)[1] == pytest.approx(median, abs=1e-4)
 
 
 def test_the_same_weights_agree_to_a_hundredth_of_a_millimetre(export: Path, data: Path) -> None:
@@ -234,10 +239,12 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_what_is_measured_alone_stands_in_every_row_of_its_engine(export: Path, data: Path) -> None:
-    report = bench(export, data, n_images=1, batches=(1, 2), alone=AloneSettings(throughput_s=0.05, energy_s=0.05))
+    settings = AloneSettings(throughput_s=0.05, processes=1, energy_s=0.05)
+    report = bench(export, data, n_images=1, batches=(1, 2), alone=settings)
     alone = [row.alone for row in report.rows if row.engine == "onnxruntime"]
     assert alone[0] == alone[1]
     assert alone[0].throughput.images_per_s > 0
+    assert alone[0].processes.images_per_s > 0
     assert (alone[0].energy.joules is None) == (alone[0].energy.reason is not None)
     assert alone[0].cold_start is None
 

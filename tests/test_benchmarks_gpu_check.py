@@ -14,8 +14,8 @@ from typer.testing import CliRunner
 
 import benchmarks.gpu_check as module
 from benchmarks.budget import Budget
+from benchmarks.forms import published
 from benchmarks.gpu_candidates import Candidate, Subject, TorchEngine
-from benchmarks.gpu_candidates import _published as module_of
 from benchmarks.gpu_check import run_check, table_of
 from benchmarks.gpu_peak import matmul_tflops, training_images_per_s
 from benchmarks.gpu_rows import CPU_BATCHES, GPU_BATCHES, EngineRow, distance_mm, measure
@@ -41,7 +41,8 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
         raise InputError("there is no compiler.")
 
     monkeypatch.setattr("benchmarks.gpu_candidates.build_package", no_compiler)
-    monkeypatch.setattr("benchmarks.gpu_candidates.deploy_model", lambda model: model.eval())
+    for place in ("benchmarks.gpu_candidates.deploy_model", "benchmarks.forms.deploy_model"):
+        monkeypatch.setattr(place, lambda model: model.eval())
     for place in ("benchmarks.gpu_rows.find_gpu", "benchmarks.gpu_check.find_gpu"):
         monkeypatch.setattr(place, lambda: NO_GPU)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
@@ -156,8 +157,8 @@ def test_pytorch_on_a_device_gives_what_the_model_gives(subject: Subject) -> Non
 
 
 def test_the_form_as_published_has_the_models_weights(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.gpu_candidates.NaiveHand", lambda model: nn.Sequential(model))
-    assert module_of(subject)[0] is subject.model
+    monkeypatch.setattr("benchmarks.forms.NaiveHand", lambda model: nn.Sequential(model))
+    assert published(subject.model)[0] is subject.model
 
 
 def test_an_export_is_copied_before_anything_is_written_into_it(

@@ -13,6 +13,7 @@ from benchmarks.peers import FORMS, open_peers
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology
+from cliphand.model.hand_model import HandModel
 from engines.eager import EagerEngine, ModuleEngine
 
 
@@ -32,7 +33,7 @@ def reference(hand_topology: HandTopology) -> Entrant:
 
 
 def test_peers_compute_what_the_reference_does(reference: Entrant, monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(engine: EagerEngine) -> torch.nn.Module:
+    def broken(model: HandModel) -> torch.nn.Module:
         class Broken(torch.nn.Module):
             def forward(self, images: torch.Tensor) -> None:
                 raise RuntimeError("no compiler\nanywhere")

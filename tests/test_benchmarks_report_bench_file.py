@@ -70,3 +70,16 @@ def test_facts_are_told_by_type_and_absent_ones_as_unknown(tmp_path: Path) -> No
 def test_what_a_benchmark_did_not_write_is_refused_in_one_sentence(tmp_path: Path, rows: tuple[object, ...]) -> None:
     with pytest.raises(InputError, match=r"bench\.json.*cliphand bench"):
         read(tmp_path, *rows)
+
+
+def test_single_calls_and_what_was_skipped_are_read_where_they_were_kept(tmp_path: Path) -> None:
+    kept = {"latency_samples_ms": [9.5, 10, None, True], "end_to_end_samples_ms": [11.0]}
+    whole = {"end_to_end_ms_p50": 11, "end_to_end_ms_p90": 12, "end_to_end_ms_p99": 13.0}
+    skipped = {"key": "model.plan", "engine": "tensorrt", "precision": "fp32", "reason": "there is no GPU"}
+    bench = read(tmp_path, row(**kept, **whole), row("openvino"), skipped=[skipped, 3])
+    first, second = bench.rows
+    assert (first.model.samples, second.model.samples) == ((9.5, 10), ())
+    assert first.end_to_end is not None
+    assert first.end_to_end.samples == (11,)
+    assert bench.skipped == ["tensorrt, model.plan: skipped: there is no GPU"]
+    assert read(tmp_path, row()).skipped == []

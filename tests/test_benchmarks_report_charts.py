@@ -98,11 +98,24 @@ def test_pck_rises_at_the_error() -> None:
 
 
 def test_latencies_keep_their_order_and_their_percentiles() -> None:
-    rows = [{"row": name, "label": "a", "p50": 2.0, "p90": 3.0, "p99": 4.0} for name in ("z", "a")]
+    rows = [{"row": name, "label": "a", "p50": 2.0, "p90": 3.0, "p99": 4.0, "ms": []} for name in ("z", "a")]
     vega = compiled(charts.latency_ranges(rows, make_palette(["a"]), "ms"))
     assert scale(vega, "y")["domain"] == ["z", "a"] or scale(vega, "y")["domain"]["sort"]
     ends = {mark["encode"]["update"]["x2"]["field"] for mark in vega["marks"] if "x2" in mark["encode"]["update"]}
     assert ends == {"p90", "p99"}
+
+
+def test_every_call_that_was_kept_is_a_mark_unless_it_lies_far_beyond_the_last_percentile() -> None:
+    rows = [
+        {"row": "z", "label": "a", "p50": 2.0, "p90": 3.0, "p99": 4.0, "ms": [1.5, 2.0, 2.5, 90.0]},
+        {"row": "a", "label": "a", "p50": 3.0, "p90": 3.0, "p99": 3.0, "ms": [3.0]},
+    ]
+    spec = {**charts.latency_ranges(rows, make_palette(["a"]), "ms"), "width": 400}
+    ticks = drawn(vl_convert.vegalite_to_scenegraph(spec)["scenegraph"], "rect")
+    thin = sorted(round(item["x"], 1) for item in ticks if item.get("width") == 1)
+    assert len(thin) == 5
+    assert scale(compiled(spec), "x")["domainMax"] == pytest.approx(4.4)
+    assert sum(position < 400 for position in thin) == 4
 
 
 def test_a_logit_matrix_has_poses_in_rows() -> None:

@@ -6,7 +6,7 @@ import pytest
 from linear_hand import SIDE, save_onnx
 
 from benchmarks.photographs import Photographs
-from benchmarks.speed import measure_speed, summarise
+from benchmarks.speed import SAMPLES_KEPT, measure_speed, summarise
 from benchmarks.turns import SpeedSettings, time_in_turns
 from cliphand.config import CropConfig
 from cliphand.data.crop import read_image
@@ -38,6 +38,15 @@ def test_percentiles_and_fps_of_known_times() -> None:
     latency = summarise(np.arange(1, 102, dtype=float), batch=4)
     assert (latency.p50_ms, latency.p90_ms, latency.p99_ms, latency.calls) == (51, 91, 100, 101)
     assert latency.fps == pytest.approx(4 * 1000 / 51)
+
+
+def test_single_calls_are_kept_in_their_order_and_thinned_evenly_where_there_are_many() -> None:
+    few = np.array([3.00004, 1.0, 2.0])
+    assert summarise(few, batch=1).samples_ms == (3.0, 1.0, 2.0)
+    many = summarise(np.arange(5000.0), batch=1).samples_ms
+    assert len(many) == SAMPLES_KEPT
+    assert (many[0], many[-1]) == (0, 4999)
+    assert set(np.diff(many)) <= {25, 26}
 
 
 def test_each_call_is_timed_by_itself() -> None:
@@ -129,6 +138,7 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
     # Once before the timing; then three turns, each with a stream of four batches and one batch by itself.
     names = ["00000000.jpg", "00000001.jpg", "00000000.jpg", "00000001.jpg", "00000000.jpg"]
     assert read == names * (1 + 3 * (4 + 1))
+    assert (len(speed.model.samples_ms), len(speed.end_to_end.samples_ms)) == (3, 3)
     assert speed.bare is not None
     assert speed.overhead is not None
     assert 0 < speed.overhead.low <= speed.overhead.median <= speed.overhead.high

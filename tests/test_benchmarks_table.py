@@ -138,11 +138,12 @@ def test_what_was_measured_alone_has_a_table_of_its_own_with_the_reasons() -> No
         Throughput(images_per_s=43.21, workers=2),
         Energy(None, "no counter here"),
         ("something to know",),
+        Throughput(images_per_s=56.78, workers=2),
     )
     rows = (dataclasses.replace(ROW, alone=alone), dataclasses.replace(ROW, batch=8, alone=alone))
     text = table_text(dataclasses.replace(REPORT, rows=rows))
     lines = [line.split() for line in text.splitlines() if line.strip().startswith("onnxruntime")]
-    assert lines[-1] == ["onnxruntime", "fp32", "2", "1.23", "0.90", "45.6", "31.2", "512", "43.2", "-"]
+    assert lines[-1] == ["onnxruntime", "fp32", "2", "1.23", "0.90", "45.6", "31.2", "512", "43.2", "56.8", "-"]
     assert len(lines) == 3  # two batch sizes, and once alone
     assert "no counter here" in text
     assert "model.onnx: something to know" in text

@@ -7,6 +7,8 @@ import typer
 from linear_hand import linear_checkpoint, save_export
 from typer.testing import CliRunner, Result
 
+from benchmarks.alone import AloneSettings
+from benchmarks.bench import BenchRequest
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -74,6 +76,19 @@ def test_options_reach_the_report(export: Path, data: Path, tmp_path: Path) -> N
     assert (value["root"], value["data"]["split"], value["data"]["images"]) == ("scale", "training", 1)
     assert value["speed"]["calls"] == 2
     assert len(json.loads((tmp_path / "pred.json").read_text())[0]) == 1
+
+
+def test_what_is_measured_alone_is_as_asked_for(monkeypatch: pytest.MonkeyPatch, export: Path, data: Path) -> None:
+    asked = []
+
+    def measure(request: BenchRequest) -> None:
+        asked.append(request.alone)
+        raise InputError("enough.")
+
+    monkeypatch.setattr("cliphand.cli.bench.measure", measure)
+    for arguments in ((), ("--cold-starts", 1, "--side-by-side", 0.5, "--processes", 3, "--energy", 0.25)):
+        CliRunner().invoke(app, [str(argument) for argument in (export, "--data", data, *arguments)])
+    assert asked == [AloneSettings(3, 2.0, None, 1.0), AloneSettings(1, 0.5, 3, 0.25)]
 
 
 def test_progress_stays_off_stdout(export: Path, data: Path) -> None:

@@ -17,6 +17,7 @@ from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
 from engines.manifest import Manifest, read_manifest, write_manifest
+from export.calibration import HeldOut
 from export.inductor_package import PackageCheck
 
 MODEL = ModelConfig(
@@ -102,6 +103,20 @@ def test_graphs_that_passed_become_plans_and_the_exit_code_tells_of_the_rejected
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(": built in")[0] for line in lines[:2]] == [str(tmp_path / "e" / name) for name in plans[::-1]]
     assert lines[2:] == ["Not built: plans of TensorRT (it builds only on the GPU)."]
+
+
+@pytest.mark.usefixtures("ready")
+def test_ranges_are_measured_without_the_images_that_the_run_validated_on(
+    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    monkeypatch.setattr("export.calibration.held_out", lambda facts: HeldOut(Path(facts["backbone"]), 0.1, 7))
+    monkeypatch.setattr(
+        "cliphand.cli.export._write_typed", lambda target, request, console: asked.append(request.calibration) is None
+    )
+    export(tmp_path / "c", out=tmp_path / "e", int8=True, calibration=data, tensorrt=False)
+    backbone = read_manifest(tmp_path / "e").training["backbone"]
+    assert [request.held_out for request in asked] == [HeldOut(Path(str(backbone)), 0.1, 7)]
 
 
 def test_where_no_plan_can_be_built_one_sentence_says_so(

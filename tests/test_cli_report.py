@@ -29,7 +29,8 @@ FIGURES |= {"images_worst", "images_median"}
 
 def bench_row(engine: str, p50: float, artefact: str) -> dict[str, object]:
     times = {f"{kind}_{name}": p50 for kind in ("latency_ms", "end_to_end_ms") for name in ("p50", "p90", "p99")}
-    return {"engine": engine, "precision": "fp32", "batch": 1, "artefact": artefact, "pa_pjpe_mm": 30.0} | times
+    kept = {f"{kind}_samples_ms": [p50 * share for share in (0.9, 1.0, 1.05)] for kind in ("latency", "end_to_end")}
+    return {"engine": engine, "precision": "fp32", "batch": 1, "artefact": artefact, "pa_pjpe_mm": 30.0} | times | kept
 
 
 def write_bench(folder: Path, data: Path, sha256: str = CHECKPOINT_SHA256) -> Path:
@@ -38,6 +39,7 @@ def write_bench(folder: Path, data: Path, sha256: str = CHECKPOINT_SHA256) -> Pa
         "export": {"checkpoint_sha256": sha256},
         "data": {"path": str(data), "split": "evaluation", "images": 4},
         "root": "truth",
+        "skipped": [{"key": "model.plan", "engine": "tensorrt", "precision": "fp32", "reason": "there is no GPU"}],
         "machine": {"cpu": "Abacus 3000", "cores": 2, "load": 0.1},
     }
     (folder / "bench.json").write_text(json.dumps(value))
@@ -72,6 +74,7 @@ def written(
     folder = save_export(tmp_path_factory.mktemp("exports") / "first", hand_topology)
     (folder / "checkpoint").mkdir()
     write_bench(folder, data)
+    (folder / "model.rtx.plan").write_bytes(b"a plan without its sidecar")
     arguments = [str(folder), "--engine", "onnxruntime", "--threads", "1"]
     return folder / "report.html", CliRunner().invoke(app, arguments)
 
@@ -93,6 +96,7 @@ def test_the_page_has_every_section_and_its_figures_as_png(written: tuple[Path, 
     # What the folder cannot tell is told in a sentence.
     assert "Left out: " in text
     assert "no parity.json" in text
+    assert re.search(r"tensorrt-rtx, model\.rtx\.plan: skipped: .*model\.rtx\.plan\.json does not exist", text)
 
 
 def test_figures_come_from_the_benchmark_and_from_the_report_itself(written: tuple[Path, Result]) -> None:
@@ -100,6 +104,8 @@ def test_figures_come_from_the_benchmark_and_from_the_report_itself(written: tup
     assert "On 4 images of" in text
     assert "the fastest within the gate is onnxruntime fp32 with 2.0 ms a call, 4.0 times as fast as PyTorch." in text
     assert "Abacus 3000, 2 cores" in text
+    assert "tensorrt, model.plan: skipped: there is no GPU." in text
+    assert '"ms":[1.8,2.0,2.1]' in text.replace(" ", "")  # the marks of single calls
     assert CHECKPOINT_SHA256[:12] in text
 
 

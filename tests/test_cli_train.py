@@ -20,6 +20,7 @@ from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run
 from cliphand.training.recipe import Recipe
+from export.calibration import HeldOut
 from export.quantise_aware import QuantiseAware
 
 MODEL = ModelConfig(
@@ -123,6 +124,8 @@ def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(chec
     assert (run.model, run.crop, run.start) == (MODEL, CROP, checkpoint)
     assert isinstance(run.recipe, QuantiseAware)
     assert run.recipe.calibration.data == Path("data")
+    # As the export of the result will read it from this run's facts.
+    assert run.recipe.calibration.held_out == HeldOut(Path("data"), run.train.validation_fraction, run.train.seed)
     assert run.train.augment == TRAIN.augment
     assert (run.train.loss.clip, run.train.loss.heatmaps) == (0, 0)
     assert (run.train.batch, run.train.epochs, run.train.precision) == (2, 10, "32-true")

@@ -81,11 +81,10 @@ def test_a_captured_copy_is_replayed_with_what_lies_there_then() -> None:
             cuda.driver.memcpy_htod_async(given.address, given.host, stream)
             cuda.driver.memcpy_dtoh_async(result.host, given.address, stream)
 
-        graph = cuda.capture(copies, stream)
-        stack.callback(cuda.destroy, graph)
+        replay = cuda.capture(copies, stream, stack)
         for value in (3.0, 5.0):
             given.host[...], result.host[...] = value, 0
-            cuda.launch(graph, stream)
+            replay()
             stream.synchronize()
             np.testing.assert_array_equal(result.host, np.full(8, value))
 

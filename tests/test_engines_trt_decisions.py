@@ -1,5 +1,6 @@
 """What the builder is told, and what is done with its engine, against stand-ins: no TensorRT, no GPU."""
 
+import dataclasses
 import json
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -13,8 +14,9 @@ from cliphand.errors import InputError
 from engines.base import HandOutput
 from engines.cuda_device import Gpu
 from engines.ort import OrtEngine
-from engines.trt_build import build_bytes, build_plan, inspect, measure_parity, timing_cache
+from engines.trt_build import build_bytes, inspect, timing_cache
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, read_record
+from engines.trt_process import build_plan, measure_parity
 
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "580.95.05")
 H200 = Gpu("NVIDIA H200", "9.0", "13.2", "580.95.05")
@@ -51,13 +53,14 @@ class Told:
             __version__="11.4.0",
         )
         self.backend = ModuleType("polygraphy")
-        self.backend.CreateConfig = self.create_config
-        self.backend.Profile = lambda: names(add=lambda name, **shapes: (name, shapes))
+        self.backend.create_config = self.create_config
+        self.backend.Profile = lambda: names(add=lambda *shapes: shapes)
         self.backend.engine_bytes_from_network = self.build
 
-    def create_config(self, **options: object) -> object:
+    def create_config(self, builder: str, network: str, **options: object) -> object:
+        assert (builder, network) == ("builder", "network")
         self.options = options
-        return lambda builder, network: self
+        return self
 
     def set_flag(self, flag: str) -> None:
         self.flags.append(flag)
@@ -103,8 +106,8 @@ def test_the_builder_is_told_every_setting(told: Told, tmp_path: Path) -> None:
     timing = str(tmp_path / "cliphand" / "tensorrt" / "tensorrt-11.4.0-cuda13.2-NVIDIA-L4-8.9.timing")
     assert told.options == {
         "profiles": [
-            ("image", dict.fromkeys(("min", "opt", "max"), (1, 3, 256, 256))),
-            ("image", {"min": (2, 3, 256, 256), "opt": (8, 3, 256, 256), "max": (64, 3, 256, 256)}),
+            ("image", (1, 3, 256, 256), (1, 3, 256, 256), (1, 3, 256, 256)),
+            ("image", (2, 3, 256, 256), (8, 3, 256, 256), (64, 3, 256, 256)),
         ],
         "builder_optimization_level": 5,
         "memory_pool_limits": {"workspace": 512 * 2**20},
@@ -177,14 +180,21 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     trt.LayerInformationFormat = SimpleNamespace(JSON="JSON")
     logger = type("Logger", (trt.ILogger,), {"log": lambda self, severity, msg: None})()
     monkeypatch.setattr("engines.trt_build.load_tensorrt", lambda flavour: trt)
-    backend = SimpleNamespace(get_trt_logger=lambda: logger)
+
+    def engine_from_bytes(content: bytes) -> object:
+        engine = trt.Runtime(logger).deserialize_cuda_engine(content)
+        if engine is None:
+            raise RuntimeError("it is of no use")
+        return engine
+
+    backend = SimpleNamespace(engine_from_bytes=engine_from_bytes)
     monkeypatch.setattr("engines.trt_build.load_polygraphy", lambda flavour: backend)
     return stand_in
 
 
 def test_the_inspectors_table_is_kept_and_counted(gpu: FakeGpu, tmp_path: Path) -> None:
     settings = BuildSettings(profiles=(BatchRange(1, 8, 64),))
-    assert inspect(b"plan", tmp_path / "model.plan", key_of(settings), input_size=256) == {"FP16": 1}
+    assert inspect(b"plan", tmp_path / "model.plan", key_of(settings), input_size=256) == {"HALF": 1}
     kept = json.loads((tmp_path / "model.plan.layers.json").read_text())
     assert kept["Layers"][0]["Name"] == "a"
     assert "get_engine_information JSON at batch 8" in gpu.calls
@@ -192,21 +202,20 @@ def test_the_inspectors_table_is_kept_and_counted(gpu: FakeGpu, tmp_path: Path) 
 
 def test_a_plan_that_its_own_gpu_does_not_load_fails(gpu: FakeGpu, tmp_path: Path) -> None:
     gpu.fail_at = 1
-    with pytest.raises(InputError, match=r"built .*model\.plan, but this GPU does not load it"):
+    with pytest.raises(InputError, match=r"built .*model\.plan, but this GPU does not load it: it is of no use"):
         inspect(b"plan", tmp_path / "model.plan", key_of(), input_size=256)
 
 
 def test_a_stripped_plan_is_inspected_without_a_context(gpu: FakeGpu, tmp_path: Path) -> None:
-    settings = BuildSettings(stripped=True, version_compatible=True)
-    inspect(b"plan", tmp_path / "model.plan", key_of(settings), input_size=256)
-    assert "deserialize_cuda_engine, host code True" in gpu.calls
+    inspect(b"plan", tmp_path / "model.plan", key_of(BuildSettings(stripped=True)), input_size=256)
+    assert any(call.startswith("get_engine_information") for call in gpu.calls)
     assert "create_execution_context" not in gpu.calls
 
 
 def test_an_engine_of_another_precision_than_its_graph_leaves_no_plan(
     gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.trt_build.build_bytes", lambda *arguments, **options: (b"plan", {}))
+    monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
     with pytest.raises(InputError, match="is called int8, but TensorRT built it from layers of"):
         build_plan(tmp_path / "model.onnx", key_of(precision="int8"), input_size=256, progress=lambda *step: None)
     assert not (tmp_path / "model.plan").exists()
@@ -215,18 +224,30 @@ def test_an_engine_of_another_precision_than_its_graph_leaves_no_plan(
 def test_what_a_gpu_tells_of_its_plan_is_in_the_sidecar(
     gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.trt_build.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
-    monkeypatch.setattr("engines.trt_build.measure_parity", lambda plan, onnx: {"s": read_record(plan).build_s})
+    monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
+    monkeypatch.setattr("engines.trt_process.measure_parity", lambda plan, onnx: {"s": read_record(plan).build_s})
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     onnx = tmp_path / "model.onnx"
     built = build_plan(onnx, key_of(), input_size=256, progress=lambda *step: None)
     assert built.record == read_record(tmp_path / "model.plan")
     assert built.record.findings == {
         "layers": {"a": 1},
-        "engine_layers": {"FP16": 1},
+        "engine_layers": {"HALF": 1},
         "gpu": "NVIDIA L4",
         "parity": {"s": built.record.build_s},
     }
+
+
+def test_a_plan_of_tensorrt_for_rtx_stays_where_this_gpu_does_not_load_it(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu.fail_at = 1
+    monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    key = dataclasses.replace(key_of(), flavour="tensorrt-rtx")
+    built = build_plan(tmp_path / "model.onnx", key, input_size=256, progress=lambda *step: None)
+    assert built.path.read_bytes() == b"plan"
+    assert "but this GPU does not load it: it is of no use" in str(built.record.findings["engine_layers"])
 
 
 class Plan(OrtEngine):
@@ -243,16 +264,14 @@ class Plan(OrtEngine):
         return output
 
 
-@pytest.mark.parametrize(("error", "finite"), [(0.25, True), (np.nan, False)])
+@pytest.mark.parametrize(("error", "told"), [(0.25, 0.25), (np.nan, None)])
 def test_the_worst_difference_over_all_profiles_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float, finite: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: float, told: float | None
 ) -> None:
     graph = save_onnx(tmp_path / "model.onnx")
-    monkeypatch.setattr("engines.trt_build.TrtEngine", lambda plan: Plan(graph))
+    monkeypatch.setattr("engines.trt_process.TrtEngine", lambda plan: Plan(graph))
     monkeypatch.setattr(Plan, "error", np.float32(error))
     found = measure_parity(tmp_path / "model.plan", graph)
     assert found["batches"] == [1, 2, 3, 4]
-    assert found["finite"] is finite
-    assert found["max_difference_uvd"]["joints_uvd"] == 0
-    if finite:
-        assert found["max_difference_uvd"]["verts_uvd"] == pytest.approx(0.25, rel=1e-5)
+    worst = found["max_difference_uvd"]
+    assert worst == (told and {"joints_uvd": 0, "verts_uvd": pytest.approx(told, rel=1e-5)})

@@ -94,6 +94,7 @@ def test_tensorrt_is_opened_run_and_released_in_order(gpu: FakeGpu, tmp_path: Pa
         *["pagelocked_empty", "mem_alloc"] * 3,
         "Runtime",
         "deserialize_cuda_engine, host code False",
+        "create_runtime_config",
         "create_execution_context",
         "set_optimization_profile_async 0",
         *(f"set_tensor_address {name}" for name in ("image", *OUTPUTS)),
@@ -102,7 +103,7 @@ def test_tensorrt_is_opened_run_and_released_in_order(gpu: FakeGpu, tmp_path: Pa
     gpu.calls.clear()
     engine(images(2))
     capture = ["cudaStreamBeginCapture", "execute_async_v3", "cudaStreamEndCapture"]
-    capture += ["cudaGraphInstantiate", "cudaGraphDestroy"]
+    capture += ["cudaGraphInstantiate"]
     warm_up = ["set_input_shape 2", "execute_async_v3", "synchronize"]
     assert gpu.calls == [*TRANSFERS_UP, *warm_up, *capture, "cudaGraphLaunch", *TRANSFERS_DOWN]
     gpu.calls.clear()
@@ -112,7 +113,9 @@ def test_tensorrt_is_opened_run_and_released_in_order(gpu: FakeGpu, tmp_path: Pa
     engine.close()
     assert gpu.calls == [
         "cudaGraphExecDestroy",
+        "cudaGraphDestroy",
         "del context",
+        "del config",
         "del engine",
         "del runtime",
         *["free device", "free pinned"] * 3,
@@ -128,7 +131,7 @@ def test_tensorrt_for_rtx_captures_itself_and_keeps_its_kernels(rtx: FakeGpu, tm
         rtx.calls.clear()
         engine(images(2))
         assert rtx.calls == [*TRANSFERS_UP, "set_input_shape 2", "execute_async_v3", *TRANSFERS_DOWN]
-        assert engine._session._contexts[0].graphs
+        assert engine._contexts[0].graphs
         rtx.calls.clear()
     assert rtx.calls[:4] == ["del context", "cache.serialize", "del cache", "del config"]
     assert rtx.alive == []
@@ -153,7 +156,7 @@ def test_kernels_of_another_machine_are_thrown_away(rtx: FakeGpu, tmp_path: Path
 
 def test_plain_enqueue_is_only_for_who_asks(gpu: FakeGpu, rtx: FakeGpu, tmp_path: Path) -> None:
     with TrtEngine(save_plan(tmp_path, rtx, flavour="tensorrt-rtx"), cuda_graphs=False) as engine:
-        assert not engine._session._contexts[0].graphs
+        assert not engine._contexts[0].graphs
 
 
 def test_without_graphs_tensorrt_enqueues_every_call(gpu: FakeGpu, tmp_path: Path) -> None:
@@ -245,14 +248,16 @@ def test_faults_cover_every_call_that_can_fail() -> None:
 def test_tensorrts_own_words_are_part_of_the_sentence(gpu: FakeGpu, tmp_path: Path) -> None:
     plan = save_plan(tmp_path, gpu)
     gpu.fail_at = 8
-    with pytest.raises(InputError, match=r"TensorRT 11\.4\.0 does not load .*model\.plan: the plan is of no use$"):
+    with pytest.raises(
+        InputError, match=r"TensorRT 11\.4\.0 fails at deserialize_cuda_engine on .*: the plan is of no use$"
+    ):
         TrtEngine(plan)
 
 
 def test_a_plan_that_rtx_finds_invalid_is_refused_with_its_reason(rtx: FakeGpu, tmp_path: Path) -> None:
     plan = save_plan(tmp_path, rtx, flavour="tensorrt-rtx")
     rtx.fail_at = 8
-    with pytest.raises(InputError, match="cannot run here: UNSUPPORTED_CC; build it for this GPU: cliphand build"):
+    with pytest.raises(InputError, match=r"fails at get_engine_validity UNSUPPORTED_CC on .*model\.plan"):
         TrtEngine(plan)
 
 
@@ -293,7 +298,7 @@ def test_another_gpu_is_refused_before_the_plan_is_loaded(gpu: FakeGpu, tmp_path
     plan = save_plan(tmp_path, gpu)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("engines.trt_run.find_gpu", lambda: dataclasses.replace(L4, compute_capability="9.0"))
-        with pytest.raises(InputError, match=r"differs in compute_capability: built for 8\.9, NVIDIA L4 has 9\.0"):
+        with pytest.raises(InputError, match=r"differs in compute_capability: built for 8\.9, here is 9\.0"):
             TrtEngine(plan)
         patch.setattr("engines.trt_run.find_gpu", lambda: "there is no NVIDIA GPU")
         with pytest.raises(InputError, match=r"needs a GPU and there is no NVIDIA GPU; run the ONNX graph model\.onnx"):
@@ -306,23 +311,5 @@ def test_a_plan_that_is_not_its_sidecars_is_refused(gpu: FakeGpu, tmp_path: Path
     plan.write_bytes(b"another")
     with pytest.raises(InputError, match="plan_sha256 differs"):
         TrtEngine(plan)
-    with pytest.raises(InputError, match=r"other\.plan does not exist"):
+    with pytest.raises(InputError, match=r"other\.plan\.json does not exist"):
         TrtEngine(tmp_path / "other.plan")
-
-
-@pytest.mark.parametrize(
-    ("change", "said"),
-    [
-        (("get_tensor_dtype", lambda engine, name: "HALF"), r"'image' is HALF .*must be FLOAT \(-1, 3, 8, 8\)"),
-        (("get_tensor_shape", lambda engine, name: (2, 3, 8, 8)), r"'image' is .*\(2, 3, 8, 8\); it must be FLOAT"),
-    ],
-)
-def test_a_plan_with_other_tensors_is_refused(
-    gpu: FakeGpu, tmp_path: Path, change: tuple[str, object], said: str
-) -> None:
-    assert gpu.trt is not None
-    setattr(gpu.trt.ICudaEngine, *change)
-    with pytest.raises(InputError, match=said):
-        TrtEngine(save_plan(tmp_path, gpu))
-    gc.collect()
-    assert gpu.alive == []

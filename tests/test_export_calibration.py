@@ -1,5 +1,6 @@
 """Calibration images: a seeded choice from the training split, never from an evaluation split."""
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,10 +12,10 @@ from hypothesis import strategies as st
 
 from cliphand.config import CropConfig
 from cliphand.data.crop import normalise
-from cliphand.data.freihand import open_freihand
+from cliphand.data.freihand import open_freihand, validation_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
-from export.calibration import CalibrationRequest, choose, overlap, read_calibration
+from export.calibration import CalibrationRequest, HeldOut, choose, held_out, overlap, read_calibration
 
 SIDE = 32
 CROP = CropConfig()
@@ -87,3 +88,35 @@ def test_images_of_both_splits_are_named(data: Path, tmp_path: Path) -> None:
 def test_no_image_at_all_is_refused(data: Path) -> None:
     with pytest.raises(InputError, match="calibration images are 0"):
         CalibrationRequest(data, images=0)
+
+
+@pytest.fixture(scope="module")
+def versions(freihand_folder: Callable[..., Path]) -> Path:
+    return freihand_folder(n_labels=8, versions=2, size_px=64)
+
+
+def test_what_the_run_validated_on_is_not_calibrated_on(versions: Path) -> None:
+    _, labels = validation_split(8, 0.25, 5)
+    request = CalibrationRequest(versions, images=99, held_out=HeldOut(versions / ".." / versions.name, 0.25, 5))
+    chosen = {int(Path(file).stem) for file in read_calibration(request, CROP, SIDE).files}
+    # In no version of the photograph.
+    assert chosen == set(range(16)) - {int(label) + version for label in labels for version in (0, 8)}
+    few = dataclasses.replace(request, images=5)
+    assert read_calibration(few, CROP, SIDE).sha256 == read_calibration(few, CROP, SIDE).sha256
+    assert {int(Path(file).stem) for file in read_calibration(few, CROP, SIDE).files} < chosen
+
+
+def test_a_share_of_another_folder_or_none_leaves_the_choice_as_it_is(versions: Path, data: Path) -> None:
+    plain = CalibrationRequest(versions, images=7, seed=3)
+    wanted = read_calibration(plain, CROP, SIDE).files
+    assert [int(Path(file).stem) for file in wanted] == choose(16, 7, 3)
+    for out in (HeldOut(data, 0.25, 5), HeldOut(versions, 0.0, 5)):
+        assert read_calibration(dataclasses.replace(plain, held_out=out), CROP, SIDE).files == wanted
+
+
+def test_the_share_is_read_from_what_travels_with_the_checkpoint() -> None:
+    facts = {"data": "/data/a", "train": {"validation_fraction": 0.1, "seed": 4}}
+    assert held_out(facts) == HeldOut(Path("/data/a"), 0.1, 4)
+    for odd in ({}, {"train": facts["train"]}, {"data": "/data/a"}, facts | {"train": {"validation_fraction": 0}}):
+        assert held_out(odd) is None
+    assert held_out(facts | {"train": {"validation_fraction": 0.0, "seed": 4}}) is None

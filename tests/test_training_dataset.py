@@ -56,6 +56,13 @@ def test_views_depend_on_seed_pass_and_image_alone(folder: Path) -> None:
     assert not same(dataset[3, 1], dataset[3, 2])
 
 
+def test_without_a_tokeniser_the_views_are_the_same_and_there_are_no_tokens(folder: Path) -> None:
+    bare = pairs(folder)
+    bare.tokenise = None
+    assert same(bare[3, 1], pairs(folder)[3, 1])
+    assert bare[3, 1].tokens.shape == (3, 0)
+
+
 def test_prompts_follow_the_augmented_first_view(folder: Path) -> None:
     prompts: list[tuple[str, str, str]] = []
     pair = pairs(folder, prompts)[0, 0]

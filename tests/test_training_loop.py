@@ -16,6 +16,7 @@ from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, 
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.text_encoder import TOWER_WIDTH
+from cliphand.training.dataset import Pair, View
 from cliphand.training.loop import RESUME_FILE, Run, accelerator_of, build_model, train_hand
 from cliphand.training.module import HandTraining, cosine_share
 from cliphand.training.recorder import RunRecorder, read_history
@@ -125,6 +126,16 @@ def test_a_cosine_over_other_epochs_cannot_be_resumed(run: Run, tmp_path: Path) 
         train_hand(dataclasses.replace(begun, train=dataclasses.replace(train, epochs=2)), resume=True, progress=False)
 
 
+def test_without_a_text_branch_nothing_is_tokenised(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(name: str) -> None:
+        raise AssertionError(f"{name} has nothing to read")
+
+    monkeypatch.setattr("cliphand.training.loop.open_clip.get_tokenizer", forbidden)
+    train = dataclasses.replace(WITHOUT_TEXT, epochs=1)
+    train_hand(dataclasses.replace(run, out=tmp_path / "run", train=train), progress=False)
+    assert "loss_clip" not in read_history(tmp_path / "run")[0]
+
+
 def test_the_heatmaps_loss_is_a_term_only_where_it_has_a_weight(run: Run, tmp_path: Path) -> None:
     assert "loss_heatmaps" not in read_history(run.out)[-1]
     loss = LossConfig(clip=0.0, heatmaps=0.3)
@@ -134,6 +145,37 @@ def test_the_heatmaps_loss_is_a_term_only_where_it_has_a_weight(run: Run, tmp_pa
     named = {name.removeprefix("loss_"): value for name, value in terms.items() if name.startswith("loss_")}
     assert terms["loss"] == pytest.approx(sum(getattr(loss, name) * value for name, value in named.items()), rel=1e-4)
     assert named["heatmaps"] > 1  # three axes, each near the entropy of a flat heatmap
+
+
+def points_of(run: Run, loss: LossConfig) -> tuple[HandTraining, dict[str, torch.Tensor]]:
+    """The module of a run with these weights, and the terms of joints and vertices that it computes."""
+    train = dataclasses.replace(run.train, loss=loss)
+    model = build_model(dataclasses.replace(run, train=train))
+    module = HandTraining(model, topology=run.topology, model_config=MODEL, train=train)
+    joints, verts = torch.rand(4, 21, 3), torch.rand(4, 778, 3)
+    view = View(torch.rand(2, 3, 64, 64), joints[:2], verts[:2])
+    affine = torch.eye(2, 3).expand(2, -1, -1)
+    return module, module.point_terms(joints, verts, Pair(view, view, affine, torch.zeros(2, 3, 0)))
+
+
+def test_a_term_without_a_weight_is_not_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    everything = points_of(run, LossConfig(clip=0.0))[1]
+    assert set(everything) == {"joints", "vertices", "normals", "edges", "consistency_2d", "consistency_3d"}
+
+    def forbidden(*arguments: object) -> torch.Tensor:
+        raise AssertionError("computed for nothing")
+
+    for name in ("normal_loss", "edge_loss", "consistency_2d", "consistency_3d", "heatmap_cross_entropy"):
+        monkeypatch.setattr(f"cliphand.training.module.{name}", forbidden)
+    loss = LossConfig(clip=0.0, normals=0.0, edges=0.0, consistency_2d=0.0, consistency_3d=0.0)
+    assert set(points_of(run, loss)[1]) == {"joints", "vertices"}
+
+
+def test_a_loss_without_any_term_is_refused(run: Run) -> None:
+    module, terms = points_of(run, LossConfig(0, 0, 0, 0, 0, 0, 0))
+    assert terms == {}
+    with pytest.raises(InputError, match="no term of the loss in stage mesh has a weight"):
+        module.step(terms, size=2)
 
 
 def test_best_is_the_epoch_of_lowest_validation_error(run: Run) -> None:

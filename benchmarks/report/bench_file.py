@@ -1,10 +1,12 @@
 """What `cliphand bench` wrote, as far as a report shows it."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from benchmarks.plans import Skipped, skipped_lines
 from benchmarks.report.theme import engine_label
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
@@ -16,11 +18,12 @@ Kind = TypeVar("Kind")
 
 @dataclass(frozen=True, slots=True)
 class Percentiles:
-    """Of the latencies of one call, ms."""
+    """Of the latencies of one call, ms, and single calls where the benchmark kept them."""
 
     p50: float
     p90: float
     p99: float
+    samples: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,14 @@ class BenchFile:
         return "unknown" if value is None else str(value)
 
     @property
+    def skipped(self) -> list[str]:
+        """A line for each engine that was not measured and the reason."""
+        found = self.facts.get("skipped")
+        told = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
+        fields = [field.name for field in dataclasses.fields(Skipped)]
+        return skipped_lines(Skipped(*(str(one.get(name)) for name in fields)) for one in told)
+
+    @property
     def labels(self) -> list[str]:
         """Of all rows, each once, in order."""
         return list(dict.fromkeys(row.label for row in self.rows))
@@ -125,7 +136,7 @@ def speedup(row: SpeedRow, rows: Sequence[SpeedRow]) -> float | None:
 
 def _row(value: object, path: Path) -> SpeedRow:
     row = value if isinstance(value, Mapping) else {}
-    model = _percentiles(row, "latency_ms")
+    model = _percentiles(row, "latency")
     engine, precision, batch = row.get("engine"), row.get("precision"), row.get("batch")
     if model is None or not (isinstance(engine, str) and isinstance(precision, str) and isinstance(batch, int)):
         raise InputError(
@@ -139,14 +150,16 @@ def _row(value: object, path: Path) -> SpeedRow:
         batch=batch,
         threads=threads if isinstance(threads, int) else None,
         model=model,
-        end_to_end=_percentiles(row, "end_to_end_ms"),
+        end_to_end=_percentiles(row, "end_to_end"),
         facts=row,
     )
 
 
 def _percentiles(row: Mapping[object, object], stem: str) -> Percentiles | None:
-    p50, p90, p99 = (_number(row.get(f"{stem}_{name}")) for name in ("p50", "p90", "p99"))
-    return None if p50 is None or p90 is None or p99 is None else Percentiles(p50, p90, p99)
+    p50, p90, p99 = (_number(row.get(f"{stem}_ms_{name}")) for name in ("p50", "p90", "p99"))
+    kept = row.get(f"{stem}_samples_ms")
+    samples = tuple(number for item in kept if (number := _number(item)) is not None) if isinstance(kept, list) else ()
+    return None if p50 is None or p90 is None or p99 is None else Percentiles(p50, p90, p99, samples)
 
 
 def _number(value: object) -> float | None:

@@ -1,17 +1,17 @@
 """From an export folder to the report: what is read, what is run, and in which order it is told."""
 
 import datetime
-from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
-from benchmarks.accuracy import predict
-from benchmarks.entrants import installed_runners, open_entrants
+from benchmarks.accuracy import batch_sizes, predict
+from benchmarks.entrants import POINTLESS, installed_runners, open_entrants
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs, Root, read_batch
+from benchmarks.plans import open_plans, skipped_lines
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.bench_file import BenchFile, read_bench
 from benchmarks.report.gate_section import exported_rows, measured_rows, parity_section, verdict
@@ -21,7 +21,7 @@ from benchmarks.report.origin_section import key_figures, origin_section, summar
 from benchmarks.report.page import Page, write_page
 from benchmarks.report.speed_section import speed_section
 from benchmarks.report.stage_section import stage_section
-from benchmarks.report.stage_times import stage_times_ms
+from benchmarks.report.stage_times import PROFILERS, StageTimes, stage_times
 from benchmarks.report.theme import make_palette
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
@@ -166,6 +166,9 @@ def _measure(
             runners=request.runners or installed_runners(),
             rejected=request.rejected,
         )
+        plans, skipped = open_plans(request.export, manifest, stack, batches=batch_sizes(n_images))
+        entrants |= plans
+        omitted += tuple(skipped_lines(skipped))
         predictions = predict(
             {key: entrant.engine for key, entrant in entrants.items()},
             photographs,
@@ -188,7 +191,7 @@ def _page(
     where = f"{measured.n_images} images of {measured.photographs.data.root}"
     why_not = next((text for text in omitted if "PyTorch" in text), "Nothing can be compared without true joints.")
     costs = _costs(request.export, manifest)
-    times = _stage_times(request, costs, measured.photographs, advance)
+    times = _stage_times(request, manifest, measured.photographs, advance)
     advance("matching poses and prompts", 0, 1)
     matching = matching_section(_checkpoint(request, manifest), measured.photographs, n_images=measured.n_images)
     advance("matching poses and prompts", 1, 1)
@@ -223,11 +226,15 @@ def _costs(export: Path, manifest: Manifest) -> dict[str, tuple[StageCost, ...]]
 
 
 def _stage_times(
-    request: ReportRequest, graphs: Mapping[str, object], photographs: Photographs, advance: Progress
-) -> dict[str, dict[str, float]]:
+    request: ReportRequest, manifest: Manifest, photographs: Photographs, advance: Progress
+) -> list[StageTimes]:
+    """Of every ONNX graph in every run-time that was asked for and can tell."""
     image = read_batch(photographs, [0]).images
-    found = {}
-    for place, name in enumerate(graphs):
-        found[name] = stage_times_ms(request.export / name, image, threads=request.threads)
+    graphs = {name: artefact.precision for name, artefact in manifest.artefacts.items() if name.endswith(".onnx")}
+    engines = [name for name in request.runners or installed_runners() if name in PROFILERS]
+    found: list[StageTimes] = []
+    for place, (name, precision) in enumerate(graphs.items()):
+        apt = [engine for engine in engines if (engine, precision) not in POINTLESS]
+        found += stage_times(request.export / name, image, engines=apt, threads=request.threads)
         advance("timing stages", place + 1, len(graphs))
     return found

@@ -9,6 +9,7 @@ from cliphand.metrics import pck_curve, pck_thresholds
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 HEIGHT = 300
 STEP = 30  # pixels of a bar with its margin
+MARGIN = 1.1  # how far beyond the last percentile single calls are drawn
 LEAST_SPAN_MM = 0.5  # so that rounding does not look like a difference
 POINTS_SHOWN = 500
 Records = Sequence[Mapping[str, object]]
@@ -47,7 +48,13 @@ def speed_accuracy(points: Records, palette: Palette, reference_mm: float | None
 
 
 def latency_ranges(rows: Records, palette: Palette, title: str) -> Spec:
-    """Median as a point, 90th and 99th percentile as bars that end there: `row`, `label`, `p50`, `p90`, `p99`."""
+    """A mark for each call, the median as a point, 90th and 99th percentile as bars that end there.
+
+    Args:
+        rows: `row`, `label`, `p50`, `p90`, `p99`, and `ms`, a list of single calls that may be empty.
+        palette: engines in their order of drawing.
+        title: of the times, with their unit.
+    """
     y = {"field": "row", "type": "nominal", "sort": [row["row"] for row in rows], "title": None}
     tips = _tooltips(row="engine", p50="p50, ms", p90="p90, ms", p99="p99, ms")
     layers: list[Spec] = [
@@ -60,6 +67,16 @@ def latency_ranges(rows: Records, palette: Palette, title: str) -> Spec:
             ("p90", 12, 0.75, _colour(palette, legend=False)),
         )
     ]
+    beyond = MARGIN * max(value for row in rows if isinstance(value := row["p99"], float))
+    if any(row["ms"] for row in rows):
+        x = _quantity("ms", title) | {"scale": {"domainMax": beyond}}
+        layers.append(
+            {
+                "transform": [{"flatten": ["ms"]}],  # the rows' lists are far shorter than a record for each call
+                "mark": {"type": "tick", "thickness": 1, "size": 20, "opacity": 0.35, "clip": True},
+                "encoding": {"x": x, "y": y, "color": _colour(palette, legend=False)},
+            }
+        )
     layers.append(
         {
             "mark": {"type": "point", "size": 130},

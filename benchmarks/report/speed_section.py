@@ -9,6 +9,7 @@ from benchmarks.report.theme import Palette, part_of
 
 MISSING = "-"
 _ALONE = ("alone", "cold_start")
+_THREADS, _PROCESSES = (("alone", how, "images_per_s") for how in ("throughput", "processes"))
 Rows = Sequence[SpeedRow]
 # Heading, and the cell's text.
 SPEED_COLUMNS: tuple[tuple[str, Callable[[SpeedRow, Rows], str]], ...] = (
@@ -36,8 +37,9 @@ WHOLE_COLUMNS: tuple[tuple[str, Callable[[SpeedRow, Rows], str]], ...] = (
     ("start to first result, s", lambda row, rows: _text(row.number(*_ALONE, "start_s"), ".2f")),
     ("first call, ms", lambda row, rows: _text(row.number(*_ALONE, "first_call_ms"), ".1f")),
     ("peak memory, MB", lambda row, rows: _text(row.number(*_ALONE, "peak_mb"), ".0f")),
-    ("side by side, images/s", lambda row, rows: _text(row.number("alone", "throughput", "images_per_s"), ".1f")),
-    ("energy, J a call", lambda row, rows: _text(row.number("alone", "energy", "joules"), ".3f")),
+    ("threads side by side, images/s", lambda row, rows: _text(row.number(*_THREADS), ".1f")),
+    ("processes side by side, images/s", lambda row, rows: _text(row.number(*_PROCESSES), ".1f")),
+    ("energy, J an image", lambda row, rows: _text(row.number("alone", "energy", "joules"), ".3f")),
     ("size, MB", lambda row, rows: _text(row.number("size_mb"), ".1f")),
 )
 
@@ -66,7 +68,7 @@ def speed_section(bench: BenchFile | str, palette: Palette) -> Section:
         f"before {load}. Engines took turns, so that the machine's drift hits all alike; times PyTorch is the median "
         "of the ratios of the same turns, over bare call the engine's call over the run-time's own."
     )
-    return Section("speed", "Speed and accuracy", [sentence], parts)
+    return Section("speed", "Speed and accuracy", [sentence, *(f"{line}." for line in bench.skipped)], parts)
 
 
 def _speed_accuracy_chart(rows: Rows, palette: Palette) -> Chart | None:
@@ -106,6 +108,7 @@ def _latency_chart(
                     "p50": round(times.p50, 3),
                     "p90": round(times.p90, 3),
                     "p99": round(times.p99, 3),
+                    "ms": [round(sample, 3) for sample in times.samples],
                 }
             )
     alt = "; ".join(f"{record['row']}: {record['p50']} ms, 99 % within {record['p99']} ms" for record in records)
@@ -114,7 +117,8 @@ def _latency_chart(
         title,
         latency_ranges(records, palette, "ms of one call"),
         f"Medians: {alt}.",
-        "Point: median; thick bar: up to the 90th percentile; thin bar: up to the 99th.",
+        "Each mark is one call, those far beyond the last bar left out. Point: median; thick bar: up to the 90th "
+        "percentile; thin bar: up to the 99th.",
     )
 
 

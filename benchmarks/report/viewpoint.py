@@ -6,11 +6,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from cliphand.arrays import FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP, WRIST
 
 INDEX_MCP = 5
 LITTLE_MCP = 17
-MM_PER_M = 1000.0
 MAX_ANGLE_DEG = 180.0
 
 

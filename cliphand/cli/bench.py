@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cliphand.cli.progress import progress_bars
+
 if TYPE_CHECKING:
     from benchmarks.bench import BenchRequest, Report
 
@@ -53,7 +55,12 @@ def bench(
         float, typer.Option(help="Stop when the 95 % interval of every median is narrower than this share; 0 goes on.")
     ] = 0.03,
     cold_starts: Annotated[int, typer.Option(help="Processes started for each engine; 0 leaves them out.")] = 3,
-    side_by_side: Annotated[float, typer.Option(help="Seconds of calls side by side; 0 leaves them out.")] = 2.0,
+    side_by_side: Annotated[
+        float, typer.Option(help="Seconds of calls side by side, in threads and in processes; 0 leaves them out.")
+    ] = 2.0,
+    processes: Annotated[
+        int | None, typer.Option(help="Processes side by side; 0 leaves them out.", show_default="one for each core")
+    ] = None,
     energy: Annotated[float, typer.Option(help="Seconds of calls while energy is read; 0 leaves it out.")] = 1.0,
 ) -> None:
     """Time every engine of an export and score its hands, beside PyTorch.
@@ -81,28 +88,16 @@ def bench(
         checkpoint=checkpoint,
         predictions=predictions,
         speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
-        alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, energy_s=energy),
+        alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy),
     )
     _show(measure(request), json_file or request.export / BENCH_NAME)
 
 
 def measure(request: "BenchRequest") -> "Report":
     """The report, made under a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
     from benchmarks.bench import run_bench
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    # No refresh in the background: its thread would take time from what is being timed.
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done, refresh=True)
-
+    with progress_bars(quiet=True) as advance:
         return run_bench(request, progress=advance)
 
 

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cliphand.cli.progress import progress_bars
+
 if TYPE_CHECKING:
-    from engines.trt_build import BuiltPlan
     from engines.trt_plan import BuildSettings
+    from engines.trt_process import BuiltPlan
 
 
 def build(
@@ -92,19 +94,8 @@ def sentence(plan: "BuiltPlan") -> str:
 
 def build_shown(folder: Path, flavour: str, settings: "BuildSettings | None" = None) -> "tuple[BuiltPlan, ...]":
     """The plans of one flavour, under TensorRT's own phases as progress bars on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
     from engines.trt_process import build_plans
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(phase: str, done: int, total: int) -> None:
-            if phase not in tasks:
-                tasks[phase] = bar.add_task(phase, total=total)
-            # A phase comes again for every part of the network: it is shown while it runs.
-            bar.update(tasks[phase], completed=done, total=total, visible=done < total)
-
+    # A phase comes again for every part of the network: it is shown while it runs.
+    with progress_bars(passing=True) as advance:
         return build_plans(folder, flavour=flavour, settings=settings, progress=advance)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
+from cliphand.cli.progress import progress_bars
 
+if TYPE_CHECKING:
     from cliphand.data.check import Facts
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before anything is trained on it.")
@@ -24,9 +24,6 @@ def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in FreiHAND's layout.")],
 ) -> None:
     """Check every label, image and mask of a folder in FreiHAND's layout and print what it holds."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
     from cliphand.data.check import check_freihand
     from cliphand.data.freihand import SPLITS, label_path
     from cliphand.errors import InputError
@@ -38,16 +35,10 @@ def check(
             "training_K.json, or evaluation/rgb and evaluation_K.json."
         )
     facts: dict[str, Facts] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
+    with progress_bars(clock="remaining") as advance:
         for split in present:
-            task = bar.add_task(split, total=None)
-            facts[split] = check_freihand(folder, split, progress=partial(_advance, bar, task))
+            facts[split] = check_freihand(folder, split, progress=partial(advance, split))
     _print_facts(folder, facts)
-
-
-def _advance(bar: "Progress", task: "TaskID", done: int, total: int) -> None:
-    bar.update(task, completed=done, total=total)
 
 
 def _print_facts(folder: Path, facts: "dict[str, Facts]") -> None:

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cliphand.cli.progress import progress_bars
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -74,7 +76,7 @@ def export(
     _describe(manifest, target, console)
     passed = True
     if fp16 or int8:
-        from export.calibration import CalibrationRequest
+        from export.calibration import CalibrationRequest, held_out
         from export.candidates import TypedRequest
         from export.gate_images import GateRequest
         from export.precision_table import Keep
@@ -82,7 +84,9 @@ def export(
         data = calibration or _training_data(manifest)
         request = TypedRequest(
             precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-            calibration=CalibrationRequest(data, calibration_images, seed, calibration_method),
+            calibration=CalibrationRequest(
+                data, calibration_images, seed, calibration_method, held_out(manifest.training)
+            ),
             gate=GateRequest(gate_data or data, gate_split, images),
             keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
             tolerances=_tolerances(tolerance_mm),
@@ -173,21 +177,10 @@ def _training_data(manifest: "Manifest") -> Path:
 
 def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> bool:
     """Make and judge the graphs under a progress bar; tell whether all passed."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
     from cliphand.cli.parity import print_parity
     from export.typed_graphs import write_typed_graphs
 
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None)
-            bar.update(tasks[what], completed=done)
-
+    with progress_bars() as advance:
         report = write_typed_graphs(target, request, advance)
     print_parity(report, console)
     return report.passed

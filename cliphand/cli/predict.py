@@ -77,9 +77,10 @@ def _camera(*, focal: float | None, intrinsics: Path | None, bone_mm: float | No
     """The camera, where it and a length are known."""
     import numpy as np
 
+    from cliphand.camera import MM_PER_M
     from cliphand.config import require
     from cliphand.files import read_json_object
-    from engines.hand_reader import MM_PER_M, Camera
+    from engines.hand_reader import Camera
 
     known = focal is not None or intrinsics is not None
     require(known == (bone_mm is not None), "metres need both a camera (--focal or --intrinsics) and --bone-mm.")

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cliphand.cli.progress import progress_bars
+
 if TYPE_CHECKING:
     from benchmarks.report.build import ReportRequest, Written
 
@@ -88,18 +90,7 @@ def _check_modules() -> None:
 
 def _write(request: "ReportRequest") -> "Written":
     """The report, written under a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-
     from benchmarks.report.build import write_report
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, total: int) -> None:
-            if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total)
-            bar.update(tasks[what], completed=done)
-
+    with progress_bars() as advance:
         return write_report(request, progress=advance)

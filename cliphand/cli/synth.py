@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from cliphand.cli.progress import progress_bars
+
 
 def synth(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or begun by the same command.")],
@@ -26,7 +28,6 @@ def synth(
     import os
 
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     from cliphand.data.synthetic.dataset import make_dataset
     from cliphand.data.synthetic.plan import make_plan
@@ -35,21 +36,10 @@ def synth(
     if workers < 0:
         raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
     plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds, kind=kind)
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console) as bar:
-        task = bar.add_task("building the hand", total=train + evaluation, rate="")
-
-        def show(done: int, total: int) -> None:
-            speed = bar.tasks[task].speed
-            rate = f"{speed:.0f} images/s" if speed else ""
-            bar.update(task, completed=done, total=total, rate=rate, description="rendering")
-
-        make_dataset(plan, workers=workers or len(os.sched_getaffinity(0)), progress=show)
+    with progress_bars(clock="remaining", rate="images") as advance:
+        # The first word comes when the hand has been built, which takes seconds.
+        advance("rendering", 0, train + evaluation)
+        make_dataset(
+            plan, workers=workers or len(os.sched_getaffinity(0)), progress=lambda *steps: advance("rendering", *steps)
+        )
     Console().print(f"{train} training and {evaluation} evaluation images in {out}; look at {out / 'preview.png'}")

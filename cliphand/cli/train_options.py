@@ -128,22 +128,24 @@ def _quantise_aware_run(options: Options, data: Path, out: Path) -> "Run":
     """A fine-tune: network, crop and training of the checkpoint, in small steps and without its text branch."""
     from cliphand.checkpoint import load_checkpoint
     from cliphand.training.loop import Run
-    from export.calibration import CalibrationRequest
+    from export.calibration import CalibrationRequest, HeldOut
     from export.quantise_aware import QuantiseAware
 
     start = load_checkpoint(Path(str(options["quantise_aware"])))
     before = to_json(start.train or TrainConfig())
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
-    base = from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path))
+    train = _train(options, from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path)))
+    # As the export of the result will choose them.
+    calibration = CalibrationRequest(data, held_out=HeldOut(data, train.validation_fraction, train.seed))
     return Run(
         data=data,
         topology=_topology(options, start.topology),
         out=out,
         model=start.model_config,
         crop=start.crop,
-        train=_train(options, base),
+        train=train,
         start=start.path,
-        recipe=QuantiseAware(start, CalibrationRequest(data)),
+        recipe=QuantiseAware(start, calibration),
     )
 
 

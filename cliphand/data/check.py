@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from cliphand.arrays import BoolArray, FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.data.crop import read_image, read_mask
 from cliphand.data.freihand import FreiHand, Split, open_freihand
 from cliphand.data.label_file import FIELD_SHAPES
@@ -96,7 +97,7 @@ def _scale_difference_mm(dataset: FreiHand) -> float | None:
     if dataset.xyz is None or dataset.scale is None:
         return None
     bones = np.linalg.norm(dataset.xyz[:, MIDDLE_MCP] - dataset.xyz[:, MIDDLE_PIP], axis=-1)
-    difference_mm = 1000 * np.abs(bones - dataset.scale)
+    difference_mm = MM_PER_M * np.abs(bones - dataset.scale)
     worst = int(difference_mm.argmax())
     if difference_mm[worst] > MAX_SCALE_DIFFERENCE_MM:
         raise InputError(

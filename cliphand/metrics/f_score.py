@@ -10,8 +10,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from cliphand.arrays import FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.metrics.alignment import check_pair
-from cliphand.metrics.point_errors import MM_PER_M
 
 F_THRESHOLDS_MM = (5.0, 15.0)
 LEAF_POINTS = 32  # fastest of 8, 16, 32 for 778 vertices

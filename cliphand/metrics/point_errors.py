@@ -9,10 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cliphand.arrays import FloatArray
+from cliphand.camera import MM_PER_M
 from cliphand.hand import N_JOINTS, N_VERTICES
 from cliphand.metrics.alignment import align, check_pair
-
-MM_PER_M = 1000.0
 
 
 @dataclass(frozen=True, slots=True)

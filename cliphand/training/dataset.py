@@ -22,6 +22,7 @@ from cliphand.data.views import TrainingView, evaluation_view, training_pair
 from cliphand.errors import InputError
 
 Tokenise = Callable[[tuple[str, str, str]], Tensor]
+NO_TOKENS = torch.zeros(3, 0, dtype=torch.int64)
 
 
 class View(NamedTuple):
@@ -37,7 +38,7 @@ class Pair(NamedTuple):
 
     Attributes:
         affine: (2, 3) maps (u, v) of the first view onto the second.
-        tokens: (3, 77) int64 prompts of the first view, one per axis.
+        tokens: (3, 77) int64 prompts of the first view, one per axis; (3, 0) where nothing reads them.
     """
 
     first: View
@@ -71,7 +72,7 @@ class PairDataset(Dataset[Pair]):
         crop: CropConfig,
         side_px: int,
         train: TrainConfig,
-        tokenise: Tokenise,
+        tokenise: Tokenise | None,
     ) -> None:
         self.data = data
         self.images = images
@@ -96,13 +97,12 @@ class PairDataset(Dataset[Pair]):
         views = training_pair(
             self.data, index, crop=self.crop, augment=self.train.augment, side_px=self.side_px, rng=rng
         )
-        chosen = sample_joints(self.train.text.joints, rng)
-        pair = Pair(
-            self._view(views.first),
-            self._view(views.second),
-            torch.from_numpy(views.affine).float(),
-            self.tokenise(axis_prompts(views.first.joints_uvd, chosen)),
-        )
+        tokens = NO_TOKENS
+        if self.tokenise is not None:
+            chosen = sample_joints(self.train.text.joints, rng)
+            tokens = self.tokenise(axis_prompts(views.first.joints_uvd, chosen))
+        affine = torch.from_numpy(views.affine).float()
+        pair = Pair(self._view(views.first), self._view(views.second), affine, tokens)
         return Drawn(pair, index, (views.first.matrix, views.second.matrix))
 
     def _view(self, view: TrainingView) -> View:

@@ -148,6 +148,11 @@ def fastest_precision(size: int = 512, rounds: int = 5) -> Literal["32-true", "b
     return "bf16-mixed" if seconds[torch.bfloat16] < seconds[torch.float32] else "32-true"
 
 
+def uses_text(train: TrainConfig) -> bool:
+    """Whether the run has a text branch, and so prompts."""
+    return train.loss.clip > 0 and train.stage == "mesh"
+
+
 def build_model(run: Run) -> ClipHand:
     """The full network, with the weights it starts from."""
     imagenet = run.train.backbone_weights == "imagenet" and run.start is None
@@ -155,8 +160,7 @@ def build_model(run: Run) -> ClipHand:
     interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
     if run.start is not None:
         _start_from(hand, run.model, load_checkpoint(run.start))
-    uses_text = run.train.loss.clip > 0 and run.train.stage == "mesh"
-    if not uses_text:
+    if not uses_text(run.train):
         return ClipHand(hand, None)
     tower = TextTower(run.train.text.tower, seed=run.train.seed)
     return ClipHand(hand, TextBranch(run.model, run.train.text, tower))
@@ -179,14 +183,13 @@ def make_loaders(
     """Loaders of training pairs and of validation images."""
     train = run.train
     fit_labels, held_out = validation_split(data.n_labels, train.validation_fraction, train.seed)
-    tokenizer = open_clip.get_tokenizer(TOWER_NAME)
     pairs = PairDataset(
         data,
         data.image_indices(fit_labels),
         crop=run.crop,
         side_px=run.model.input_size,
         train=train,
-        tokenise=PromptTokens(tokenizer),
+        tokenise=PromptTokens(open_clip.get_tokenizer(TOWER_NAME)) if uses_text(train) else None,
     )
     # Version 0 of a sample is the photograph itself; the others show it on other backgrounds.
     shown = held_out if len(held_out) else fit_labels

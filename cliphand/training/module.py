@@ -4,7 +4,7 @@ Source: paper sections 3.5 and 4.2.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import lightning
@@ -17,7 +17,7 @@ from torch.optim.lr_scheduler import LambdaLR, StepLR
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import uvd_to_camera
-from cliphand.config import LossConfig, ModelConfig, TrainConfig
+from cliphand.config import LossConfig, ModelConfig, TrainConfig, require
 from cliphand.hand import HandTopology
 from cliphand.metrics import pa_pjpe_mm
 from cliphand.model.clip_hand import ClipHand, TextBranch
@@ -41,7 +41,9 @@ WARM_UP = 20
 
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig | DistilConfig) -> Tensor:
-    """L of section 3.5, or what a teacher adds to it."""
+    """L of section 3.5, or what a teacher adds to it; zero where there is no term."""
+    if not terms:
+        return torch.zeros(())
     return torch.stack([getattr(weights, name) * value for name, value in terms.items()]).sum()
 
 
@@ -82,6 +84,8 @@ class HandTraining(lightning.LightningModule):
 
     def step(self, terms: Mapping[str, Tensor], *, size: int) -> Tensor:
         """Log the terms and their sum over a batch of `size` pairs; the sum is what is minimised."""
+        stage = self.train_config.stage
+        require(len(terms) > 0, f"no term of the loss in stage {stage} has a weight; give one that is not zero.")
         total = self.total(terms)
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
@@ -96,7 +100,10 @@ class HandTraining(lightning.LightningModule):
         return weighted_sum(terms, self.train_config.loss)
 
     def loss_terms(self, batch: Pair) -> dict[str, Tensor]:
-        """The stage's terms by their names in `LossConfig`: all of section 3.5, or those that need joints only."""
+        """The stage's terms by their names in `LossConfig`: all of section 3.5, or those that need joints only.
+
+        A term without a weight is neither computed nor logged.
+        """
         images = both_views(batch)
         if self.train_config.stage == "joints":
             joints = self.model.hand.predict_joints(images)
@@ -104,11 +111,12 @@ class HandTraining(lightning.LightningModule):
         return self.hand_terms(self.model.hand.predict(images), batch)
 
     def hand_terms(self, prediction: HandPrediction, batch: Pair) -> dict[str, Tensor]:
-        """All terms of section 3.5 of a prediction on both views."""
+        """The terms of section 3.5 of a prediction on both views."""
         joints, verts = prediction
         terms = self.point_terms(joints.uvd, verts.float(), batch) | self.heatmap_terms(joints, batch)
-        if self.model.text is not None:
-            terms["clip"] = self._clip_term(self.model.text, joints, batch)
+        text = self.model.text
+        if text is not None:
+            terms |= self._weighed({"clip": lambda: self._clip_term(text, joints, batch)})
         return terms
 
     def point_terms(self, joints: Tensor, verts: Tensor, batch: Pair) -> dict[str, Tensor]:
@@ -116,29 +124,36 @@ class HandTraining(lightning.LightningModule):
         target = torch.cat([batch.first.verts_uvd, batch.second.verts_uvd])
         first_joints, second_joints = joints.chunk(2)
         first, second = verts.chunk(2)
-        return self.joint_terms(joints, batch) | {
-            "vertices": point_l1(verts, target),
-            "normals": normal_loss(verts, target, self.faces),
-            "edges": edge_loss(verts, target, self.faces),
-            "consistency_3d": consistency_3d(first, second, first_joints, second_joints, batch.affine),
+        terms = {
+            "vertices": lambda: point_l1(verts, target),
+            "normals": lambda: normal_loss(verts, target, self.faces),
+            "edges": lambda: edge_loss(verts, target, self.faces),
+            "consistency_3d": lambda: consistency_3d(first, second, first_joints, second_joints, batch.affine),
         }
+        return self.joint_terms(joints, batch) | self._weighed(terms)
 
     def joint_terms(self, joints: Tensor, batch: Pair) -> dict[str, Tensor]:
         """The terms of joints (2 B, 21, 3) in uvd, first views first."""
         target = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd])
         first, second = joints.chunk(2)
-        return {"joints": point_l1(joints, target), "consistency_2d": consistency_2d(first, second, batch.affine)}
+        terms = {
+            "joints": lambda: point_l1(joints, target),
+            "consistency_2d": lambda: consistency_2d(first, second, batch.affine),
+        }
+        return self._weighed(terms)
 
     def heatmap_terms(self, joints: JointPrediction, batch: Pair) -> dict[str, Tensor]:
-        """The cross entropy of the 1D heatmaps, summed over the axes; nothing where it has no weight."""
-        if self.train_config.loss.heatmaps == 0:
-            return {}
+        """The cross entropy of the 1D heatmaps, summed over the axes."""
         regressor = self.model.hand.joint_regressor
         u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
         positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
         targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
-        axes = zip(joints.logits, positions, targets, strict=True)
-        return {"heatmaps": torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()}
+        axes = list(zip(joints.logits, positions, targets, strict=True))
+        return self._weighed({"heatmaps": lambda: torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()})
+
+    def _weighed(self, terms: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
+        """The terms whose weight is not zero; only those are computed."""
+        return {name: term() for name, term in terms.items() if getattr(self.train_config.loss, name) != 0}
 
     def _clip_term(self, text: TextBranch, joints: JointPrediction, batch: Pair) -> Tensor:
         """L_CLIP on the first views: two views of one photograph would be each other's false negatives."""

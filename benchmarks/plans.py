@@ -1,0 +1,105 @@
+"""TensorRT's plans in an export folder: entrants where this machine runs them, else the reason why it does not."""
+
+from collections.abc import Collection, Iterable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.entrants import BYTES_PER_MB, Entrant
+from cliphand.config import require
+from cliphand.errors import InputError
+from engines.cuda_device import Gpu, find_gpu
+from engines.manifest import Manifest
+from engines.open import RUNNERS, UNSTATED, open_engine
+from engines.trt_flavour import TENSORRT, TENSORRT_RTX
+from engines.trt_plan import PlanRecord, read_record
+
+SUFFIX = ".plan"
+RUNNER = next(iter(RUNNERS[SUFFIX]))
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row of the matrix that could not be measured.
+
+    Attributes:
+        key: the file's name, as it would name the row.
+        engine: that would have run it.
+        precision: of its graph, `unstated` where its sidecar cannot be read.
+        reason: half a sentence.
+    """
+
+    key: str
+    engine: str
+    precision: str
+    reason: str
+
+
+def open_plans(
+    export: Path, manifest: Manifest, stack: ExitStack, *, batches: Collection[int]
+) -> tuple[dict[str, Entrant], tuple[Skipped, ...]]:
+    """Open every plan of an export folder and try it once at each batch size.
+
+    Args:
+        export: the folder.
+        manifest: its manifest; plans of other graphs than it lists are skipped.
+        stack: closes the engines.
+        batches: sizes that will be measured.
+
+    Returns:
+        Entrants by file name, and what is skipped; nothing about a plan is an error.
+    """
+    entrants: dict[str, Entrant] = {}
+    skipped: list[Skipped] = []
+    gpu = find_gpu()
+    for path in sorted(export.glob(f"*{SUFFIX}"), key=_order):
+        precision = UNSTATED
+        try:
+            record = read_record(path)
+            precision = record.key.precision
+            _check_graph(record, manifest)
+            entrants[path.name] = _open(path, stack, gpu, batches)
+        except Exception as error:  # those of pycuda and TensorRT share no base but this
+            reason = " ".join(str(error).split()).rstrip(".")
+            skipped.append(Skipped(path.name, _flavour(path), precision, reason))
+    return entrants, tuple(skipped)
+
+
+def skipped_lines(skipped: Iterable[Skipped]) -> list[str]:
+    """A line for each engine and reason."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for one in skipped:
+        groups.setdefault((one.engine, one.reason), []).append(one.key)
+    return [f"{engine}, {', '.join(keys)}: skipped: {reason}" for (engine, reason), keys in groups.items()]
+
+
+def _order(path: Path) -> tuple[bool, int, str]:
+    """TensorRT before its sibling, and `model.plan` before `model.fp16.plan`."""
+    return path.name.endswith(TENSORRT_RTX.suffix), path.name.count("."), path.name
+
+
+def _flavour(path: Path) -> str:
+    return (TENSORRT_RTX if path.name.endswith(TENSORRT_RTX.suffix) else TENSORRT).name
+
+
+def _check_graph(record: PlanRecord, manifest: Manifest) -> None:
+    """Refuse a plan that was built from what is no longer in the folder."""
+    artefact = manifest.artefacts.get(record.onnx)
+    require(
+        artefact is not None and artefact.sha256 == record.key.onnx_sha256,
+        f"it was built from another {record.onnx} than the export's; build it again with `cliphand build`.",
+    )
+
+
+def _open(path: Path, stack: ExitStack, gpu: Gpu | str, batches: Collection[int]) -> Entrant:
+    if isinstance(gpu, str):
+        raise InputError(f"it needs a GPU, and {gpu}.")
+    with ExitStack() as trial:
+        engine = trial.enter_context(open_engine(path, engine=RUNNER))
+        for batch in sorted(batches):
+            engine(np.zeros((batch, 3, engine.input_size, engine.input_size), np.float32))
+        stack.enter_context(trial.pop_all())
+    size_mb = path.stat().st_size / BYTES_PER_MB
+    return Entrant(engine, artefact=path.name, size_mb=size_mb, runner=RUNNER, path=path)
