@@ -10,20 +10,21 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.accuracy import AUC_RANGES_MM, Accuracy, batch_sizes, floor_pa_pjpe_mm, predict, score
+from benchmarks.accuracy import Accuracy, batch_sizes, predict, score
 from benchmarks.alone import Alone, AloneSettings, measure_alone
+from benchmarks.conditions import data_facts, export_facts, protocol
 from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, exported_key, open_entrants
 from benchmarks.machine import machine_facts, usable_cores
-from benchmarks.photographs import ROOT_SENTENCES, Photographs, Root, read_batch
+from benchmarks.photographs import Photographs, Root, read_batch
 from benchmarks.plans import Skipped, open_plans
+from benchmarks.roofline import Roofline, measure_roofline
 from benchmarks.rows import Findings, Row, make_rows
 from benchmarks.speed import Speed, measure_speed
 from benchmarks.turns import SpeedSettings
 from cliphand.arrays import FloatArray
 from cliphand.config import require
-from cliphand.data.freihand import FreiHand, Split, open_freihand
+from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.predictions import write_predictions
-from cliphand.files import sha256_of
 from cliphand.hand import load_hand
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, read_manifest
@@ -44,6 +45,7 @@ class BenchRequest:
         runners: engines for ONNX graphs, of those that `engines.open` lists.
         rejected: whether graphs that failed the parity gate run as well.
         peers: whether other ways to run the checkpoint's weights are compared, too.
+        roofline: whether the processor's own limit is measured, which needs OpenVINO.
         root: where the absolute depth comes from.
         n_images: score the first so many images; None all.
         split: of the data.
@@ -60,6 +62,7 @@ class BenchRequest:
     runners: tuple[str, ...] = DEFAULT_RUNNERS
     rejected: bool = False
     peers: bool = False
+    roofline: bool = False
     root: Root = "truth"
     n_images: int | None = None
     split: Split = "evaluation"
@@ -98,6 +101,7 @@ class Report:
     warnings: tuple[str, ...]
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...] = ()
+    rooflines: tuple[Roofline, ...] = ()
 
 
 def newest_export(folder: Path) -> Path:
@@ -127,24 +131,28 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         plans, skipped = open_plans(request.export, manifest, stack, batches=_batches(request, n_images))
         entrants |= plans
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
+        roofs = {threads: measure_roofline(threads) for threads in request.threads} if request.roofline else {}
         findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
-        rows = make_rows(entrants, findings)
+        gflop = manifest.exporter.get("gflop")
+        known = gflop if isinstance(gflop, float) else None
+        rows = make_rows(entrants, dataclasses.replace(findings, roofs=roofs, gflop=known))
     written, refused = _write_predictions(request.predictions, findings, exported_key(entrants))
     return Report(
         machine=machine,
         versions=library_versions(),
         commit=git_commit(),
-        export=_export_facts(request, manifest) | {"predictions": written},
-        data=_data_facts(request, data, regressor, n_images=n_images),
+        export=export_facts(request.export, manifest) | {"predictions": written},
+        data=data_facts(request.data, data, regressor, n_images=n_images),
         crop=dataclasses.asdict(manifest.crop) | {"input_size": manifest.input_size},
         root=request.root,
-        protocol=_protocol(request),
+        protocol=protocol(request.export, request.root),
         training=manifest.training,
         speed=_speed_facts(request),
         omitted=omitted + refused,
         warnings=_warnings(findings.accuracy),
         rows=rows,
         skipped=skipped,
+        rooflines=tuple(roofs.values()),
     )
 
 
@@ -262,35 +270,3 @@ def _speed_facts(request: BenchRequest) -> dict[str, object]:
     """How it was timed; `threads` is the first number of them."""
     counts = {"threads": request.threads[0], "thread_counts": request.threads}
     return dataclasses.asdict(request.speed) | counts | {"alone": dataclasses.asdict(request.alone)}
-
-
-def _export_facts(request: BenchRequest, manifest: Manifest) -> dict[str, object]:
-    return {
-        "path": str(request.export),
-        "checkpoint_sha256": manifest.checkpoint.sha256,
-        "cliphand_version": manifest.cliphand_version,
-        "commit": manifest.commit,
-        "exporter": manifest.exporter,
-    }
-
-
-def _data_facts(request: BenchRequest, data: FreiHand, regressor: FloatArray, *, n_images: int) -> dict[str, object]:
-    return {
-        "path": str(request.data),
-        "split": request.split,
-        "images": n_images,
-        "has_joints": data.xyz is not None,
-        "has_vertices": data.verts is not None,
-        "floor_pa_pjpe_mm": floor_pa_pjpe_mm(data, regressor, n_images=n_images),
-    }
-
-
-def _protocol(request: BenchRequest) -> str:
-    """How the figures are to be read, in one line."""
-    ranges = ", ".join(f"{low:g}-{high:g}" for low, high in AUC_RANGES_MM)
-    digest = sha256_of(request.export / HAND_NAME)[:12]
-    return (
-        f"root {request.root} ({ROOT_SENTENCES[request.root]}); joints regressed from the mesh by {HAND_NAME} "
-        f"{digest}; PJPE in the camera frame, no root subtracted; PA by a similarity with a proper rotation; "
-        f"F of aligned meshes; AUC of PA-PJPE over {ranges} mm"
-    )

@@ -1,7 +1,7 @@
 """One line of the benchmark: engine x precision x batch, with its speed, its accuracy and its distance to PyTorch."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,7 +9,9 @@ from benchmarks.accuracy import Accuracy, Predictions, vertex_distances_mm
 from benchmarks.alone import Alone
 from benchmarks.entrants import REFERENCE, Entrant
 from benchmarks.intervals import Ratio
-from benchmarks.speed import Speed
+from benchmarks.plans import SUFFIX
+from benchmarks.roofline import Roofline
+from benchmarks.speed import Latency, Speed
 from export.parity import TOLERANCES, Tolerance
 
 REDUCED = "fp16"  # whose tolerance holds for other reduced floating-point arithmetic, such as bfloat16
@@ -46,6 +48,8 @@ class Row:
         alone: what was measured in processes of its own.
         latency_samples_ms: single calls, model only; evenly spaced ones of them where many were timed.
         end_to_end_samples_ms: the same from JPEG files to metres.
+        share_of_roof: the exported graph's GFLOP in this latency, over those that the processor's fastest convolutions
+            in this precision do, in [0, 1]; see `benchmarks.roofline`.
     """
 
     engine: str
@@ -98,16 +102,24 @@ class Row:
     alone: Alone | None = None
     latency_samples_ms: tuple[float, ...] = ()
     end_to_end_samples_ms: tuple[float, ...] = ()
+    share_of_roof: float | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """What was measured of each entrant, by its key; speed by key and batch size."""
+    """What was measured of each entrant, by its key; speed by key and batch size.
+
+    Attributes:
+        roofs: of the processor, by number of threads.
+        gflop: of the exported graph for one image; None where the manifest has no such figure.
+    """
 
     accuracy: Mapping[str, Accuracy]
     predictions: Mapping[str, Predictions]
     speed: Mapping[tuple[str, int], Speed]
     alone: Mapping[str, Alone]
+    roofs: Mapping[int | None, Roofline] = field(default_factory=dict)
+    gflop: float | None = None
 
 
 def make_rows(entrants: Mapping[str, Entrant], findings: Findings) -> tuple[Row, ...]:
@@ -180,7 +192,17 @@ def _row(
         alone=findings.alone.get(key),
         latency_samples_ms=speed.model.samples_ms,
         end_to_end_samples_ms=speed.end_to_end.samples_ms,
+        share_of_roof=_share_of_roof(entrant, speed.model, findings),
     )
+
+
+def _share_of_roof(entrant: Entrant, latency: Latency, findings: Findings) -> float | None:
+    """None where no roof was measured, as for what runs on a GPU."""
+    roof = findings.roofs.get(entrant.threads)
+    if roof is None or findings.gflop is None or entrant.artefact.endswith(SUFFIX):
+        return None
+    gflop = findings.gflop * latency.batch
+    return roof.share(entrant.engine.precision, gflop=gflop, latency_ms=latency.p50_ms)
 
 
 def tolerance_of(precision: str) -> Tolerance:

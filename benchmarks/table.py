@@ -15,6 +15,7 @@ from benchmarks.alone import Alone
 from benchmarks.bench import Report
 from benchmarks.intervals import Ratio
 from benchmarks.plans import skipped_lines
+from benchmarks.roofline import Roofline
 from benchmarks.rows import Row
 
 MISSING = "-"
@@ -37,6 +38,7 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("FPS", lambda row: f"{row.fps:.1f}"),
     ("FPS end\nto end", lambda row: f"{row.end_to_end_fps:.1f}"),
     ("times\nPyTorch", lambda row: _ratio(row.speedup)),
+    ("of\nroof", lambda row: _number(row.share_of_roof, "{:.0%}")),
     ("over\nbare", lambda row: _ratio(row.overhead)),
     ("stream\n/model", lambda row: _ratio(row.pipelined_over_model)),
     ("PJPE", lambda row: _number(row.pjpe_mm, _MILLIMETRES)),
@@ -67,9 +69,10 @@ ALONE_COLUMNS: tuple[tuple[str, Callable[[Row, Alone], str]], ...] = (
     ("J an\nimage", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
 )
 COLUMNS_NOTE = (
-    "Errors in mm. Times PyTorch: how many times faster, median over turns. Over bare: the engine's call over the "
-    "run-time's own. Stream/model: JPEG to metres as a stream, over the model alone. Deltas to PyTorch on the same "
-    "images: PA-PJPE, PA-PVPE, and the largest distance of a vertex; gate: within the export's default tolerances."
+    "Errors in mm. Times PyTorch: how many times faster, median over turns. Of roof: the graph's GFLOP in that time, "
+    "over what bare convolutions in that precision reach here. Over bare: the engine's call over the run-time's own. "
+    "Stream/model: JPEG to metres as a stream, over the model alone. Deltas to PyTorch on the same images: PA-PJPE, "
+    "PA-PVPE, and the largest distance of a vertex; gate: within the export's default tolerances."
 )
 ALONE_TITLE = (
     "each engine alone: a new process from its start to the first result; images a second of callers side by side, one "
@@ -169,8 +172,14 @@ def title(report: Report) -> str:
         f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
         f"threads {_threads(speed)}; engines in turns, up to {speed['calls']} calls or "
         f"{speed['seconds']:g} s each; FPS at the median; end to end from JPEG file to vertices in metres",
+        *(f"roof: {_roof(roofline)}" for roofline in report.rooflines),
     ]
     return "\n".join(lines)
+
+
+def _roof(roofline: Roofline) -> str:
+    speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in roofline.gflop_per_s.items())
+    return f"{speeds} GFLOP/s in bare 3 x 3 convolutions (OpenVINO, {_count(roofline.threads)} threads)"
 
 
 def _threads(speed: Mapping[str, object]) -> str:

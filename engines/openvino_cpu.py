@@ -92,9 +92,9 @@ class OpenVinoEngine(Engine):
         options = options or OpenVinoOptions(threads=threads)
         if not path.is_file():
             raise InputError(f"{path} does not exist; give an ONNX file or a folder that `cliphand export` wrote.")
-        self._compiled: CompiledModel | None = _compile(path, options)
+        self._compiled: CompiledModel | None = compile_graph(path, options)
         self.input_size = _input_size(self._compiled, path)
-        computed = self._compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name()
+        computed = computed_in(self._compiled)
         require(
             not options.reduced or computed != FLOAT32,
             "OpenVINO knows no reduced precision of this processor; run the graph in FP32 (engine openvino).",
@@ -152,8 +152,17 @@ def load_reduced(path: Path, *, precision: str, threads: int | None, cache: Path
     return OpenVinoEngine(path, precision=precision, options=options)
 
 
-def _compile(path: Path, options: OpenVinoOptions) -> "CompiledModel":
-    """Have OpenVINO read and compile a graph, or take it from its cache."""
+def computed_in(compiled: "CompiledModel") -> str:
+    """OpenVINO's name of the type that a graph's floating-point numbers are computed in; `NAMES` has reports' names."""
+    return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
+
+
+def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
+    """Have OpenVINO read and compile a graph, or take it from its cache.
+
+    Raises:
+        InputError: OpenVINO is not installed, or does not run the graph; in its words.
+    """
     try:
         import openvino
     except ImportError as error:

@@ -10,13 +10,14 @@ from linear_hand import SIDE, linear_checkpoint, make_manifest, save_export, sav
 
 from benchmarks.alone import AloneSettings
 from benchmarks.bench import BenchRequest, Report, newest_export, run_bench
+from benchmarks.roofline import Roofline
 from benchmarks.turns import SpeedSettings
 from cliphand.config import CropConfig
 from cliphand.data.predictions import read_predictions
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.metrics import score_joints, score_mesh
-from engines.manifest import write_manifest
+from engines.manifest import read_manifest, write_manifest
 
 QUICK = SpeedSettings(warmup_calls=1, calls=3, seconds=1)
 KEYS = (
@@ -71,6 +72,19 @@ def test_the_same_weights_agree_to_a_hundredth_of_a_millimetre(export: Path, dat
     assert abs(ort.delta_pa_pjpe_mm) < 0.01
     assert 0 < ort.vertex_distance_mm["max"] < 0.01
     assert ort.delta_pa_pjpe_mm == ort.pa_pjpe_mm - pytorch.pa_pjpe_mm
+
+
+def test_each_row_says_what_share_of_the_processors_roof_it_uses(
+    export: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("benchmarks.bench.measure_roofline", lambda threads: Roofline({"fp32": 100.0}, threads))
+    manifest = read_manifest(export)
+    write_manifest(dataclasses.replace(manifest, exporter={"gflop": 0.5}), export)
+    report = bench(export, data, batches=(1, 3), roofline=True)
+    assert report.rooflines == (Roofline({"fp32": 100.0}, 1),)
+    for row in report.rows:
+        assert row.share_of_roof == pytest.approx(row.batch * 0.5 / (row.latency_ms_p50 / 1000) / 100)
+    assert [row.share_of_roof for row in bench(export, data).rows] == [None, None]
 
 
 def test_other_weights_show_in_the_difference(export: Path, data: Path, hand_topology: HandTopology) -> None:

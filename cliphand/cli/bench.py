@@ -74,14 +74,16 @@ def bench(
     from benchmarks.turns import SpeedSettings
     from engines.choose import BENCH_NAME
 
+    runners = tuple(engine or installed_runners())
     request = BenchRequest(
         export=folder or newest_export(EXPORTS),
         data=data,
         batches=tuple(batch or (1,)),
         threads=tuple(threads or (None,)),
-        runners=tuple(engine or installed_runners()),
+        runners=runners,
         rejected=rejected,
         peers=peers,
+        roofline="openvino" in runners,
         root=root,
         n_images=images,
         split=split,
