@@ -58,9 +58,10 @@ def made(hand_file: Path, **options: object) -> Run:
     return make_run({"hand": hand_file, **options}, data=Path("data"), out=Path("out"))
 
 
-def test_without_options_a_run_is_the_papers(hand_file: Path) -> None:
+def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_file: Path) -> None:
     run = made(hand_file)
-    assert (run.model, run.crop, run.train) == (PRESETS["paper"], CropConfig(), TrainConfig())
+    assert (run.model, run.crop, run.train) == (PRESETS["light"], CropConfig(), TrainConfig())
+    assert made(hand_file, preset="paper").model == dataclasses.replace(run.model, heads=(8, 8, 8, 8)) == ModelConfig()
     assert (run.start, type(run.recipe)) == (None, Recipe)
 
 

@@ -99,7 +99,9 @@ def train(
         float | None, defaults("Loss weight of the teacher's feature maps.", TEACHER.features)
     ] = None,
 ) -> None:
-    """Train CLIP-Hand3D on photographs in FreiHAND's layout; defaults are the paper's.
+    """Train CLIP-Hand3D on photographs in FreiHAND's layout.
+
+    Defaults are the paper's, but for fewer attention heads on the finer levels: --preset paper has its eight.
 
     With --teacher a student of any backbone learns from a trained model as well; it has the teacher's sizes and crop.
     With --quantise-aware a checkpoint is fine-tuned as its INT8 graph, from its own options in small steps.

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cliphand.hand import HandTopology
     from cliphand.training.loop import Run
 
-DEFAULT_PRESET = "paper"
+DEFAULT_PRESET = "light"
 Options = Mapping[str, object]  # those that were given, by their parameters' names
 
 # Options by the config that they fill, each with the name of its field there.
