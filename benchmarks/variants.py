@@ -23,8 +23,6 @@ import numpy as np
 import onnx
 import torch
 import typer
-from rich import box
-from rich.table import Table
 from torch import nn
 
 from benchmarks.accuracy import mean_pose_pa_pjpe_mm, predict, score
@@ -32,6 +30,7 @@ from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from benchmarks.table import plain_text
 from benchmarks.turns import SpeedSettings, time_in_turns
+from benchmarks.variant_rows import Errors, Row, make_row, table
 from cliphand.arrays import FloatArray
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import PRESETS, CropConfig, ModelConfig, TrainConfig, require
@@ -39,8 +38,11 @@ from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.files import write_json
 from cliphand.hand import load_hand
+from cliphand.metrics.point_errors import aligned_point_errors
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.provenance import git_commit, library_versions
+from cliphand.training.distil import Distil
+from cliphand.training.distil_config import DistilConfig
 from cliphand.training.from_scratch import FROM_SCRATCH
 from cliphand.training.loop import Run, fastest_precision, train_hand
 from cliphand.training.recorder import read_history
@@ -61,7 +63,7 @@ ENGINES = ("ort fp32", "openvino fp32", "openvino int8")
 CALIBRATION_IMAGES = 64  # ranges of latency's graphs; the parity gate is where their millimetres are judged
 BASE = PRESETS["small"]
 CROP = CropConfig(rule="centre", side_px=200.0)
-# Each changes one thing of the paper's head; the last is what `--preset small` has.
+# What each changes of the paper's head; the last is what `--preset small` has.
 HEADS: dict[str, dict[str, object]] = {
     "paper": {},
     "heads 8 4 2 1": {"heads": (8, 4, 2, 1)},
@@ -70,6 +72,7 @@ HEADS: dict[str, dict[str, object]] = {
     "no attention at 389 and 778": {"depths": (2, 2, 0, 0)},
     "attention of one token": {"attention": "single_token"},  # as the authors' released weights have it
     "transposed convolutions of 128": {"lixel_channels": 128},
+    "heads 8 4 2 1, convolutions of 128": {"heads": (8, 4, 2, 1), "lixel_channels": 128},
     "joint feature of 256": {"joint_feature": 256},
     "small": {name: getattr(BASE, name) for name in ("depths", "heads", "lixel_channels", "joint_feature")},
 }
@@ -86,33 +89,15 @@ BACKBONES = (
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One variant; latencies are medians of one image's call.
-
-    Attributes:
-        pa_pjpe_mm: on the evaluation split; None where the variant was not trained.
-        ort_fp32_ms, openvino_fp32_ms, openvino_int8_ms: wall times.
-    """
-
-    variant: str
-    parameters: int
-    gflop: float
-    pa_pjpe_mm: float | None
-    lixel_pa_pjpe_mm: float | None
-    ort_fp32_ms: float
-    openvino_fp32_ms: float
-    openvino_int8_ms: float
-
-
-@dataclass(frozen=True, slots=True)
 class Study:
-    """What all variants share."""
+    """What all variants share; with a teacher, what is trained learns from that model as well."""
 
     data: Path
     out: Path
     train: TrainConfig
     speed: SpeedSettings
     threads: int | None
+    teacher: Path | None = None
 
 
 def study(variants: dict[str, ModelConfig], trained: Sequence[str], shared: Study) -> list[Row]:
@@ -124,13 +109,20 @@ def study(variants: dict[str, ModelConfig], trained: Sequence[str], shared: Stud
         shared: data, budget and settings.
     """
     checkpoints = {name: checkpoint_of(variants[name], shared.out / _slug(name), shared) for name in trained}
-    accuracy = {name: accuracy_of(checkpoint, shared) for name, checkpoint in checkpoints.items()}
     graphs = {}
     for name, config in variants.items():
         model = checkpoints[name].model if name in checkpoints else untrained(config, shared)
         graphs[name] = write_graphs(model, config, shared.out / _slug(name), shared)
+    errors = {name: errors_of(checkpoint, graphs[name]["int8"], shared) for name, checkpoint in checkpoints.items()}
     times = latencies(graphs, {name: config.input_size for name, config in variants.items()}, shared)
-    return [_row(name, graphs[name], accuracy.get(name, (None, None)), times) for name in variants]
+    return [_row(name, graphs[name]["fp32"], errors, times) for name in variants]
+
+
+def _row(name: str, path: Path, errors: dict[str, Errors], times: dict[str, FloatArray]) -> Row:
+    graph = onnx.load(path)
+    ort, openvino, int8 = (float(np.median(times[f"{name}, {kind}"])) for kind in ENGINES)
+    parameters = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer)
+    return make_row(name, (parameters, total(inventory(graph)).gflop), (ort, openvino, int8), trained=errors)
 
 
 def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoint:
@@ -138,7 +130,10 @@ def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoin
     run = folder / "run"
     if len(read_history(run)) < shared.train.epochs:
         topology = load_hand(shared.data / "hand.npz")
-        train_hand(Run(data=shared.data, topology=topology, out=run, model=config, crop=CROP, train=shared.train))
+        plan = Run(data=shared.data, topology=topology, out=run, model=config, crop=CROP, train=shared.train)
+        if shared.teacher is not None:
+            plan = dataclasses.replace(plan, recipe=Distil(load_checkpoint(shared.teacher), DistilConfig()))
+        train_hand(plan)
     checkpoint = load_checkpoint(run / "last")
     require(
         checkpoint.train == shared.train and checkpoint.model_config == config,
@@ -162,15 +157,20 @@ def untrained(config: ModelConfig, shared: Study) -> HandModel:
     return model.eval()
 
 
-def accuracy_of(checkpoint: Checkpoint, shared: Study) -> tuple[float | None, float | None]:
-    """PA-PJPE of the mesh's joints and of the joint regressor's, in mm, on the evaluation split."""
+def errors_of(checkpoint: Checkpoint, int8: Path, shared: Study) -> Errors:
+    """What a trained variant misses by on the evaluation split, and what its INT8 graph does."""
     data = open_freihand(shared.data, "evaluation")
     size = checkpoint.model_config.input_size
     photographs = Photographs(data=data, crop=checkpoint.crop, input_size=size, root="truth")
-    with EagerEngine(checkpoint) as engine:
-        hands = predict({"model": engine}, photographs, checkpoint.topology.joint_regressor, n_images=len(data))
-    found = score(hands["model"], data)
-    return found.pa_pjpe_mm, found.lixel_pa_pjpe_mm
+    with EagerEngine(checkpoint) as engine, OpenVinoEngine(int8, precision="int8") as quantised:
+        both = {"fp32": engine, "int8": quantised}
+        hands = predict(both, photographs, checkpoint.topology.joint_regressor, n_images=len(data))
+    scores = {name: score(hand, data) for name, hand in hands.items()}
+    lixel_mm, int8_mm = scores["fp32"].lixel_pa_pjpe_mm, scores["int8"].pa_pjpe_mm
+    if data.xyz is None or lixel_mm is None or int8_mm is None:
+        raise InputError(f"{shared.data} has no joints in its evaluation split, or a variant gives NaN: no accuracy.")
+    truth = data.xyz[[data.label_index(place) for place in range(len(data))]]
+    return Errors(aligned_point_errors(hands["fp32"].xyz, truth).errors_mm.mean(axis=1), lixel_mm, int8_mm)
 
 
 def write_graphs(model: HandModel, config: ModelConfig, folder: Path, shared: Study) -> dict[str, Path]:
@@ -207,38 +207,8 @@ def latencies(graphs: dict[str, dict[str, Path]], sizes: dict[str, int], shared:
         return time_in_turns(calls, shared.speed)
 
 
-def _row(
-    name: str,
-    graphs: dict[str, Path],
-    accuracy: tuple[float | None, float | None],
-    times: dict[str, FloatArray],
-) -> Row:
-    graph = onnx.load(graphs["fp32"])
-    ort, openvino, int8 = (float(np.median(times[f"{name}, {kind}"])) for kind in ENGINES)
-    parameters = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer)
-    return Row(name, parameters, total(inventory(graph)).gflop, *accuracy, ort, openvino, int8)
-
-
 def _slug(name: str) -> str:
     return name.replace(" ", "_")
-
-
-def table(rows: Sequence[Row], title: str) -> Table:
-    """The rows for people; what was not measured is a dash."""
-    result = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
-    headings = ("variant", "million weights", "GFLOP", "PA-PJPE mm", "lixel mm", "ORT fp32 ms", "OpenVINO fp32 ms")
-    for heading in (*headings, "OpenVINO INT8 ms"):
-        result.add_column(heading, justify="left" if heading == "variant" else "right")
-    for row in rows:
-        errors = ("-" if error is None else f"{error:.2f}" for error in (row.pa_pjpe_mm, row.lixel_pa_pjpe_mm))
-        result.add_row(
-            row.variant,
-            f"{row.parameters / 1e6:.1f}",
-            f"{row.gflop:.2f}",
-            *errors,
-            *(f"{time:.1f}" for time in (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms)),
-        )
-    return result
 
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -253,6 +223,7 @@ def main(
         list[str] | None, typer.Option(help="Variant to train; repeat it.", show_default="all heads, no backbone")
     ] = None,
     latency_only: Annotated[bool, typer.Option("--latency-only", help="Train nothing.")] = False,
+    teacher: Annotated[Path | None, typer.Option(help="Checkpoint that all trained variants learn from.")] = None,
     epochs: Annotated[int, typer.Option(help="Of each trained variant.")] = 4,
     input_size: Annotated[int | None, typer.Option(help="Side of the crop.", show_default="the small preset's")] = None,
     calls: Annotated[int, typer.Option(help="Timed calls of each engine at most.")] = 100,
@@ -275,7 +246,7 @@ def main(
     unknown = sorted(set(trained) - set(variants))
     require(not unknown, f"there is no variant {unknown}; valid are {list(variants)}.")
     config = dataclasses.replace(FROM_SCRATCH, epochs=epochs, precision=fastest_precision())
-    shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads)
+    shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads, teacher)
     rows = study(variants, trained, shared)
     guess = mean_pose_pa_pjpe_mm(data)
     title = f"{which}, {size} px, {epochs} epochs where trained; always guessing the mean pose: {guess:.2f} mm"

@@ -5,17 +5,21 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_hand import CONFIG
 from typer.testing import CliRunner
 
 from benchmarks import variants
 from benchmarks.speed import SpeedSettings
-from benchmarks.variants import HEADS, Row, Study, app, study, table
+from benchmarks.variant_rows import Errors, Row, make_row, table
+from benchmarks.variants import HEADS, Study, app, study
 from cliphand.config import ModelConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology, save_hand
+from cliphand.training.distil import Distil
 from cliphand.training.from_scratch import FROM_SCRATCH
+from cliphand.training.loop import Run
 
 NARROW = dataclasses.replace(CONFIG, lixel_channels=CONFIG.lixel_channels // 2)
 SPEED = SpeedSettings(warmup_calls=1, calls=3, seconds=5)
@@ -41,10 +45,39 @@ def rows(shared: Study) -> list[Row]:
 
 def test_only_trained_variants_have_an_accuracy(rows: list[Row]) -> None:
     whole, narrow = rows
-    assert (whole.pa_pjpe_mm, whole.lixel_pa_pjpe_mm) == (None, None)
+    assert (whole.pa_pjpe_mm, whole.lixel_pa_pjpe_mm, whole.int8_pa_pjpe_mm, whole.change_mm) == (None,) * 4
     assert narrow.pa_pjpe_mm is not None
     assert 0 < narrow.pa_pjpe_mm < 200
     assert narrow.lixel_pa_pjpe_mm != narrow.pa_pjpe_mm
+    assert narrow.int8_pa_pjpe_mm != narrow.pa_pjpe_mm
+    assert narrow.int8_pa_pjpe_mm == pytest.approx(narrow.pa_pjpe_mm, abs=5)
+    assert (narrow.change_mm, narrow.change_interval_mm) == (0, (0, 0))
+
+
+def test_the_change_is_from_the_first_trained_variant_image_by_image() -> None:
+    errors = np.array([3.0, 5.0, 9.0, 7.0])
+    trained = {"a": Errors(errors, 1.0, 2.0), "b": Errors(np.array([4.0, 6.0, 11.0, 7.0]), 3.0, 4.0)}
+    row = make_row("b", (10, 0.5), (1.0, 2.0, 3.0), trained=trained)
+    assert (row.pa_pjpe_mm, row.change_mm, row.lixel_pa_pjpe_mm, row.int8_pa_pjpe_mm) == (7, 1, 3, 4)
+    low, high = row.change_interval_mm or (0, 0)
+    assert 0 <= low < 1 < high <= 2
+    assert (row.parameters, row.gflop) == (10, 0.5)
+    assert (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms) == (1, 2, 3)
+
+
+def test_with_a_teacher_every_trained_variant_is_its_student(
+    shared: Study, rows: list[Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    teacher = shared.out / "narrow" / "run" / "last"
+    runs: list[Run] = []
+    monkeypatch.setattr(variants, "train_hand", runs.append)
+    for taught in (None, teacher):
+        with pytest.raises(InputError):  # nothing was trained
+            study({"narrow": NARROW}, ["narrow"], dataclasses.replace(shared, out=tmp_path, teacher=taught))
+    plain, student = (run.recipe for run in runs)
+    assert not isinstance(plain, Distil)
+    assert isinstance(student, Distil)
+    assert student.teacher.path == teacher
 
 
 def test_every_variant_is_timed_in_every_engine_and_its_cost_is_its_own(rows: list[Row]) -> None:
@@ -83,6 +116,7 @@ def test_a_missing_figure_is_a_dash(rows: list[Row]) -> None:
     assert cells[0] == ["whole", "narrow"]
     assert cells[3][0] == "-"
     assert cells[3][1] == f"{rows[1].pa_pjpe_mm:.2f}"
+    assert cells[4] == ["-", "+0.00 (+0.00 to +0.00)"]
 
 
 def test_the_command_prints_a_table_and_one_json_object(
