@@ -39,7 +39,7 @@ class CalibrationRequest:
     Attributes:
         data: folder in FreiHAND's layout; its training split is used.
         images: how many; all where there are fewer.
-        seed: the same seed chooses the same images.
+        seed: the same seed chooses the same images of those that are not held out: another share is another choice.
         method: how ranges follow from what is seen.
         held_out: what the model was validated on, which is left out where it lies in the same folder.
     """
@@ -52,6 +52,21 @@ class CalibrationRequest:
 
     def __post_init__(self) -> None:
         require(self.images >= 1, f"calibration images are {self.images}; at least 1 is needed.")
+
+    @property
+    def leaves_out(self) -> HeldOut | None:
+        """What is held out of these images; None where that is nothing, or lies in another folder."""
+        out = self.held_out
+        if out is None or out.fraction == 0 or out.data.resolve() != self.data.resolve():
+            return None
+        return out
+
+    def held_out_facts(self) -> dict[str, object] | None:
+        """The share as JSON values, and whether it was left out of this folder; None where none is known."""
+        out = self.held_out
+        if out is None:
+            return None
+        return {"fraction": out.fraction, "seed": out.seed, "applied": self.leaves_out is not None}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,8 +124,8 @@ def held_out(facts: Mapping[str, object]) -> HeldOut | None:
 
 def _free(data: FreiHand, request: CalibrationRequest) -> IntArray:
     """The images that may be chosen, in order: ranges tuned to the images that choose the best epoch flatter both."""
-    every, out = np.arange(len(data)), request.held_out
-    if out is None or out.data.resolve() != request.data.resolve():
+    every, out = np.arange(len(data)), request.leaves_out
+    if out is None:
         return every
     _, labels = validation_split(data.n_labels, out.fraction, out.seed)
     return np.setdiff1d(every, data.image_indices(labels))

@@ -206,6 +206,7 @@ class Workshop:
             "split": "training",
             "images": len(self.calibration.files),
             "seed": request.seed,
+            "held_out": request.held_out_facts(),
             "method": request.method,
             "sha256": self.calibration.sha256,
             "files": self.calibration.files,

@@ -10,7 +10,8 @@ from torch.nn import functional
 
 from cliphand.hand import N_JOINTS
 from cliphand.model.image_encoder import ImageEncoder
-from export.subpixel import PhaseHead, SubpixelUpsampling, frozen, interleaved
+from export.frozen import frozen
+from export.subpixel import PhaseHead, SubpixelUpsampling, interleaved
 
 
 class Affine(nn.Module):

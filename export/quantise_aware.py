@@ -55,11 +55,12 @@ class QuantiseAware(Recipe):
     weight: float = 1.0
 
     def facts(self) -> Mapping[str, object]:
-        """The checkpoint and the images."""
+        """The checkpoint and the images, by what chose them."""
         return {
             "quantise_aware": self.start.sha256,
             "calibration_images": self.calibration.images,
             "calibration_seed": self.calibration.seed,
+            "held_out": self.calibration.held_out_facts(),
             "weight": self.weight,
         }
 
@@ -142,6 +143,8 @@ class QuantiseAwareTraining(HandTraining):
 
     BatchNorm keeps its statistics: the export folds them. Ranges are measured anew after every epoch.
     """
+
+    has_more_terms = True
 
     def __init__(
         self,

@@ -9,18 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-KERNEL = 4
+from export.frozen import frozen
+
 PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # row and column of an output in its square of two by two
-
-
-def frozen(value: Tensor) -> Tensor:
-    """A number, vector or matrix of the graph: contiguous float32.
-
-    What is still to be trained keeps its gradient: see `export.trainable_fold`.
-    """
-    if value.requires_grad:
-        return value
-    return nn.Parameter(value.detach().float().contiguous(), requires_grad=False)
 
 
 class Phase(nn.Module):

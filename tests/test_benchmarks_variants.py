@@ -13,10 +13,12 @@ from typer.testing import CliRunner
 from benchmarks import variants
 from benchmarks.speed import SpeedSettings
 from benchmarks.variant_rows import Errors, Row, make_row, table
-from benchmarks.variants import HEADS, Study, app, study
+from benchmarks.variants import HEADS, Study, app, graphs_of, study
+from cliphand.checkpoint import load_checkpoint
 from cliphand.config import ModelConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology, save_hand
+from cliphand.model.hand_model import HandModel
 from cliphand.training.distil import Distil
 from cliphand.training.from_scratch import FROM_SCRATCH
 from cliphand.training.loop import Run
@@ -96,6 +98,24 @@ def test_what_is_there_is_not_made_again(shared: Study, rows: list[Row], monkeyp
         monkeypatch.setattr(variants, name, refuse)
     again = study({"narrow": NARROW}, ["narrow"], shared)
     assert again[0].pa_pjpe_mm == rows[1].pa_pjpe_mm
+
+
+def test_graphs_of_random_weights_are_not_taken_for_a_trained_variants(
+    shared: Study, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[HandModel] = []
+    monkeypatch.setattr(variants, "write_graphs", lambda model, *_: made.append(model))
+    checkpoint = load_checkpoint(shared.out / "narrow" / "run" / "last")
+    for weights in (None, None, checkpoint, checkpoint, None):
+        graphs_of(weights, NARROW, tmp_path, shared)
+    assert len(made) == 3
+    assert made[1] is checkpoint.model
+
+
+def test_a_student_is_not_taken_from_a_run_without_its_teacher(shared: Study, rows: list[Row]) -> None:
+    taught = dataclasses.replace(shared, teacher=shared.out / "narrow" / "run" / "last")
+    with pytest.raises(InputError, match="by another teacher"):
+        study({"narrow": NARROW}, ["narrow"], taught)
 
 
 def test_a_run_of_other_settings_is_not_taken_for_this_one(shared: Study, rows: list[Row]) -> None:
