@@ -145,6 +145,18 @@ def score(predictions: Predictions, data: FreiHand) -> Accuracy:
     )
 
 
+def per_image_pa_pjpe_mm(predictions: Predictions, data: FreiHand) -> FloatArray:
+    """(N,) PA-PJPE of each of the first images of `data`, of the joints regressed from the mesh.
+
+    Raises:
+        InputError: the data has no joints.
+    """
+    if data.xyz is None:
+        raise InputError(f"{data.root} has no {data.split} joints to compare with.")
+    truth = data.xyz[_labels(data, len(predictions.xyz))]
+    return np.asarray(aligned_point_errors(predictions.xyz, truth).errors_mm.mean(axis=1))
+
+
 def floor_pa_pjpe_mm(data: FreiHand, joint_regressor: FloatArray, *, n_images: int) -> float | None:
     """PA-PJPE of the true vertices' joints against the true joints: what this regressor costs a perfect mesh.
 

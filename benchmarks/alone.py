@@ -5,6 +5,7 @@ Side by side is measured twice: threads of one process that share a model, and p
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from benchmarks.cold_start import ColdStart, cold_start
 from benchmarks.energy import Energy, energy_of
@@ -17,15 +18,17 @@ from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
 
+MOST_PROCESSES = 8  # unless asked for: each loads its run-time and a model of its own
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class AloneSettings:
     """How much is measured.
 
     Attributes:
         cold_starts: processes for each engine; 0 leaves them out.
         throughput_s: seconds of calls side by side, in threads and in processes each; 0 leaves them out.
-        processes: how many, one thread each; None is one for each core, 0 leaves them out.
+        processes: how many, one thread each; None is one for each core but at most 8, 0 leaves them out.
         energy_s: seconds of calls between two readings; 0 leaves them out.
     """
 
@@ -56,6 +59,9 @@ class Alone:
     processes: Throughput | None = None
 
 
+_Together = tuple[Throughput | None, str | None, Throughput | None, str | None]  # each with its note
+
+
 def measure_alone(
     entrants: Mapping[str, Entrant], images: FloatArray, settings: AloneSettings, progress: Callable[[int], None]
 ) -> dict[str, Alone]:
@@ -69,11 +75,15 @@ def measure_alone(
     """
     energy = {key: _energy(entrant, images, settings) for key, entrant in entrants.items()}
     found = {}
+    together: dict[tuple[Path | None, str], _Together] = {}
     # Last, since PyTorch's number of threads is the whole process's, and this sets it to one.
     for done, (key, entrant) in enumerate(entrants.items(), 1):
         start, start_note = _cold_start(entrant, settings)
-        side_by_side, note = _side_by_side(entrant, images, settings)
-        apart, apart_note = _in_processes(entrant, settings)
+        # One thread for each caller, whatever the engine's own number: once for each file and run-time.
+        file = entrant.path, entrant.runner
+        if file not in together:
+            together[file] = *_side_by_side(entrant, images, settings), *_in_processes(entrant, settings)
+        side_by_side, note, apart, apart_note = together[file]
         notes = tuple(text for text in (start_note, note, apart_note) if text is not None)
         found[key] = Alone(start, side_by_side, energy[key], notes, apart)
         progress(done)
@@ -115,7 +125,7 @@ def _side_by_side(
 def _in_processes(entrant: Entrant, settings: AloneSettings) -> tuple[Throughput | None, str | None]:
     if settings.throughput_s <= 0 or settings.processes == 0 or entrant.path is None or entrant.path.suffix == PLAN:
         return None, None  # what is no file, or a plan, has its note already
-    processes = settings.processes or usable_cores()
+    processes = settings.processes or min(usable_cores(), MOST_PROCESSES)
     try:
         found = process_throughput(entrant.path, entrant.runner, processes=processes, seconds=settings.throughput_s)
     except InputError as error:

@@ -17,7 +17,7 @@ from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, exported_ke
 from benchmarks.machine import machine_facts, usable_cores
 from benchmarks.photographs import Photographs, Root, read_batch
 from benchmarks.plans import Skipped, open_plans
-from benchmarks.roofline import Roofline, measure_roofline
+from benchmarks.roofline import Roofline, is_told_by, measure_roofline
 from benchmarks.rows import Findings, Row, make_rows
 from benchmarks.speed import Speed, measure_speed
 from benchmarks.turns import SpeedSettings
@@ -25,6 +25,7 @@ from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.predictions import write_predictions
+from cliphand.errors import InputError
 from cliphand.hand import load_hand
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, read_manifest
@@ -131,7 +132,7 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         plans, skipped = open_plans(request.export, manifest, stack, batches=_batches(request, n_images))
         entrants |= plans
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
-        roofs = {threads: measure_roofline(threads) for threads in request.threads} if request.roofline else {}
+        roofs, without = _roofs(request)
         findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
         gflop = manifest.exporter.get("gflop")
         known = gflop if isinstance(gflop, float) else None
@@ -148,7 +149,7 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         protocol=protocol(request.export, request.root),
         training=manifest.training,
         speed=_speed_facts(request),
-        omitted=omitted + refused,
+        omitted=omitted + without + refused,
         warnings=_warnings(findings.accuracy),
         rows=rows,
         skipped=skipped,
@@ -178,6 +179,20 @@ def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[
             found, omitted = found | peers, omitted | dict.fromkeys(left_out)
         entrants |= {key if place == 0 else f"{key}, {threads} threads": entrant for key, entrant in found.items()}
     return entrants, tuple(omitted)
+
+
+def _roofs(request: BenchRequest) -> tuple[dict[int | None, Roofline], tuple[str, ...]]:
+    """The processor's limit for each number of threads, and why there is none where there is none."""
+    if not request.roofline:
+        return {}, () if is_told_by(request.runners) else ("no roof: it is measured where an OpenVINO engine runs",)
+    roofs: dict[int | None, Roofline] = {}
+    omitted: dict[str, None] = {}
+    for threads in request.threads:
+        try:
+            roofs[threads] = measure_roofline(threads)
+        except InputError as error:
+            omitted[f"no roof: {error}"] = None
+    return roofs, tuple(omitted)
 
 
 def _batches(request: BenchRequest, n_images: int) -> set[int]:

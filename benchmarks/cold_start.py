@@ -16,11 +16,11 @@ from statistics import median
 from typing import IO, cast
 
 from benchmarks.peak_memory import resident_peak_bytes
+from benchmarks.turns import MS_PER_S
 
 REPEATS = 3
 STEADY_CALLS = 5
 MEGA = 1e6
-MS_PER_S = 1000.0
 TIMEOUT_S = 300.0
 
 

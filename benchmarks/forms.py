@@ -23,7 +23,7 @@ def folded(model: HandModel) -> nn.Module:
 
 def published(model: HandModel) -> nn.Module:
     """The authors' form."""
-    return NaiveHand(deploy_model(model)).eval()
+    return NaiveHand(deploy_model(model))
 
 
 def compiled(model: HandModel) -> nn.Module:

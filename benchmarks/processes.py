@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, cast
 
 from benchmarks.throughput import Throughput
+from cliphand.config import require
 from cliphand.errors import InputError
 
 WARM_UP_CALLS = 3
@@ -55,6 +56,25 @@ class _Worker:
         said = self.errors.read().strip().splitlines()
         raise InputError((said[-1] if said else f"it ended with code {self.process.returncode}")[-WORDS:])
 
+    def hear_ready(self) -> None:
+        """Wait until the process is ready.
+
+        Raises:
+            InputError: it has ended, or says something else.
+        """
+        line = self.hear()
+        require(line == READY, f"a process said '{line[:WORDS]}' instead of '{READY}'.")
+
+    def hear_count(self) -> int:
+        """The number that the process says.
+
+        Raises:
+            InputError: it has ended, or says something else.
+        """
+        line = self.hear()
+        require(line.isdecimal(), f"a process said '{line[:WORDS]}' instead of its number of calls.")
+        return int(line)
+
 
 def process_throughput(path: Path, engine: str, *, processes: int, seconds: float) -> Throughput:
     """Run a model file in several processes for some time, one image a call.
@@ -66,7 +86,7 @@ def process_throughput(path: Path, engine: str, *, processes: int, seconds: floa
         seconds: length of the common window.
 
     Raises:
-        InputError: a process fails, or none ends a call within the window.
+        InputError: a process fails or says what it should not, or none ends a call within the window.
     """
     with ExitStack() as stack:
         workers = [_start(path, engine, place, stack) for place in range(processes)]
@@ -75,12 +95,12 @@ def process_throughput(path: Path, engine: str, *, processes: int, seconds: floa
             limit.start()
             stack.callback(limit.cancel)
         for worker in workers:
-            worker.hear()
+            worker.hear_ready()
         # One clock for all processes: that of the machine since it started.
         begin = time.monotonic() + LEAD_S
         for worker in workers:
             worker.tell(f"{begin} {begin + seconds}")
-        done = sum(int(worker.hear()) for worker in workers)
+        done = sum(worker.hear_count() for worker in workers)
     if done == 0:
         raise InputError(f"no call ended within {seconds:g} s; give more seconds.")
     return Throughput(done / seconds, processes)

@@ -5,7 +5,7 @@ of one width, in FP32, in the processor's own reduced precision, and in INT8 bet
 """
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.turns import SpeedSettings, measure_in_turns
+from benchmarks.turns import MS_PER_S, SpeedSettings, measure_in_turns
 from engines.openvino_cpu import NAMES, QUANTISED, OpenVinoOptions, compile_graph, computed_in
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 CHANNELS, SIDE, KERNEL, DEPTH = 128, 64, 3, 4
 GFLOP = 2 * CHANNELS**2 * KERNEL**2 * SIDE**2 * DEPTH / 1e9
 SCALE = 0.05  # of INT8; what the numbers are does not matter
-MS_PER_S = 1000.0
 SETTINGS = SpeedSettings(warmup_calls=2, calls=40, seconds=0.5)
 OPSET = 18
 
@@ -43,7 +42,9 @@ class Roofline:
     threads: int | None
 
     def share(self, precision: str, *, gflop: float, latency_ms: float) -> float | None:
-        """Of the roof, in [0, 1], that a call of so many GFLOP uses; None where there is no roof for its precision.
+        """Of the roof that a call of so many GFLOP uses; None where there is no roof for its precision.
+
+        Usually below 1: a network whose convolutions have faster shapes than the chain's can exceed it.
 
         Of a mixed precision, such as `int8-bf16`, the first is what the products are in.
         """
@@ -51,11 +52,16 @@ class Roofline:
         return None if roof is None else gflop * MS_PER_S / latency_ms / roof
 
 
+def is_told_by(runners: Iterable[str]) -> bool:
+    """Whether any of these engines for ONNX graphs is OpenVINO, which the roof is measured with."""
+    return any(runner.startswith("openvino") for runner in runners)
+
+
 def measure_roofline(threads: int | None) -> Roofline:
     """Time the chains in turns.
 
     Raises:
-        InputError: OpenVINO is not installed.
+        InputError: OpenVINO is not installed, or does not run the chains.
     """
     calls: dict[str, Callable[[], object]] = {}
     with tempfile.TemporaryDirectory() as scratch:

@@ -49,7 +49,8 @@ class Row:
         latency_samples_ms: single calls, model only; evenly spaced ones of them where many were timed.
         end_to_end_samples_ms: the same from JPEG files to metres.
         share_of_roof: the exported graph's GFLOP in this latency, over those that the processor's fastest convolutions
-            in this precision do, in [0, 1]; see `benchmarks.roofline`.
+            in this precision do; usually below 1, see `benchmarks.roofline`. PyTorch may compute other FLOP than the
+            graph's.
     """
 
     engine: str

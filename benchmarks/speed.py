@@ -15,14 +15,13 @@ import numpy as np
 
 from benchmarks.intervals import Ratio, median_interval, paired_ratio
 from benchmarks.photographs import Photographs, end_to_end, pipelined, read_batch
-from benchmarks.turns import SpeedSettings, Timings, measure_in_turns, time_in_turns
+from benchmarks.turns import MS_PER_S, SpeedSettings, Timings, measure_in_turns, time_in_turns
 from cliphand.arrays import FloatArray
 from engines.base import Engine
 from engines.prepare import Preparer
 
 __all__ = ["SpeedSettings", "time_in_turns"]  # from here on they are one with the rest for those who import them
 
-MS_PER_S = 1000.0
 SAMPLES_KEPT = 200  # of each engine, batch size and kind of timing
 SAMPLE_DECIMALS = 4  # of milliseconds
 STREAM_LENGTH = 4  # batches that one pipelined measurement runs; the first of them waits for its reading
@@ -184,18 +183,8 @@ def _speed(key: str, batch: int, alone: Mapping[str, Timings], whole: Mapping[st
 
 
 def _latency(timings: Timings, batch: int) -> Latency:
-    found = summarise(timings.wall_ms, batch)
-    return Latency(
-        batch=batch,
-        calls=found.calls,
-        p50_ms=found.p50_ms,
-        p90_ms=found.p90_ms,
-        p99_ms=found.p99_ms,
-        interval_ms=found.interval_ms,
-        cpu_ms_p50=float(np.median(timings.cpu_ms)),
-        first_ms=timings.first_ms,
-        samples_ms=found.samples_ms,
-    )
+    cpu_ms = float(np.median(timings.cpu_ms))
+    return dataclasses.replace(summarise(timings.wall_ms, batch), cpu_ms_p50=cpu_ms, first_ms=timings.first_ms)
 
 
 def _calling(engine: Engine, images: FloatArray) -> Callable[[], object]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.accuracy import predict
+from benchmarks.accuracy import per_image_pa_pjpe_mm, predict
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from cliphand.arrays import FloatArray
@@ -25,7 +25,7 @@ from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import to_json
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
-from cliphand.metrics import aligned_point_errors, constant_prediction, mean_pose
+from cliphand.metrics import constant_prediction, mean_pose
 from cliphand.provenance import git_commit
 from engines.eager import EagerEngine
 from export.parity import bootstrap_interval
@@ -70,14 +70,11 @@ def study(checkpoint: Checkpoint, synthetic: Path, folders: list[Path]) -> list[
 
 def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder: Path) -> StudyRow:
     data = open_freihand(folder, "evaluation")
-    if data.xyz is None:
-        raise InputError(f"{folder} has no evaluation joints to compare with.")
     size = checkpoint.model_config.input_size
     photographs = Photographs(data=data, crop=checkpoint.crop, input_size=size, root="truth")
     hands = predict({"model": engine}, photographs, checkpoint.topology.joint_regressor, n_images=len(data))["model"]
-    truth = data.xyz
     model, lixel, constant = (
-        aligned_point_errors(xyz, truth).errors_mm.mean(axis=1)
+        per_image_pa_pjpe_mm(dataclasses.replace(hands, xyz=xyz), data)
         for xyz in (hands.xyz, hands.lixel_xyz, constant_prediction(guess, len(data)))
     )
     difference = model - constant

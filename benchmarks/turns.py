@@ -14,6 +14,7 @@ from benchmarks.intervals import relative_width
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 
+MS_PER_S = 1000.0
 NS_PER_MS = 1e6
 NS_PER_S = 1e9
 LEAST_CALLS = 20  # before an interval is believed

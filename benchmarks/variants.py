@@ -25,7 +25,7 @@ import torch
 import typer
 from torch import nn
 
-from benchmarks.accuracy import mean_pose_pa_pjpe_mm, predict, score
+from benchmarks.accuracy import mean_pose_pa_pjpe_mm, per_image_pa_pjpe_mm, predict, score
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from benchmarks.table import plain_text
@@ -38,7 +38,6 @@ from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json
 from cliphand.hand import load_hand
-from cliphand.metrics.point_errors import aligned_point_errors
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.distil import Distil
@@ -167,10 +166,9 @@ def errors_of(checkpoint: Checkpoint, int8: Path, shared: Study) -> Errors:
         hands = predict(both, photographs, checkpoint.topology.joint_regressor, n_images=len(data))
     scores = {name: score(hand, data) for name, hand in hands.items()}
     lixel_mm, int8_mm = scores["fp32"].lixel_pa_pjpe_mm, scores["int8"].pa_pjpe_mm
-    if data.xyz is None or lixel_mm is None or int8_mm is None:
+    if lixel_mm is None or int8_mm is None:
         raise InputError(f"{shared.data} has no joints in its evaluation split, or a variant gives NaN: no accuracy.")
-    truth = data.xyz[[data.label_index(place) for place in range(len(data))]]
-    return Errors(aligned_point_errors(hands["fp32"].xyz, truth).errors_mm.mean(axis=1), lixel_mm, int8_mm)
+    return Errors(per_image_pa_pjpe_mm(hands["fp32"], data), lixel_mm, int8_mm)
 
 
 def graphs_of(checkpoint: Checkpoint | None, config: ModelConfig, folder: Path, shared: Study) -> dict[str, Path]:

@@ -38,6 +38,7 @@ class OpenVinoOptions:
         mode: `latency` gives one call all threads; `throughput` runs calls from several threads side by side.
         threads: in all; None leaves the choice to OpenVINO.
         streams: calls side by side; None leaves the choice to the mode.
+        profiled: take the time of every node.
         cache: folder in which compiled models are kept, so that opening again is quick; None keeps none.
     """
 
@@ -46,6 +47,7 @@ class OpenVinoOptions:
     threads: int | None = None
     streams: int | None = None
     cache: Path | None = None
+    profiled: bool = False
 
     def __post_init__(self) -> None:
         """Check ranges."""
@@ -60,6 +62,7 @@ class OpenVinoOptions:
             "PERFORMANCE_HINT": self.mode.upper(),
             "INFERENCE_NUM_THREADS": self.threads,
             "NUM_STREAMS": self.streams,
+            "PERF_COUNT": self.profiled or None,
             "CACHE_DIR": None if self.cache is None else str(self.cache),
         }
         return {name: value for name, value in chosen.items() if value is not None}

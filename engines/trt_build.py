@@ -36,8 +36,8 @@ NOISE = ("ModelImporter.cpp:", "catchCudaError")  # pieces of a trace, and a GPU
 # What a precision's name promises: the type, the kinds of layer that must have it (as TensorRT's LayerType names them),
 # and their least share. In an INT8 graph the matrix products of attention stay in high precision by choice.
 PROMISES = {
-    "fp32": ("FLOAT", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 1.0),
-    "fp16": ("HALF", ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY"), 0.5),
+    "fp32": ("FLOAT", ("CONVOLUTION", "MATRIX_MULTIPLY"), 1.0),
+    "fp16": ("HALF", ("CONVOLUTION", "MATRIX_MULTIPLY"), 0.5),
     "int8": ("INT8", ("CONVOLUTION",), 0.5),
 }
 # A type in the inspector's spelling of a tensor's format: "Half", "Row major linear FP16 format", "... Int8 format".
@@ -183,23 +183,33 @@ def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dic
     """Layers of the finished engine by type; the inspector's whole table goes to `<plan>.layers.json`.
 
     Raises:
-        InputError: this GPU does not load the plan, or no layer got the type that the graph's name promises.
+        InputError: this GPU does not load the plan.
     """
-    flavour, settings = FLAVOURS[key.flavour], key.settings
+    flavour, opt = FLAVOURS[key.flavour], key.settings.profiles[0].opt
     trt, polygraphy = load_tensorrt(flavour), load_polygraphy(flavour)
     with in_its_words(f"{flavour.title} built {plan}, but this GPU does not load it"):
         engine = polygraphy.engine_from_bytes(content)
-    inspector = engine.create_engine_inspector()
-    if not settings.stripped:  # without a shape the inspector may leave the types out
-        context = engine.create_execution_context()
-        context.set_input_shape(INPUT_NAME, (settings.profiles[0].opt, 3, input_size, input_size))
-        inspector.execution_context = context
+        check_call(inspector := engine.create_engine_inspector(), "create_engine_inspector")
+        if not key.settings.stripped:  # without a shape the inspector may leave the types out
+            check_call(context := engine.create_execution_context(), "create_execution_context")
+            check_call(context.set_input_shape(INPUT_NAME, (opt, 3, input_size, input_size)), "set_input_shape")
+            inspector.execution_context = context
     information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     write_json(plan.with_name(plan.name + ".layers.json"), information)
-    types = layer_types(information)
-    kept = key.precision == "fp32" or PROMISES[key.precision][0] in types
-    require(kept, f"{plan} is called {key.precision}, but TensorRT built it from layers of {types}; do not use it.")
-    return types
+    return layer_types(information)
+
+
+def check_call(result: object, call: str) -> None:
+    """Raise RuntimeError, which `in_its_words` makes a sentence, where a call of TensorRT gave None or False."""
+    if not result:
+        raise RuntimeError(f"{call} failed")
+
+
+def check_engine_precision(precision: str, types: Mapping[str, object], *, source: str) -> None:
+    """Raise InputError where layers of a finished engine tell their `types`, and the promised one is not among them."""
+    # Before its just-in-time compilation, an engine of TensorRT for RTX may tell none.
+    kept = types.keys() <= {"other"} or PROMISES[precision][0] in types
+    require(kept, f"{source} is called {precision}, but TensorRT built it from layers of {types}; do not use it.")
 
 
 def layer_types(information: Mapping[str, Sequence[object]]) -> dict[str, int]:

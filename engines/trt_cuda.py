@@ -63,7 +63,7 @@ class Cuda:
         finally:  # the stream leaves the capture in any case
             status, graph = cuda.cudaStreamEndCapture(handle)
             if status == cuda.cudaError_t.cudaSuccess:
-                stack.callback(cuda.cudaGraphDestroy, graph)
+                stack.callback(lambda: self.check("cudaGraphDestroy", *cuda.cudaGraphDestroy(graph)))
         self.check("cudaStreamEndCapture", status)
         ready = self.check("cudaGraphInstantiate", *cuda.cudaGraphInstantiate(graph, 0))
         stack.callback(lambda: self.check("cudaGraphExecDestroy", *cuda.cudaGraphExecDestroy(ready)))

@@ -125,9 +125,10 @@ def record_path(plan: Path) -> Path:
     return plan.with_name(plan.name + ".json")
 
 
-def write_record(record: PlanRecord, plan: Path) -> None:
-    """Write `<plan>.json`, atomically."""
-    write_json(record_path(plan), dataclasses.asdict(record))
+def write_record(record: PlanRecord, plan: Path) -> Path:
+    """Write `<plan>.json`, atomically, and return its path."""
+    write_json(path := record_path(plan), dataclasses.asdict(record))
+    return path
 
 
 def read_record(plan: Path) -> PlanRecord:

@@ -23,7 +23,7 @@ from engines.base import OUTPUT_SHAPES
 from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import check_artefact, read_manifest
 from engines.ort import OrtEngine
-from engines.trt_build import Progress, build_bytes, inspect
+from engines.trt_build import Progress, build_bytes, check_engine_precision, inspect
 from engines.trt_flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
 from engines.trt_plan import BuildSettings, PlanKey, PlanRecord, check_settings, plan_path, reusable, write_record
 from engines.trt_run import TrtEngine
@@ -153,13 +153,19 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
     findings: dict[str, object] = {"layers": layers, "engine_layers": None, "gpu": NO_GPU, "parity": NOT_EXECUTED}
     if key.gpu is not None:
         layers_here = found_here(lambda: inspect(content, plan, key, input_size=input_size), key)
+        if not isinstance(layers_here, str):
+            check_engine_precision(key.precision, layers_here, source=str(plan))
         findings |= {"engine_layers": layers_here, "gpu": key.gpu.name}
     with whole_file(plan) as temporary:
         temporary.write_bytes(content)
     record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
-    write_record(record, plan)
+    sidecar = write_record(record, plan)
     if key.gpu is not None and importlib.util.find_spec("pycuda") is not None:
-        parity = found_here(lambda: measure_parity(plan, onnx), key)
+        try:
+            parity = found_here(lambda: measure_parity(plan, onnx), key)
+        except BaseException:
+            sidecar.unlink()  # with it, the next build would keep the plan
+            raise
         record = dataclasses.replace(record, findings=findings | {"parity": parity})
         write_record(record, plan)
     return BuiltPlan(plan, record, reused=False)

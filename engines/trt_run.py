@@ -72,6 +72,7 @@ class TrtEngine(Engine):
         self._graphs: dict[int, Callable[[], object]] = {}  # by batch
         self._kernels = cache_folder() / f"{record.plan_sha256[:16]}.jit"  # just-in-time, of TensorRT for RTX
         self._logger = listener(self._trt)
+        self._logger.heard.clear()  # what an earlier plan was told
         self._cuda = open_cuda(flavour.install)
         self._release = ExitStack()  # what is acquired last is released first
         try:
@@ -161,6 +162,10 @@ class TrtEngine(Engine):
         self._engine = self._runtime.deserialize_cuda_engine(content)
         self._release.callback(delattr, self, "_engine")
         self._check(self._engine is not None, "deserialize_cuda_engine")
+        for name, shape in self._shapes.items():  # the buffers are raw memory; batches are the profiles' matter
+            kind, found = self._engine.get_tensor_dtype(name).name, tuple(self._engine.get_tensor_shape(name))
+            told = f"{self._plan}: '{name}' is {kind} {found}; it must be FLOAT {shape}, -1 being any batch."
+            require((kind, found[1:]) == ("FLOAT", shape[1:]), told)
         if settings.stripped:
             require(onnx.is_file(), f"{self._plan} has no weights and {onnx} is not there to take them from.")
             self._check(self._refit(onnx), f"refitting with the weights of {onnx}")
@@ -175,6 +180,7 @@ class TrtEngine(Engine):
         """One execution context for each profile, told where the tensors lie."""
         self._runtime_config = self._engine.create_runtime_config()
         self._release.callback(delattr, self, "_runtime_config")
+        self._check(self._runtime_config is not None, "create_runtime_config")
         if self._flavour is TENSORRT_RTX:
             self._configure_rtx()
         self._release.callback(self._contexts.clear)
@@ -194,6 +200,7 @@ class TrtEngine(Engine):
         self._runtime_config.cuda_graph_strategy = whole if self._cuda_graphs else none
         self._cache = self._runtime_config.create_runtime_cache()
         self._release.callback(delattr, self, "_cache")
+        self._check(self._cache is not None, "create_runtime_cache")
         self._release.callback(self._save_kernels)
         if self._kernels.is_file():
             # False where another version or another GPU made them: then the cache starts empty, and replaces the file.
@@ -201,8 +208,8 @@ class TrtEngine(Engine):
         self._check(self._runtime_config.set_runtime_cache(self._cache), "set_runtime_cache")
 
     def _save_kernels(self) -> None:
-        """Write the just-in-time kernels; where that is not allowed, they are only made again."""
-        with suppress(OSError), whole_file(self._kernels) as temporary:
+        """Write the just-in-time kernels; where they are not given or not written, they are only made again."""
+        with suppress(OSError, TypeError), whole_file(self._kernels) as temporary:
             temporary.write_bytes(bytes(self._cache.serialize()))
 
     def _upload(self, images: FloatArray) -> None:

@@ -15,7 +15,7 @@ from types import ModuleType, SimpleNamespace
 import numpy as np
 import pytest
 
-from engines.base import OUTPUT_SHAPES
+from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 
 SUCCESS = SimpleNamespace(name="cudaSuccess")
 FAILURE = SimpleNamespace(name="cudaErrorUnknown")
@@ -43,6 +43,8 @@ class FakeGpu:
         self.memory: dict[int, np.ndarray] = {}
         self.capturing: list[object] | None = None
         self.trt: ModuleType | None = None
+        self.shapes = {INPUT_NAME: input_shape(side), **OUTPUT_SHAPES}
+        self.types = dict.fromkeys(self.shapes, "FLOAT")
 
     def fails(self, call: str) -> bool:
         self.calls.append(call)
@@ -244,9 +246,8 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
             self.content = blob + b"+"
             return True
 
-        def serialize(self) -> bytes:
-            gpu.calls.append("cache.serialize")
-            return self.content
+        def serialize(self) -> bytes | None:
+            return None if gpu.fails("cache.serialize") else self.content
 
     class IRuntimeConfig:
         cuda_graph_strategy = CudaGraphStrategy.DISABLED
@@ -254,9 +255,8 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
         def __init__(self) -> None:
             gpu.acquire("config", self)
 
-        def create_runtime_cache(self) -> IRuntimeCache:
-            gpu.calls.append("create_runtime_cache")
-            return IRuntimeCache()
+        def create_runtime_cache(self) -> IRuntimeCache | None:
+            return None if gpu.fails("create_runtime_cache") else IRuntimeCache()
 
         def set_runtime_cache(self, cache: IRuntimeCache) -> bool:
             return not gpu.fails("set_runtime_cache")
@@ -312,17 +312,22 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
         def __init__(self) -> None:
             gpu.acquire("engine", self)
 
-        def create_runtime_config(self) -> IRuntimeConfig:
-            gpu.calls.append("create_runtime_config")
-            return IRuntimeConfig()
+        def create_runtime_config(self) -> IRuntimeConfig | None:
+            return None if gpu.fails("create_runtime_config") else IRuntimeConfig()
 
         def create_execution_context(self, config: IRuntimeConfig | None = None) -> IExecutionContext | None:
             if gpu.fails("create_execution_context"):
                 return None
             return IExecutionContext(config)
 
-        def create_engine_inspector(self) -> EngineInspector:
-            return EngineInspector()
+        def create_engine_inspector(self) -> EngineInspector | None:
+            return None if gpu.fails("create_engine_inspector") else EngineInspector()
+
+        def get_tensor_dtype(self, tensor: str) -> SimpleNamespace:
+            return SimpleNamespace(name=gpu.types[tensor])
+
+        def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
+            return gpu.shapes[tensor]
 
     class Runtime:
         engine_host_code_allowed = False

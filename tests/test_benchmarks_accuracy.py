@@ -10,6 +10,7 @@ from benchmarks.accuracy import (
     Accuracy,
     Predictions,
     floor_pa_pjpe_mm,
+    per_image_pa_pjpe_mm,
     predict,
     score,
     vertex_distances_mm,
@@ -18,6 +19,7 @@ from benchmarks.photographs import Photographs, Root, read_batch
 from cliphand.camera import root_and_bone, uvd_to_camera
 from cliphand.config import CropConfig
 from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.errors import InputError
 from cliphand.hand import HandTopology, load_hand
 from engines.ort import OrtEngine
 
@@ -135,6 +137,21 @@ def test_a_mirrored_hand_is_warned_of(data: FreiHand, truth: Predictions) -> Non
 def test_vertex_distances_are_millimetres(truth: Predictions) -> None:
     moved = dataclasses.replace(truth, verts=truth.verts + np.array([0, 0, 0.002]))
     np.testing.assert_allclose(vertex_distances_mm(moved, truth), np.full((11, 778), 2.0))
+
+
+def test_each_image_has_its_own_error_and_their_mean_is_the_score(data: FreiHand, truth: Predictions) -> None:
+    bent = truth.xyz.copy()
+    bent[3, 8] += 0.021
+    predictions = dataclasses.replace(truth, xyz=bent)
+    errors_mm = per_image_pa_pjpe_mm(predictions, data)
+    assert errors_mm.shape == (len(bent),)
+    assert errors_mm[3] > 1
+    assert np.delete(errors_mm, 3) == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
+    assert errors_mm.mean() == pytest.approx(score(predictions, data).pa_pjpe_mm)
+    few = Predictions(bent[:5], truth.verts[:5], truth.lixel_xyz[:5])
+    np.testing.assert_array_equal(per_image_pa_pjpe_mm(few, data), errors_mm[:5])
+    with pytest.raises(InputError, match="has no evaluation joints"):
+        per_image_pa_pjpe_mm(predictions, dataclasses.replace(data, xyz=None))
 
 
 def test_the_floor_is_what_another_regressor_costs_a_perfect_mesh(data: FreiHand, hand_topology: HandTopology) -> None:

@@ -25,8 +25,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_onnx(tmp_path_factory.mktemp("alone") / "model.onnx")
 
 
-def images() -> np.ndarray:
-    return np.zeros((1, 3, SIDE, SIDE), np.float32)
+def images(count: int = 1) -> np.ndarray:
+    return np.zeros((count, 3, SIDE, SIDE), np.float32)
 
 
 def test_a_cold_start_counts_the_whole_process_and_needs_no_torch(model: Path) -> None:
@@ -116,7 +116,7 @@ def test_calls_count_that_end_within_the_window_and_go_on_beyond_it() -> None:
 
 STAND_IN = """
 import os, sys, time
-print("ready", flush=True)
+print("{ready}", flush=True)
 begin, end = (float(number) for number in sys.stdin.readline().split())
 assert begin > time.monotonic() - 0.05 and abs(end - begin - {seconds}) < 1e-6
 print({done}, flush=True)
@@ -124,13 +124,21 @@ print({done}, flush=True)
 
 
 @pytest.mark.parametrize(
-    ("done", "said"), [("7", None), ("0", "no call ended within 0.25 s"), ("sys.exit(3)", "code 3")]
+    ("ready", "done", "said"),
+    [
+        ("ready", "7", None),
+        ("ready", "0", r"no call ended within 0\.25 s"),
+        ("ready", "sys.exit(3)", "code 3"),
+        ("a greeting", "7", "said 'a greeting' instead of 'ready'"),
+        ("ready", "'many'", "said 'many' instead of its number of calls"),
+        ("ready", "-7", "said '-7' instead of its number of calls"),
+    ],
 )
 def test_the_processes_are_told_one_window_and_their_calls_added(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, done: str, said: str | None
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ready: str, done: str, said: str | None
 ) -> None:
     script = tmp_path / "child.py"
-    script.write_text(STAND_IN.format(seconds=0.25, done=done))
+    script.write_text(STAND_IN.format(ready=ready, seconds=0.25, done=done))
     real = subprocess.Popen
     monkeypatch.setattr(
         "benchmarks.processes.subprocess.Popen", lambda command, **options: real([command[0], str(script)], **options)
@@ -140,6 +148,46 @@ def test_the_processes_are_told_one_window_and_their_calls_added(
     else:
         with pytest.raises(InputError, match=said):
             process_throughput(tmp_path, "", processes=3, seconds=0.25)
+
+
+def test_what_runs_on_one_thread_is_measured_once_for_a_file_and_an_engine(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def told(path: Path, engine: str, *, processes: int, seconds: float) -> Throughput:
+        asked.append((engine, processes))
+        return Throughput(float(len(asked)), processes)
+
+    monkeypatch.setattr("benchmarks.alone.process_throughput", told)
+    monkeypatch.setattr("benchmarks.alone.usable_cores", lambda: 3)
+    with OrtEngine(model, threads=1) as engine:
+        entrants = {
+            f"{runner}, {threads}": Entrant(engine, "", 0.0, runner=runner, threads=threads, path=model)
+            for threads in (1, 2)
+            for runner in ("onnxruntime", "pytorch")
+        }
+        found = measure_alone(entrants, images(), AloneSettings(throughput_s=0.01), lambda done: None)
+    assert asked == [("onnxruntime", 3), ("pytorch", 3)]
+    assert [alone.processes.images_per_s for alone in found.values()] == [1, 2, 1, 2]
+    assert found["onnxruntime, 1"].throughput == found["onnxruntime, 2"].throughput
+    assert found["pytorch, 1"].notes == found["pytorch, 2"].notes != ()  # it opens no such file
+
+
+def test_a_big_server_starts_no_more_than_eight_processes_unless_asked_to(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "benchmarks.alone.process_throughput", lambda path, engine, *, processes, seconds: Throughput(1.0, processes)
+    )
+    monkeypatch.setattr("benchmarks.alone.open_parallel", lambda *given, **more: OrtEngine(model, threads=1))
+    monkeypatch.setattr("benchmarks.alone.usable_cores", lambda: 64)
+    with OrtEngine(model, threads=1) as engine:
+        entrants = {"model": Entrant(engine, "", 0.0, runner="onnxruntime", path=model)}
+        for processes, started in ((None, 8), (9, 9)):
+            settings = AloneSettings(throughput_s=0.01, processes=processes)
+            found = measure_alone(entrants, images(), settings, lambda done: None)["model"]
+            assert found.processes == Throughput(1.0, started)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux binds processes to cores")
@@ -207,9 +255,9 @@ def test_bench_reads_the_machines_counters_for_one_image(
     monkeypatch.setattr("benchmarks.energy.POWERCAP", tmp_path)
     with Counting(model, threads=1) as engine:
         entrants = {"model": Entrant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=model)}
-        found = measure_alone(entrants, images(), AloneSettings(energy_s=0.05), lambda done: None)["model"]
+        found = measure_alone(entrants, images(2), AloneSettings(energy_s=0.05), lambda done: None)["model"]
     assert found.energy is not None
-    assert found.energy.joules == pytest.approx(0.0025)
+    assert found.energy.joules == pytest.approx(0.0025 / 2)
 
 
 def test_a_counter_that_started_again_is_understood(tmp_path: Path) -> None:
@@ -232,7 +280,9 @@ def test_energy_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
 def test_what_is_no_file_says_why_it_has_no_cold_start(model: Path) -> None:
     with OrtEngine(model, threads=1) as engine:
         entrants = {"peer": Entrant(engine, artefact="", size_mb=0.0, kind="peer")}
-        found = measure_alone(entrants, images(), AloneSettings(1, 0.1, 0.0), lambda done: None)["peer"]
+        found = measure_alone(entrants, images(), AloneSettings(cold_starts=1, throughput_s=0.1), lambda done: None)[
+            "peer"
+        ]
     assert (found.cold_start, found.throughput, found.energy) == (None, None, None)
     assert len(found.notes) == 2
     assert all("it is no file" in note for note in found.notes)

@@ -87,6 +87,25 @@ def test_each_row_says_what_share_of_the_processors_roof_it_uses(
     assert [row.share_of_roof for row in bench(export, data).rows] == [None, None]
 
 
+def test_a_roof_that_cannot_be_measured_ends_nothing(export: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(threads: int | None) -> Roofline:
+        if threads == 1:
+            raise InputError("OpenVINO is not installed.")
+        return Roofline({"fp32": 100.0}, threads)
+
+    monkeypatch.setattr("benchmarks.bench.measure_roofline", broken)
+    report = bench(export, data, threads=(1, 2), n_images=1, roofline=True)
+    assert report.rooflines == (Roofline({"fp32": 100.0}, 2),)
+    assert report.omitted == ("no roof: OpenVINO is not installed.",)
+
+
+def test_a_roof_that_nobody_asked_for_is_one_line(export: Path, data: Path) -> None:
+    report = bench(export, data, n_images=1)
+    assert report.omitted == ("no roof: it is measured where an OpenVINO engine runs",)
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    assert bench(export, data, n_images=1, runners=("onnxruntime", "openvino")).omitted == ()
+
+
 def test_other_weights_show_in_the_difference(export: Path, data: Path, hand_topology: HandTopology) -> None:
     save_onnx(export / "model.onnx", poison=0.02)
     write_manifest(make_manifest(export, {"model.onnx": "fp32"}), export)
@@ -131,7 +150,7 @@ def test_without_the_checkpoint_the_differences_are_none_and_the_reason_stands(e
     report = bench(export, data)
     assert [row.engine for row in report.rows] == ["onnxruntime"]
     assert (report.rows[0].delta_pa_pjpe_mm, report.rows[0].vertex_distance_mm) == (None, None)
-    assert len(report.omitted) == 1
+    assert len(report.omitted) == 2
     assert report.omitted[0].startswith("PyTorch is left out")
 
 

@@ -16,6 +16,7 @@ from benchmarks.report.stage_times import (
     stage_times,
     sum_stages,
 )
+from cliphand.errors import InputError
 from export.node_names import STAGES
 
 OPSET = [helper.make_opsetid("", 18)]
@@ -98,6 +99,13 @@ def test_a_graph_spends_time_in_every_stage_and_the_nodes_together_no_more_than_
 def test_a_graph_that_names_no_stage_has_no_times(tmp_path: Path) -> None:
     graph = save_chain(tmp_path / "model.onnx", ("first", "second"))
     assert stage_times(graph, np.zeros((1, 3, 64, 64), np.float32), engines=PROFILERS) == ()
+
+
+def test_a_graph_that_openvino_refuses_is_one_sentence(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="not installed")
+    (tmp_path / "model.onnx").write_bytes(b"no graph")
+    with pytest.raises(InputError, match="cannot be run by OpenVINO"):
+        stage_times(tmp_path / "model.onnx", np.zeros((1, 3, 64, 64), np.float32), engines=["openvino"])
 
 
 def test_the_calls_that_warm_up_are_in_no_mean() -> None:

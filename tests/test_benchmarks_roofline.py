@@ -6,7 +6,7 @@ import onnxruntime as ort
 import pytest
 
 from benchmarks import roofline
-from benchmarks.roofline import Roofline, chain, measure_roofline
+from benchmarks.roofline import Roofline, chain, is_told_by, measure_roofline
 from export.inventory import inventory, total
 
 
@@ -42,6 +42,12 @@ def test_a_share_is_work_over_time_over_the_roof_of_the_products_precision() -> 
     assert roof.share("fp32", gflop=10.0, latency_ms=100.0) == pytest.approx(0.5)
     assert roof.share("int8-bf16", gflop=10.0, latency_ms=100.0) == pytest.approx(0.125)
     assert roof.share("fp16", gflop=10.0, latency_ms=100.0) is None
+
+
+def test_any_engine_of_openvino_asks_for_the_roof() -> None:
+    assert is_told_by(("onnxruntime", "openvino-reduced"))
+    assert is_told_by(("openvino",))
+    assert not is_told_by(("onnxruntime",))
 
 
 def test_the_roof_of_int8_is_above_that_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:

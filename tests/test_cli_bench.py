@@ -78,17 +78,38 @@ def test_options_reach_the_report(export: Path, data: Path, tmp_path: Path) -> N
     assert len(json.loads((tmp_path / "pred.json").read_text())[0]) == 1
 
 
-def test_what_is_measured_alone_is_as_asked_for(monkeypatch: pytest.MonkeyPatch, export: Path, data: Path) -> None:
-    asked = []
+def asked(monkeypatch: pytest.MonkeyPatch, *lines: tuple[object, ...]) -> list[BenchRequest]:
+    """What command lines ask for."""
+    requests = []
 
     def measure(request: BenchRequest) -> None:
-        asked.append(request.alone)
+        requests.append(request)
         raise InputError("enough.")
 
     monkeypatch.setattr("cliphand.cli.bench.measure", measure)
-    for arguments in ((), ("--cold-starts", 1, "--side-by-side", 0.5, "--processes", 3, "--energy", 0.25)):
-        CliRunner().invoke(app, [str(argument) for argument in (export, "--data", data, *arguments)])
-    assert asked == [AloneSettings(3, 2.0, None, 1.0), AloneSettings(1, 0.5, 3, 0.25)]
+    for line in lines:
+        CliRunner().invoke(app, [str(argument) for argument in line])
+    return requests
+
+
+def test_what_is_measured_alone_is_as_asked_for(monkeypatch: pytest.MonkeyPatch, export: Path, data: Path) -> None:
+    requests = asked(
+        monkeypatch,
+        (export, "--data", data),
+        (export, "--data", data, "--cold-starts", 1, "--side-by-side", 0.5, "--processes", 3, "--energy", 0.25),
+    )
+    assert [request.alone for request in requests] == [
+        AloneSettings(cold_starts=3, throughput_s=2.0, processes=None, energy_s=1.0),
+        AloneSettings(cold_starts=1, throughput_s=0.5, processes=3, energy_s=0.25),
+    ]
+
+
+def test_the_roof_is_measured_for_any_engine_of_openvino(
+    monkeypatch: pytest.MonkeyPatch, export: Path, data: Path
+) -> None:
+    engines = ("onnxruntime", "openvino", "openvino-reduced")
+    requests = asked(monkeypatch, *((export, "--data", data, "--engine", engine) for engine in engines))
+    assert [request.roofline for request in requests] == [False, True, True]
 
 
 def test_progress_stays_off_stdout(export: Path, data: Path) -> None:

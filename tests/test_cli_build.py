@@ -6,9 +6,10 @@ import typer
 from typed_graphs import save_typed_export
 from typer.testing import CliRunner, Result
 
-from cliphand.cli.build import build
+from cliphand.cli.build import build, sentence
 from cliphand.errors import InputError
-from engines.trt_plan import BatchRange, BuildSettings
+from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord
+from engines.trt_process import BuiltPlan
 
 app = typer.Typer()
 app.command()(build)
@@ -89,6 +90,16 @@ def test_every_option_reaches_the_builder(tmp_path: Path, monkeypatch: pytest.Mo
 
 def test_a_folder_that_is_no_export_is_the_first_thing_said(tmp_path: Path) -> None:
     assert "has no manifest.json" in str(run(tmp_path).exception)
+
+
+@pytest.mark.parametrize(("worst", "told"), [({"verts_uvd": 0.25}, "{'verts_uvd': 0.25}"), (None, "NaN or infinity")])
+def test_the_difference_to_the_graph_is_told(tmp_path: Path, worst: dict[str, float] | None, told: str) -> None:
+    plan = tmp_path / "model.plan"
+    plan.write_bytes(b"plan")
+    key = PlanKey("tensorrt", "fp16", "0", "1", "11.4.0", None, BuildSettings())
+    findings = {"gpu": "NVIDIA L4", "parity": {"max_difference_uvd": worst}}
+    line = sentence(BuiltPlan(plan, PlanRecord(key, "model.onnx", 256, "2", 1.0, findings), reused=False))
+    assert line.endswith(f", difference to its graph: {told}")
 
 
 def test_progress_stays_off_stdout(tmp_path: Path) -> None:

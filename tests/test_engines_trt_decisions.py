@@ -15,8 +15,9 @@ from engines.base import HandOutput
 from engines.cuda_device import Gpu
 from engines.ort import OrtEngine
 from engines.trt_build import build_bytes, inspect, timing_cache
+from engines.trt_flavour import FLAVOURS
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, read_record
-from engines.trt_process import build_plan, measure_parity
+from engines.trt_process import NOT_EXECUTED, build_plan, measure_parity
 
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "580.95.05")
 H200 = Gpu("NVIDIA H200", "9.0", "13.2", "580.95.05")
@@ -176,7 +177,7 @@ def test_timings_are_kept_for_one_gpu_cuda_and_tensorrt(tmp_path: Path, monkeypa
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """A GPU whose TensorRT loads what was built."""
     stand_in = FakeGpu(side=256)
-    trt = fake_tensorrt(stand_in, "tensorrt")
+    trt = stand_in.trt = fake_tensorrt(stand_in, "tensorrt")
     trt.LayerInformationFormat = SimpleNamespace(JSON="JSON")
     logger = type("Logger", (trt.ILogger,), {"log": lambda self, severity, msg: None})()
     monkeypatch.setattr("engines.trt_build.load_tensorrt", lambda flavour: trt)
@@ -212,13 +213,56 @@ def test_a_stripped_plan_is_inspected_without_a_context(gpu: FakeGpu, tmp_path: 
     assert "create_execution_context" not in gpu.calls
 
 
+@pytest.mark.parametrize("flavour", FLAVOURS)
 def test_an_engine_of_another_precision_than_its_graph_leaves_no_plan(
-    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flavour: str
 ) -> None:
     monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
+    key = key_of(precision="int8", flavour=flavour)
     with pytest.raises(InputError, match="is called int8, but TensorRT built it from layers of"):
-        build_plan(tmp_path / "model.onnx", key_of(precision="int8"), input_size=256, progress=lambda *step: None)
-    assert not (tmp_path / "model.plan").exists()
+        build_plan(tmp_path / "model.onnx", key, input_size=256, progress=lambda *step: None)
+    assert not list(tmp_path.glob("*.plan"))
+
+
+def test_a_plan_whose_layers_do_not_tell_their_types_stays(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TensorRT for RTX before its just-in-time compilation."""
+    information = '{"Layers": [{"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": "N/A"}]}]}'
+    monkeypatch.setattr(gpu.trt.EngineInspector, "information", information)
+    monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    key = key_of(precision="int8", flavour="tensorrt-rtx")
+    built = build_plan(tmp_path / "model.onnx", key, input_size=256, progress=lambda *step: None)
+    assert built.record.findings["engine_layers"] == {"other": 1}
+
+
+@pytest.mark.parametrize("error", [InputError("it does not run"), RuntimeError("it does not run"), KeyboardInterrupt()])
+def test_a_plan_that_did_not_run_here_is_not_there_already(
+    gpu: FakeGpu, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def fail(plan: Path, onnx: Path) -> dict[str, object]:
+        assert read_record(plan).findings["parity"] == NOT_EXECUTED
+        raise error
+
+    monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
+    monkeypatch.setattr("engines.trt_process.measure_parity", fail)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    for _ in range(2):
+        with pytest.raises(type(error)):
+            build_plan(tmp_path / "model.onnx", key_of(), input_size=256, progress=lambda *step: None)
+        assert not (tmp_path / "model.plan.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("place", "call"),
+    [(3, "create_engine_inspector"), (4, "create_execution_context"), (5, "set_input_shape 1")],
+)
+def test_an_inspection_that_fails_is_told(gpu: FakeGpu, tmp_path: Path, place: int, call: str) -> None:
+    gpu.fail_at = place
+    with pytest.raises(InputError, match=rf"but this GPU does not load it: {call.split()[0]} failed$"):
+        inspect(b"plan", tmp_path / "model.plan", key_of(), input_size=256)
+    assert gpu.calls[place] == call
 
 
 def test_what_a_gpu_tells_of_its_plan_is_in_the_sidecar(

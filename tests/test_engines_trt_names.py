@@ -116,6 +116,8 @@ def test_the_names_looked_up_are_those_that_the_engines_use() -> None:
         "ICudaEngine.create_engine_inspector",
         "ICudaEngine.create_execution_context",
         "ICudaEngine.create_runtime_config",
+        "ICudaEngine.get_tensor_dtype",
+        "ICudaEngine.get_tensor_shape",
         "IExecutionContext.execute_async_v3",
         "IExecutionContext.get_tensor_shape",
         "IExecutionContext.set_input_shape",

@@ -7,7 +7,7 @@ import pytest
 from typed_graphs import save_graph
 
 from cliphand.errors import InputError
-from engines.trt_build import check_precision, count_layers, layer_types, parse
+from engines.trt_build import check_engine_precision, check_precision, count_layers, layer_types, parse
 from engines.trt_flavour import TENSORRT
 
 
@@ -77,6 +77,27 @@ def test_a_precisions_name_is_a_promise_about_the_compute_layers(
     else:
         with pytest.raises(InputError, match=rf"model\.onnx is called {precision}, but TensorRT sees"):
             check_precision(precision, layers, source="model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("precision", "types", "true"),
+    [
+        ("int8", {"INT8": 1, "HALF": 9}, True),
+        ("int8", {"HALF": 9, "other": 2}, False),
+        ("fp16", {"FLOAT": 9}, False),
+        ("fp32", {"HALF": 9}, False),
+        ("int8", {"other": 9}, True),
+        ("fp16", {}, True),
+    ],
+)
+def test_an_engine_is_refused_only_where_its_layers_tell_types_without_the_promised_one(
+    precision: str, types: dict[str, int], true: bool
+) -> None:
+    if true:
+        check_engine_precision(precision, types, source="model.plan")
+    else:
+        with pytest.raises(InputError, match=rf"plan is called {precision}, but TensorRT built it from layers of"):
+            check_engine_precision(precision, types, source="model.plan")
 
 
 def test_the_inspectors_formats_are_read_as_types() -> None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import re
 import tempfile
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from engines.cuda_device import Gpu
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
-from engines.trt_run import TrtEngine, load
+from engines.trt_run import TrtEngine, listener, load
 
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "CUDA 13.3")
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
@@ -203,7 +204,7 @@ def live(recorder: FakeGpu, folder: Path, flavour: str, *, stripped: bool) -> No
 # Each before what it stands on.
 RELEASE = ("del context", "del cache", "del config", "del engine", "del runtime", "free device", "del stream")
 # What reports no failure, or tolerates one.
-SAFE = ("del ", "free ", "create_runtime", "cache.", "cudaGraphDestroy")
+SAFE = ("del ", "free ", "cache.")
 FAULTS = [
     (flavour, stripped, place, call)
     for flavour, stripped in (("tensorrt", False), ("tensorrt", True), ("tensorrt-rtx", False))
@@ -239,7 +240,8 @@ def test_faults_cover_every_call_that_can_fail() -> None:
     assert names == {
         *("Stream", "synchronize", "pagelocked_empty", "mem_alloc", "memcpy_htod_async", "memcpy_dtoh_async"),
         *("cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"),
-        *("cudaGraphExecDestroy", "Runtime", "get_engine_validity", "deserialize_cuda_engine"),
+        *("cudaGraphExecDestroy", "cudaGraphDestroy", "Runtime", "get_engine_validity", "deserialize_cuda_engine"),
+        *("create_runtime_config", "create_runtime_cache"),
         *("refit_from_file", "refit_cuda_engine", "create_execution_context", "set_runtime_cache"),
         *("set_optimization_profile_async", "set_tensor_address", "set_input_shape", "execute_async_v3"),
     }
@@ -252,6 +254,48 @@ def test_tensorrts_own_words_are_part_of_the_sentence(gpu: FakeGpu, tmp_path: Pa
         InputError, match=r"TensorRT 11\.4\.0 fails at deserialize_cuda_engine on .*: the plan is of no use$"
     ):
         TrtEngine(plan)
+
+
+def test_what_an_earlier_plan_was_told_is_not_a_later_ones_reason(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu)
+    TrtEngine(plan).close()
+    listener(gpu.trt).log(gpu.trt.ILogger.ERROR, "the earlier plan's trouble")
+    gpu.calls.clear()
+    gpu.fail_at = 9
+    with pytest.raises(InputError, match=r"fails at create_runtime_config on .*: it says nothing$"):
+        TrtEngine(plan)
+
+
+@pytest.mark.parametrize("name", ["image", *OUTPUTS])
+@pytest.mark.parametrize("kind", ["HALF", "FLOAT"])
+def test_tensors_that_the_buffers_do_not_fit_are_refused(gpu: FakeGpu, tmp_path: Path, name: str, kind: str) -> None:
+    shape = gpu.shapes[name]
+    if kind == "HALF":
+        gpu.types[name] = kind
+    else:
+        gpu.shapes[name] = (*shape[:-1], 4)
+    told = f"model.plan: '{name}' is {kind} {gpu.shapes[name]}; it must be FLOAT {shape}, -1 being any batch."
+    with pytest.raises(InputError, match=f"{re.escape(told)}$"):
+        TrtEngine(save_plan(tmp_path, gpu))
+    assert not any(call.startswith("set_tensor_address") for call in gpu.calls)
+    assert gpu.alive == []
+
+
+def test_a_plan_for_one_batch_size_is_opened(gpu: FakeGpu, tmp_path: Path) -> None:
+    gpu.profiles = ((4, 4, 4),)
+    gpu.shapes = {name: (4, *shape[1:]) for name, shape in gpu.shapes.items()}
+    with TrtEngine(save_plan(tmp_path, gpu)) as engine:
+        check_outputs(engine, 4)
+
+
+def test_kernels_that_rtx_does_not_give_are_not_kept(rtx: FakeGpu, tmp_path: Path) -> None:
+    engine = TrtEngine(save_plan(tmp_path, rtx, flavour="tensorrt-rtx"))
+    rtx.calls.clear()
+    rtx.fail_at = 1  # cache.serialize
+    engine.close()
+    assert rtx.calls[1] == "cache.serialize"
+    assert list((tmp_path / "cache").rglob("*.jit*")) == []
+    assert rtx.alive == []
 
 
 def test_a_plan_that_rtx_finds_invalid_is_refused_with_its_reason(rtx: FakeGpu, tmp_path: Path) -> None:

@@ -4,18 +4,22 @@ import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from planted_graphs import planted_workshop, request_on, save_planted_export
 
 from cliphand.config import CropConfig
 from cliphand.data.crop import normalise
 from cliphand.data.freihand import open_freihand, validation_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
+from cliphand.hand import HandTopology
 from export.calibration import CalibrationRequest, HeldOut, choose, held_out, overlap, read_calibration
+from export.quantise_aware import QuantiseAware
 
 SIDE = 32
 CROP = CropConfig()
@@ -112,6 +116,21 @@ def test_a_share_of_another_folder_or_none_leaves_the_choice_as_it_is(versions: 
     assert [int(Path(file).stem) for file in wanted] == choose(16, 7, 3)
     for out in (HeldOut(data, 0.25, 5), HeldOut(versions, 0.0, 5)):
         assert read_calibration(dataclasses.replace(plain, held_out=out), CROP, SIDE).files == wanted
+
+
+def test_what_was_held_out_is_recorded_with_whether_it_was_left_out_here(
+    versions: Path, data: Path, hand_topology: HandTopology, tmp_path: Path
+) -> None:
+    elsewhere, here = (CalibrationRequest(versions, 4, held_out=HeldOut(at, 0.25, 5)) for at in (data, versions))
+    assert CalibrationRequest(versions).held_out_facts() is None
+    assert CalibrationRequest(versions, held_out=HeldOut(versions, 0.0, 5)).held_out_facts()["applied"] is False
+    folder = save_planted_export(tmp_path / "export", hand_topology)
+    for request, applied in ((elsewhere, False), (here, True)):
+        with planted_workshop(folder, hand_topology, request_on(versions, calibration=request)) as workshop:
+            facts = workshop.calibration_facts()
+        assert facts["held_out"] == {"fraction": 0.25, "seed": 5, "applied": applied}
+        tuned = QuantiseAware(SimpleNamespace(sha256="abc"), request).facts()
+        assert tuned["held_out"] == facts["held_out"]
 
 
 def test_the_share_is_read_from_what_travels_with_the_checkpoint() -> None:

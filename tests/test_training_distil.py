@@ -222,6 +222,8 @@ def test_what_cannot_be_taught_is_refused(teacher: Checkpoint, hand_topology: Ha
     with pytest.raises(InputError, match=r"depth bins span .* bones from .*, the student.s"):
         Distil(teacher, DistilConfig()).module(model, **facts)
     assert Distil(teacher, DistilConfig(heatmaps=0)).module(model, **facts)
+    silent = facts | {"train": dataclasses.replace(TRAIN, loss=LossConfig(0, 0, 0, 0, 0, 0, 0))}
+    assert Distil(teacher, DistilConfig(heatmaps=0)).module(model, **silent)  # the teacher's terms are enough
     joints_only = facts | {"train": dataclasses.replace(TRAIN, stage="joints")}
     with pytest.raises(InputError, match="a teacher teaches stage mesh"):
         Distil(teacher, DistilConfig(heatmaps=0)).module(model, **joints_only)

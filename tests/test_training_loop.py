@@ -18,7 +18,7 @@ from cliphand.hand import HandTopology
 from cliphand.model.text_encoder import TOWER_WIDTH
 from cliphand.training.dataset import Pair, View
 from cliphand.training.loop import RESUME_FILE, Run, accelerator_of, build_model, train_hand
-from cliphand.training.module import HandTraining, cosine_share
+from cliphand.training.module import STAGE_TERMS, HandTraining, cosine_share
 from cliphand.training.recorder import RunRecorder, read_history
 
 MODEL = ModelConfig(
@@ -131,7 +131,7 @@ def test_without_a_text_branch_nothing_is_tokenised(run: Run, tmp_path: Path, mo
         raise AssertionError(f"{name} has nothing to read")
 
     monkeypatch.setattr("cliphand.training.loop.open_clip.get_tokenizer", forbidden)
-    train = dataclasses.replace(WITHOUT_TEXT, epochs=1)
+    train = dataclasses.replace(WITHOUT_TEXT, epochs=1, workers=1)  # which is handed the pairs, tokeniser and all
     train_hand(dataclasses.replace(run, out=tmp_path / "run", train=train), progress=False)
     assert "loss_clip" not in read_history(tmp_path / "run")[0]
 
@@ -147,19 +147,21 @@ def test_the_heatmaps_loss_is_a_term_only_where_it_has_a_weight(run: Run, tmp_pa
     assert named["heatmaps"] > 1  # three axes, each near the entropy of a flat heatmap
 
 
-def points_of(run: Run, loss: LossConfig) -> tuple[HandTraining, dict[str, torch.Tensor]]:
-    """The module of a run with these weights, and the terms of joints and vertices that it computes."""
+def random_pair() -> Pair:
+    view = View(torch.rand(2, 3, 64, 64), torch.rand(2, 21, 3), torch.rand(2, 778, 3))
+    return Pair(view, view, torch.eye(2, 3).expand(2, -1, -1), torch.zeros(2, 3, 0))
+
+
+def points_of(run: Run, loss: LossConfig) -> dict[str, torch.Tensor]:
+    """The terms of joints and vertices that a run with these weights computes."""
     train = dataclasses.replace(run.train, loss=loss)
     model = build_model(dataclasses.replace(run, train=train))
     module = HandTraining(model, topology=run.topology, model_config=MODEL, train=train)
-    joints, verts = torch.rand(4, 21, 3), torch.rand(4, 778, 3)
-    view = View(torch.rand(2, 3, 64, 64), joints[:2], verts[:2])
-    affine = torch.eye(2, 3).expand(2, -1, -1)
-    return module, module.point_terms(joints, verts, Pair(view, view, affine, torch.zeros(2, 3, 0)))
+    return module.point_terms(torch.rand(4, 21, 3), torch.rand(4, 778, 3), random_pair())
 
 
 def test_a_term_without_a_weight_is_not_computed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    everything = points_of(run, LossConfig(clip=0.0))[1]
+    everything = points_of(run, LossConfig(clip=0.0))
     assert set(everything) == {"joints", "vertices", "normals", "edges", "consistency_2d", "consistency_3d"}
 
     def forbidden(*arguments: object) -> torch.Tensor:
@@ -168,14 +170,28 @@ def test_a_term_without_a_weight_is_not_computed(run: Run, monkeypatch: pytest.M
     for name in ("normal_loss", "edge_loss", "consistency_2d", "consistency_3d", "heatmap_cross_entropy"):
         monkeypatch.setattr(f"cliphand.training.module.{name}", forbidden)
     loss = LossConfig(clip=0.0, normals=0.0, edges=0.0, consistency_2d=0.0, consistency_3d=0.0)
-    assert set(points_of(run, loss)[1]) == {"joints", "vertices"}
+    assert set(points_of(run, loss)) == {"joints", "vertices"}
 
 
-def test_a_loss_without_any_term_is_refused(run: Run) -> None:
-    module, terms = points_of(run, LossConfig(0, 0, 0, 0, 0, 0, 0))
-    assert terms == {}
-    with pytest.raises(InputError, match="no term of the loss in stage mesh has a weight"):
-        module.step(terms, size=2)
+@pytest.mark.parametrize(
+    ("stage", "loss"),
+    [("mesh", LossConfig(0, 0, 0, 0, 0, 0, 0)), ("joints", LossConfig(joints=0, consistency_2d=0))],
+)
+def test_a_loss_without_any_term_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path, stage: str, loss: LossConfig
+) -> None:
+    train = dataclasses.replace(TRAIN, stage=stage, loss=loss)
+    with pytest.raises(InputError, match=f"no term of the loss in stage {stage} has a weight"):
+        train_hand(dataclasses.replace(run, out=tmp_path / "run", train=train), progress=False)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["mesh", "joints"])
+def test_a_stage_has_the_terms_that_it_computes(run: Run, stage: str) -> None:
+    train = dataclasses.replace(run.train, stage=stage, loss=LossConfig(clip=0.0, heatmaps=1.0))
+    model = build_model(dataclasses.replace(run, train=train))
+    module = HandTraining(model, topology=run.topology, model_config=MODEL, train=train)
+    assert set(module.loss_terms(random_pair())) == STAGE_TERMS[stage] - {"clip"}
 
 
 def test_best_is_the_epoch_of_lowest_validation_error(run: Run) -> None:

@@ -6,6 +6,7 @@ from benchmarks.report.bench_file import BenchFile, Percentiles, SpeedRow, small
 from benchmarks.report.charts import latency_ranges, speed_accuracy
 from benchmarks.report.page import Chart, Section, Table
 from benchmarks.report.theme import Palette, part_of
+from benchmarks.turns import MS_PER_S
 
 MISSING = "-"
 _ALONE = ("alone", "cold_start")
@@ -20,7 +21,7 @@ SPEED_COLUMNS: tuple[tuple[str, Callable[[SpeedRow, Rows], str]], ...] = (
     ("95 % of p50, ms", lambda row, rows: _interval(row)),
     ("p90, ms", lambda row, rows: f"{row.model.p90:.2f}"),
     ("p99, ms", lambda row, rows: f"{row.model.p99:.2f}"),
-    ("images/s", lambda row, rows: f"{row.batch * 1000 / row.model.p50:.1f}"),
+    ("images/s", lambda row, rows: f"{row.batch * MS_PER_S / row.model.p50:.1f}"),
     ("times PyTorch", lambda row, rows: _text(speedup(row, rows), ".2f")),
     ("over bare call", lambda row, rows: _text(row.number("overhead", "median"), ".3f")),
     ("PA-PJPE, mm", lambda row, rows: _text(row.pa_pjpe_mm, ".2f")),

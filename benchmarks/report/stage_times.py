@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
+from benchmarks.turns import MS_PER_S
 from cliphand.arrays import FloatArray
 from engines.base import INPUT_NAME
-from engines.openvino_cpu import OpenVinoOptions
+from engines.openvino_cpu import OpenVinoOptions, compile_graph
 from export.node_names import STAGES
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ WARM_UP_CALLS = 3
 PROFILED_CALLS = 10
 KERNEL = "_kernel_time"
 US_PER_MS = 1000.0
-MS_PER_S = 1000.0
 FUSED = "originalLayersNames"  # OpenVINO's name for what a node of its own was made from
 Nodes = Iterable[tuple[str, float]]  # name, milliseconds
 
@@ -69,6 +69,9 @@ def stage_times(
         image: (1, 3, S, S) float32.
         engines: of `PROFILERS`.
         threads: of the call; None leaves the choice to each run-time.
+
+    Raises:
+        InputError: OpenVINO is not installed, or refuses the graph.
     """
     found = []
     for engine in engines:
@@ -115,10 +118,7 @@ def mean_of_calls(events: list[tuple[str, float]]) -> list[tuple[str, float]]:
 
 def _profile_openvino(graph: Path, image: FloatArray, threads: int | None) -> tuple[Nodes, float]:
     """Mean time of each node in a call, and of the call; what is not INT8 computes in FP32."""
-    import openvino
-
-    settings = OpenVinoOptions(threads=threads).settings() | {"PERF_COUNT": True}
-    compiled = openvino.Core().compile_model(graph, "CPU", settings)
+    compiled = compile_graph(graph, OpenVinoOptions(threads=threads, profiled=True))
     request = compiled.create_infer_request()
     names = _origins(compiled)
     warm: list[tuple[str, float]] = []

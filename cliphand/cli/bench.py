@@ -59,7 +59,8 @@ def bench(
         float, typer.Option(help="Seconds of calls side by side, in threads and in processes; 0 leaves them out.")
     ] = 2.0,
     processes: Annotated[
-        int | None, typer.Option(help="Processes side by side; 0 leaves them out.", show_default="one for each core")
+        int | None,
+        typer.Option(help="Processes side by side; 0 leaves them out.", show_default="one for each core, at most 8"),
     ] = None,
     energy: Annotated[float, typer.Option(help="Seconds of calls while energy is read; 0 leaves it out.")] = 1.0,
 ) -> None:
@@ -71,6 +72,7 @@ def bench(
     from benchmarks.alone import AloneSettings
     from benchmarks.bench import BenchRequest, newest_export
     from benchmarks.entrants import installed_runners
+    from benchmarks.roofline import is_told_by
     from benchmarks.turns import SpeedSettings
     from engines.choose import BENCH_NAME
 
@@ -83,7 +85,7 @@ def bench(
         runners=runners,
         rejected=rejected,
         peers=peers,
-        roofline="openvino" in runners,
+        roofline=is_told_by(runners),
         root=root,
         n_images=images,
         split=split,

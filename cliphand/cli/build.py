@@ -85,7 +85,7 @@ def sentence(plan: "BuiltPlan") -> str:
     how = "is there already" if plan.reused else f"built in {record.build_s:.1f} s"
     spans = ", ".join(f"{span.min}-{span.max}" for span in record.key.settings.profiles)
     parity = record.findings["parity"]
-    difference = parity["max_difference_uvd"] if isinstance(parity, dict) else parity
+    difference = (parity["max_difference_uvd"] or "NaN or infinity") if isinstance(parity, dict) else parity
     return (
         f"{plan.path}: {how}, {size_mb:.1f} MB, {record.key.precision}, batches {spans}, TensorRT "
         f"{record.key.tensorrt_version}, {record.findings['gpu']}, difference to its graph: {difference}"

@@ -116,6 +116,8 @@ def resize_matrix(from_px: int, to_px: int) -> FloatArray:
 class DistilTraining(HandTraining):
     """The paper's losses and the teacher's terms."""
 
+    has_more_terms = True
+
     def __init__(
         self,
         model: ClipHand,

@@ -5,7 +5,7 @@ Source: paper sections 3.5 and 4.2.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import cast
+from typing import ClassVar, cast
 
 import lightning
 import torch
@@ -39,6 +39,13 @@ TOWER = "model.text.tower."
 VALIDATION_METRIC = "val_pa_pjpe_mm"
 WARM_UP = 20
 
+JOINT_TERMS = frozenset({"joints", "consistency_2d", "heatmaps"})
+# Terms by their names in `LossConfig`; only a model with a text branch has the last.
+STAGE_TERMS = {
+    "joints": JOINT_TERMS,
+    "mesh": JOINT_TERMS | {"vertices", "normals", "edges", "consistency_3d", "clip"},
+}
+
 
 def weighted_sum(terms: Mapping[str, Tensor], weights: LossConfig | DistilConfig) -> Tensor:
     """L of section 3.5, or what a teacher adds to it; zero where there is no term."""
@@ -59,14 +66,24 @@ def both_views(batch: Pair) -> Tensor:
 
 
 class HandTraining(lightning.LightningModule):
-    """Losses, optimiser and validation of `ClipHand`, for one of the two stages."""
+    """Losses, optimiser and validation of `ClipHand`, for one of the two stages.
+
+    Raises:
+        InputError: no term of the stage's loss has a weight.
+    """
 
     faces: Tensor
+    has_more_terms: ClassVar[bool] = False  # than those of `LossConfig`
 
     def __init__(
         self, model: ClipHand, *, topology: HandTopology, model_config: ModelConfig, train: TrainConfig
     ) -> None:
         super().__init__()
+        terms = STAGE_TERMS[train.stage] - (set() if model.text is not None else {"clip"})
+        require(
+            self.has_more_terms or any(getattr(train.loss, name) != 0 for name in terms),
+            f"no term of the loss in stage {train.stage} has a weight; give one that is not zero.",
+        )
         self.model = model
         self.train_config = train
         self.side_px = model_config.input_size
@@ -84,8 +101,6 @@ class HandTraining(lightning.LightningModule):
 
     def step(self, terms: Mapping[str, Tensor], *, size: int) -> Tensor:
         """Log the terms and their sum over a batch of `size` pairs; the sum is what is minimised."""
-        stage = self.train_config.stage
-        require(len(terms) > 0, f"no term of the loss in stage {stage} has a weight; give one that is not zero.")
         total = self.total(terms)
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
