@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
+from benchmarks.variant_times import Times
 from cliphand.arrays import FloatArray
 from export.parity import bootstrap_interval
 
@@ -39,6 +40,7 @@ class Row:
         lixel_pa_pjpe_mm: of the joint regressor's own joints.
         int8_pa_pjpe_mm: of the INT8 graph.
         ort_fp32_ms, openvino_fp32_ms, openvino_int8_ms: wall times.
+        times_faster: INT8 than the published form.
     """
 
     variant: str
@@ -52,21 +54,20 @@ class Row:
     ort_fp32_ms: float
     openvino_fp32_ms: float
     openvino_int8_ms: float
+    times_faster: float
 
 
-def make_row(
-    variant: str, size: tuple[int, float], times_ms: tuple[float, float, float], *, trained: Mapping[str, Errors]
-) -> Row:
+def make_row(variant: str, size: tuple[int, float], times: Times, *, trained: Mapping[str, Errors]) -> Row:
     """A variant's line.
 
     Args:
         variant: its name.
         size: numbers in its weights, and GFLOP.
-        times_ms: in ONNX Runtime FP32, OpenVINO FP32, OpenVINO INT8.
+        times: of its calls.
         trained: errors of the trained variants, by name; the first is what the others are compared with.
     """
     if variant not in trained:
-        return Row(variant, *size, None, None, None, None, None, *times_ms)
+        return Row(variant, *size, None, None, None, None, None, *times)
     errors, first = trained[variant], next(iter(trained.values()))
     change = errors.pa_pjpe_mm - first.pa_pjpe_mm
     return Row(
@@ -77,7 +78,7 @@ def make_row(
         bootstrap_interval(change),
         errors.lixel_pa_pjpe_mm,
         errors.int8_pa_pjpe_mm,
-        *times_ms,
+        *times,
     )
 
 
@@ -85,7 +86,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
     """The rows for people; what was not measured is a dash."""
     result = Table(title=title, box=box.SIMPLE_HEAD, title_justify="left")
     headings = ("variant", "million weights", "GFLOP", "PA-PJPE mm", "change (95 %)", "lixel mm", "INT8 mm")
-    for heading in (*headings, "ORT fp32 ms", "OpenVINO fp32 ms", "OpenVINO INT8 ms"):
+    for heading in (*headings, "ORT fp32 ms", "OpenVINO fp32 ms", "OpenVINO INT8 ms", "times faster"):
         result.add_column(heading, justify="left" if heading == "variant" else "right")
     for row in rows:
         result.add_row(
@@ -96,6 +97,7 @@ def table(rows: Sequence[Row], title: str) -> Table:
             _change(row),
             *(_millimetres(error) for error in (row.lixel_pa_pjpe_mm, row.int8_pa_pjpe_mm)),
             *(f"{time:.1f}" for time in (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms)),
+            f"{row.times_faster:.1f}",
         )
     return result
 

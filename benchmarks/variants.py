@@ -13,9 +13,7 @@ import dataclasses
 import json
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -26,12 +24,13 @@ import typer
 from torch import nn
 
 from benchmarks.accuracy import mean_pose_pa_pjpe_mm, per_image_pa_pjpe_mm, predict, score
+from benchmarks.forms import published
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from benchmarks.table import plain_text
-from benchmarks.turns import SpeedSettings, time_in_turns
+from benchmarks.turns import SpeedSettings
 from benchmarks.variant_rows import Errors, Row, make_row, table
-from cliphand.arrays import FloatArray
+from benchmarks.variant_times import Times, latencies
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import PRESETS, CropConfig, ModelConfig, TrainConfig, require, to_json
 from cliphand.data.freihand import open_freihand
@@ -45,10 +44,8 @@ from cliphand.training.distil_config import DistilConfig
 from cliphand.training.from_scratch import FROM_SCRATCH
 from cliphand.training.loop import Run, fastest_precision, train_hand
 from cliphand.training.recorder import read_history
-from engines.base import Engine
-from engines.eager import EagerEngine
+from engines.eager import EagerEngine, ModuleEngine
 from engines.openvino_cpu import OpenVinoEngine
-from engines.ort import OrtEngine
 from export.calibration import CalibrationRequest, read_calibration
 from export.deploy_model import deploy_model, example_images
 from export.graph import export_graph
@@ -58,9 +55,9 @@ from export.quantise import calibrate, write_quantised
 
 SEED = 0
 FITTING_IMAGES = 8
-ENGINES = ("ort fp32", "openvino fp32", "openvino int8")
 CALIBRATION_IMAGES = 64  # fewer than an export's: its gate is what judges a graph, here one is compared with others
 BASE = PRESETS["small"]
+PUBLISHED = PRESETS["paper"]  # of the network that all are compared with in time, in its authors' form
 CROP = CropConfig(rule="centre", side_px=200.0)
 # What each changes of the paper's head; the last is what `--preset small` has.
 HEADS: dict[str, dict[str, object]] = {
@@ -113,15 +110,16 @@ def study(variants: dict[str, ModelConfig], trained: Sequence[str], shared: Stud
         for name, config in variants.items()
     }
     errors = {name: errors_of(checkpoint, graphs[name]["int8"], shared) for name, checkpoint in checkpoints.items()}
-    times = latencies(graphs, {name: config.input_size for name, config in variants.items()}, shared)
+    module = published(untrained(PUBLISHED, shared))
+    with ModuleEngine(module, name="published", input_size=PUBLISHED.input_size, threads=shared.threads) as engine:
+        times = latencies(graphs, published=engine, threads=shared.threads, settings=shared.speed)
     return [_row(name, graphs[name]["fp32"], errors, times) for name in variants]
 
 
-def _row(name: str, path: Path, errors: dict[str, Errors], times: dict[str, FloatArray]) -> Row:
+def _row(name: str, path: Path, errors: dict[str, Errors], times: dict[str, Times]) -> Row:
     graph = onnx.load(path)
-    ort, openvino, int8 = (float(np.median(times[f"{name}, {kind}"])) for kind in ENGINES)
     parameters = sum(int(np.prod(tensor.dims)) for tensor in graph.graph.initializer)
-    return make_row(name, (parameters, total(inventory(graph)).gflop), (ort, openvino, int8), trained=errors)
+    return make_row(name, (parameters, total(inventory(graph)).gflop), times[name], trained=errors)
 
 
 def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoint:
@@ -198,23 +196,6 @@ def write_graphs(model: HandModel, config: ModelConfig, paths: dict[str, Path], 
     calibrated.unlink()
 
 
-def latencies(graphs: dict[str, dict[str, Path]], sizes: dict[str, int], shared: Study) -> dict[str, FloatArray]:
-    """Wall times (N,) in ms by "variant, engine", all in turns in one process."""
-    with ExitStack() as stack:
-        calls = {}
-        for name, paths in graphs.items():
-            engines: dict[str, Engine] = {
-                ENGINES[0]: OrtEngine(paths["fp32"], precision="fp32", threads=shared.threads),
-                ENGINES[1]: OpenVinoEngine(paths["fp32"], precision="fp32", threads=shared.threads),
-                ENGINES[2]: OpenVinoEngine(paths["int8"], precision="int8", threads=shared.threads),
-            }
-            image = np.random.default_rng(SEED).normal(size=(1, 3, sizes[name], sizes[name])).astype(np.float32)
-            for kind, engine in engines.items():
-                opened = stack.enter_context(engine)
-                calls[f"{name}, {kind}"] = partial(opened, image)
-        return time_in_turns(calls, shared.speed)
-
-
 def _slug(name: str) -> str:
     return name.replace(" ", "_")
 
@@ -260,8 +241,8 @@ def main(
     baseline = trained[0] if trained else None
     title = (
         f"{which}, {size} px, batch 1, {epochs} epochs where trained{f', taught by {teacher}' if teacher else ''}; "
-        f"change: from {baseline}; INT8 calibrated on {CALIBRATION_IMAGES} images; "
-        f"always guessing the mean pose: {guess:.2f} mm"
+        f"change: from {baseline}; INT8 calibrated on {CALIBRATION_IMAGES} images; times faster: INT8 than "
+        f"{PUBLISHED.backbone} at {PUBLISHED.input_size} px as published; always guessing the mean pose: {guess:.2f} mm"
     )
     typer.echo(plain_text(table(rows, title)))
     report = {

@@ -2,17 +2,19 @@
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
+from linear_hand import save_onnx
 from small_hand import CONFIG
 from typer.testing import CliRunner
 
-from benchmarks import variants
+from benchmarks import variant_times, variants
 from benchmarks.speed import SpeedSettings
 from benchmarks.variant_rows import Errors, Row, make_row, table
+from benchmarks.variant_times import Times, latencies
 from benchmarks.variants import HEADS, Study, app, graphs_of, study
 from cliphand.checkpoint import load_checkpoint
 from cliphand.config import ModelConfig
@@ -22,6 +24,7 @@ from cliphand.model.hand_model import HandModel
 from cliphand.training.distil import Distil
 from cliphand.training.from_scratch import FROM_SCRATCH
 from cliphand.training.loop import Run
+from engines.ort import OrtEngine
 
 NARROW = dataclasses.replace(CONFIG, lixel_channels=CONFIG.lixel_channels // 2)
 SPEED = SpeedSettings(warmup_calls=1, calls=3, seconds=5)
@@ -40,9 +43,31 @@ def shared(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Study:
     return Study(data=data, out=tmp_path_factory.mktemp("variants"), train=train, speed=SPEED, threads=1)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def published() -> Iterator[None]:
+    """The published form of a small network."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(variants, "PUBLISHED", CONFIG)
+        yield
+
+
 @pytest.fixture(scope="module")
-def rows(shared: Study) -> list[Row]:
+def rows(shared: Study, published: None) -> list[Row]:
     return study({"whole": CONFIG, "narrow": NARROW}, ["narrow"], shared)
+
+
+def test_the_published_form_is_timed_beside_each_int8_graph(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    graph = {"fp32": save_onnx(tmp_path / "a.onnx"), "int8": save_onnx(tmp_path / "b.onnx")}
+    lengths_ms = {"published": 8.0, "a, ort fp32": 4.0, "a, openvino fp32": 3.0, "a, openvino int8": 2.0}
+
+    def pretend(calls: Mapping[str, Callable[[], object]], _: SpeedSettings) -> dict[str, np.ndarray]:
+        for call in calls.values():
+            call()
+        return {name: np.full(5, lengths_ms[name]) for name in calls}
+
+    monkeypatch.setattr(variant_times, "time_in_turns", pretend)
+    with OrtEngine(graph["fp32"]) as engine:
+        assert latencies({"a": graph}, published=engine, threads=1, settings=SPEED) == {"a": Times(4, 3, 2, 4)}
 
 
 def test_only_trained_variants_have_an_accuracy(rows: list[Row]) -> None:
@@ -59,12 +84,12 @@ def test_only_trained_variants_have_an_accuracy(rows: list[Row]) -> None:
 def test_the_change_is_from_the_first_trained_variant_image_by_image() -> None:
     errors = np.array([3.0, 5.0, 9.0, 7.0])
     trained = {"a": Errors(errors, 1.0, 2.0), "b": Errors(np.array([4.0, 6.0, 11.0, 7.0]), 3.0, 4.0)}
-    row = make_row("b", (10, 0.5), (1.0, 2.0, 3.0), trained=trained)
+    row = make_row("b", (10, 0.5), Times(1.0, 2.0, 3.0, 40.0), trained=trained)
     assert (row.pa_pjpe_mm, row.change_mm, row.lixel_pa_pjpe_mm, row.int8_pa_pjpe_mm) == (7, 1, 3, 4)
     low, high = row.change_interval_mm or (0, 0)
     assert 0 <= low < 1 < high <= 2
     assert (row.parameters, row.gflop) == (10, 0.5)
-    assert (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms) == (1, 2, 3)
+    assert (row.ort_fp32_ms, row.openvino_fp32_ms, row.openvino_int8_ms, row.times_faster) == (1, 2, 3, 40)
 
 
 def test_with_a_teacher_every_trained_variant_is_its_student(
