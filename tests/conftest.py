@@ -2,7 +2,8 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -207,3 +208,10 @@ def _draw(topology: HandTopology, sample: Sample, version: int, size_px: int) ->
 def _project(points_m: np.ndarray, K: np.ndarray) -> np.ndarray:
     homogeneous = points_m @ K.T
     return homogeneous[:, :2] / homogeneous[:, 2:]
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Closes what a test opens."""
+    with ExitStack() as stack:
+        yield stack

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
@@ -97,6 +98,16 @@ def save_export(folder: Path, topology: HandTopology, **changes: object) -> Path
     save_onnx(folder / "model.onnx")
     save_hand(topology, folder / "hand.npz")
     write_manifest(make_manifest(folder, {"model.onnx": "fp32"}, **changes), folder)
+    return folder
+
+
+def save_export_with_checkpoint(
+    folder: Path, topology: HandTopology, monkeypatch: pytest.MonkeyPatch, **changes: object
+) -> Path:
+    """An export folder with its checkpoint, whose model is `LinearHand`."""
+    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(topology))
+    save_export(folder, topology, **changes)
+    (folder / "checkpoint").mkdir()
     return folder
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from linear_hand import SIDE, linear_checkpoint, make_manifest, save_export, save_onnx
+from linear_hand import SIDE, make_manifest, save_export_with_checkpoint, save_onnx
 
 from benchmarks.alone import AloneSettings
 from benchmarks.bench import BenchRequest, Report, newest_export, run_bench
@@ -35,10 +35,8 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 @pytest.fixture
 def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An export folder with its checkpoint, whose model is `LinearHand`."""
-    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
-    folder = save_export(tmp_path / "export", hand_topology, crop=CropConfig(rule="centre", side_px=150))
-    (folder / "checkpoint").mkdir()
-    return folder
+    crop = CropConfig(rule="centre", side_px=150)
+    return save_export_with_checkpoint(tmp_path / "export", hand_topology, monkeypatch, crop=crop)
 
 
 def bench(export: Path, data: Path, **options: object) -> Report:

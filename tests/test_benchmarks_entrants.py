@@ -1,12 +1,11 @@
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
-from linear_hand import SIDE, linear_checkpoint, make_manifest, save_export, save_onnx
+from linear_hand import SIDE, make_manifest, save_export_with_checkpoint, save_onnx
 
 from benchmarks.entrants import REFERENCE, Entrant, exported_key, installed_runners, open_entrants
 from cliphand.errors import InputError
@@ -17,16 +16,7 @@ from engines.manifest import Manifest, describe, read_manifest, write_manifest
 @pytest.fixture
 def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An export folder with its checkpoint, whose model is `LinearHand`."""
-    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
-    folder = save_export(tmp_path / "export", hand_topology)
-    (folder / "checkpoint").mkdir()
-    return folder
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+    return save_export_with_checkpoint(tmp_path / "export", hand_topology, monkeypatch)
 
 
 def opened(

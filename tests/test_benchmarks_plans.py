@@ -1,14 +1,14 @@
 """Plans in an export folder: measured where they run, and otherwise a line that says why not."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_gpu import FakeGpu
-from linear_hand import SIDE, linear_checkpoint, save_export
+from linear_hand import SIDE, save_export_with_checkpoint
 
 from benchmarks.bench import BenchRequest, run_bench
 from benchmarks.plans import Skipped, open_plans, skipped_lines
@@ -34,17 +34,8 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 @pytest.fixture
 def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An export folder with its checkpoint, whose model is `LinearHand`."""
-    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder = save_export(tmp_path / "export", hand_topology)
-    (folder / "checkpoint").mkdir()
-    return folder
-
-
-@pytest.fixture
-def stack() -> Iterator[ExitStack]:
-    with ExitStack() as stack:
-        yield stack
+    return save_export_with_checkpoint(tmp_path / "export", hand_topology, monkeypatch)
 
 
 def save_plan(

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from linear_hand import linear_checkpoint, save_export
+from linear_hand import save_export_with_checkpoint
 from typer.testing import CliRunner, Result
 
 from benchmarks.alone import AloneSettings
@@ -29,11 +29,8 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 @pytest.fixture
 def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch) -> Path:
     """exports/first under the current folder, with its checkpoint."""
-    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
     monkeypatch.chdir(tmp_path)
-    folder = save_export(tmp_path / "exports" / "first", hand_topology)
-    (folder / "checkpoint").mkdir()
-    return folder
+    return save_export_with_checkpoint(tmp_path / "exports" / "first", hand_topology, monkeypatch)
 
 
 def run(*arguments: object) -> Result:

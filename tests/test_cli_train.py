@@ -66,15 +66,18 @@ def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_fil
 
 
 def test_every_option_reaches_its_config(hand_file: Path) -> None:
+    network = {
+        "backbone": "resnet34",
+        "heads": (8, 4, 4, 2),
+        "depths": (2, 1, 0, 0),
+        "lixel_channels": 64,
+        "joint_feature": 256,
+        "attention": "single_token",
+    }
     run = made(
         hand_file,
         preset="small",
-        backbone="resnet34",
-        heads=(8, 4, 4, 2),
-        depths=(2, 1, 0, 0),
-        lixel_channels=64,
-        joint_feature=256,
-        attention="single_token",
+        **network,
         crop="joints",
         crop_margin=2.0,
         learning_rate=1e-4,
@@ -85,15 +88,7 @@ def test_every_option_reaches_its_config(hand_file: Path) -> None:
         prompt_joints=5,
         start=Path("before"),
     )
-    assert run.model == dataclasses.replace(
-        PRESETS["small"],
-        backbone="resnet34",
-        heads=(8, 4, 4, 2),
-        depths=(2, 1, 0, 0),
-        lixel_channels=64,
-        joint_feature=256,
-        attention="single_token",
-    )
+    assert run.model == dataclasses.replace(PRESETS["small"], **network)
     assert run.crop == CropConfig(rule="joints", margin=2.0)
     assert run.train == TrainConfig(
         learning_rate=1e-4,

@@ -159,12 +159,16 @@ class HandTraining(lightning.LightningModule):
 
     def heatmap_terms(self, joints: JointPrediction, batch: Pair) -> dict[str, Tensor]:
         """The cross entropy of the 1D heatmaps, summed over the axes."""
-        regressor = self.model.hand.joint_regressor
-        u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
-        positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
-        targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
-        axes = list(zip(joints.logits, positions, targets, strict=True))
-        return self._weighed({"heatmaps": lambda: torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()})
+
+        def cross_entropy() -> Tensor:
+            regressor = self.model.hand.joint_regressor
+            u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
+            positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
+            targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
+            axes = zip(joints.logits, positions, targets, strict=True)
+            return torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()
+
+        return self._weighed({"heatmaps": cross_entropy})
 
     def _weighed(self, terms: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
         """The terms whose weight is not zero; only those are computed."""
