@@ -93,7 +93,7 @@ class Study:
     train: TrainConfig
     speed: SpeedSettings
     threads: int | None
-    teacher: Path | None = None
+    teacher: Checkpoint | None = None
 
 
 def study(variants: dict[str, ModelConfig], trained: Sequence[str], shared: Study) -> list[Row]:
@@ -127,7 +127,7 @@ def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoin
     run, topology = folder / "run", load_hand(shared.data / "hand.npz")
     plan = Run(data=shared.data, topology=topology, out=run, model=config, crop=CROP, train=shared.train)
     if shared.teacher is not None:
-        plan = dataclasses.replace(plan, recipe=Distil(load_checkpoint(shared.teacher), DistilConfig()))
+        plan = dataclasses.replace(plan, recipe=Distil(shared.teacher, DistilConfig()))
     if len(read_history(run)) < shared.train.epochs:
         train_hand(plan)
     checkpoint = load_checkpoint(run / "last")
@@ -235,7 +235,8 @@ def main(
     unknown = sorted(set(trained) - set(variants))
     require(not unknown, f"there is no variant {unknown}; valid are {list(variants)}.")
     config = dataclasses.replace(FROM_SCRATCH, epochs=epochs, precision=fastest_precision())
-    shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads, teacher)
+    taught_by = None if teacher is None else load_checkpoint(teacher)
+    shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads, taught_by)
     rows = study(variants, trained, shared)
     guess = mean_pose_pa_pjpe_mm(data)
     baseline = trained[0] if trained else None
@@ -255,7 +256,7 @@ def main(
         "batch": 1,
         "threads": threads,
         "train": to_json(config),
-        "teacher": None if teacher is None else load_checkpoint(teacher).sha256,
+        "teacher": None if taught_by is None else taught_by.sha256,
         "machine": machine_facts(),
         "versions": library_versions(),
         "commit": git_commit(),

@@ -95,7 +95,7 @@ def test_the_change_is_from_the_first_trained_variant_image_by_image() -> None:
 def test_with_a_teacher_every_trained_variant_is_its_student(
     shared: Study, rows: list[Row], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    teacher = shared.out / "narrow" / "run" / "last"
+    teacher = load_checkpoint(shared.out / "narrow" / "run" / "last")
     runs: list[Run] = []
     monkeypatch.setattr(variants, "train_hand", runs.append)
     for taught in (None, teacher):
@@ -104,7 +104,7 @@ def test_with_a_teacher_every_trained_variant_is_its_student(
     plain, student = (run.recipe for run in runs)
     assert not isinstance(plain, Distil)
     assert isinstance(student, Distil)
-    assert student.teacher.path == teacher
+    assert student.teacher.path == teacher.path
 
 
 def test_every_variant_is_timed_in_every_engine_and_its_cost_is_its_own(rows: list[Row]) -> None:
@@ -138,7 +138,7 @@ def test_graphs_of_random_weights_are_not_taken_for_a_trained_variants(
 
 
 def test_a_student_is_not_taken_from_a_run_without_its_teacher(shared: Study, rows: list[Row]) -> None:
-    taught = dataclasses.replace(shared, teacher=shared.out / "narrow" / "run" / "last")
+    taught = dataclasses.replace(shared, teacher=load_checkpoint(shared.out / "narrow" / "run" / "last"))
     with pytest.raises(InputError, match="by another teacher"):
         study({"narrow": NARROW}, ["narrow"], taught)
 
