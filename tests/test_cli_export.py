@@ -158,7 +158,6 @@ def test_a_package_is_compiled_when_asked_for(
     assert f"{tmp_path / 'e' / 'model.pt2'}: compiled in 31 s, differs from PyTorch by" in capsys.readouterr().out
 
 
-@pytest.mark.slow
 def test_a_half_precision_graph_is_judged_and_listed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

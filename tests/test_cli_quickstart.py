@@ -20,7 +20,6 @@ TINY = ModelConfig(
 )
 
 
-@pytest.mark.slow
 def test_one_command_leaves_data_model_export_report_and_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,7 +52,6 @@ def hand(tmp_path_factory: pytest.TempPathFactory, hand_topology: HandTopology) 
     return Compiled(path, build_package(model, path, input_size=64), model, 64)
 
 
-@pytest.mark.slow
 def test_the_network_compiled_agrees_with_eager_at_any_batch(hand: Compiled) -> None:
     assert hand.check.max_share <= MAX_SHARE
     assert hand.check.batches == (1, 2, 7)
@@ -66,7 +65,6 @@ def test_the_network_compiled_agrees_with_eager_at_any_batch(hand: Compiled) -> 
                 assert np.abs(ours - theirs).max() <= MAX_SHARE * np.ptp(theirs)
 
 
-@pytest.mark.slow
 def test_it_runs_in_a_process_that_never_imports_cliphand(hand: Compiled, tmp_path: Path) -> None:
     images = example_images(2, hand.side, seed=5)
     np.save(tmp_path / "images.npy", images.numpy())
@@ -87,7 +85,6 @@ def test_it_runs_in_a_process_that_never_imports_cliphand(hand: Compiled, tmp_pa
     assert np.abs(np.load(tmp_path / "verts.npy") - theirs).max() <= MAX_SHARE * np.ptp(theirs)
 
 
-@pytest.mark.slow
 def test_a_reduced_package_says_its_precision_and_stays_near(tmp_path: Path) -> None:
     path = tmp_path / "model.pt2"
     check = build_package(LinearHand().eval(), path, input_size=SIDE, precision="bf16")

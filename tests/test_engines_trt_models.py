@@ -22,7 +22,6 @@ from engines.trt_process import build_plans
 from export.deploy_model import deploy_model, example_images
 from export.graph import export_graph
 
-pytestmark = pytest.mark.slow
 RTX = "tensorrt-rtx"
 SIZES = {"resnet18": 64, "resnet50": 256}
 

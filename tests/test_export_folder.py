@@ -86,7 +86,6 @@ def test_a_graph_that_tensorrt_rejects_leaves_the_old_export_in_place(
     assert [path.name for path in out.iterdir()] == ["old"]
 
 
-@pytest.mark.slow
 def test_tensorrt_for_rtx_parses_and_builds_the_graph(tmp_path: Path, checkpoint: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     manifest = export_checkpoint(checkpoint, tmp_path / "export")

@@ -229,7 +229,6 @@ MODEL = ModelConfig(
 )
 
 
-@pytest.mark.slow
 def test_a_real_model_passes_and_another_checkpoint_is_refused(
     tmp_path: Path, data: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -271,7 +271,6 @@ def test_pytorch_gives_the_public_codes_numbers_alone_and_in_batches(stand_in: t
 
 
 @pytest.mark.real
-@pytest.mark.slow
 @pytest.mark.parametrize("kind", EXPECTED)
 def test_onnxruntime_gives_the_public_codes_numbers_alone_and_in_batches(
     stand_in: tuple[Path, Path], tmp_path: Path, kind: str

@@ -110,7 +110,6 @@ def run_process(rank: int, folder: str) -> None:
     torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are trying to")
 def test_two_processes_give_the_loss_and_gradients_of_one(hand_topology: HandTopology, tmp_path: Path) -> None:
     save_hand(hand_topology, tmp_path / "hand.npz")
