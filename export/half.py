@@ -51,7 +51,7 @@ def write_half(
             str(source),
             low_precision_type="fp16",
             keep_io_types=True,
-            nodes_to_exclude=[rf"{re.escape(name)}\Z" for name in sorted(keep)],
+            nodes_to_exclude=only(keep),
             calibration_data=str(seen),
             data_max=data_max,
             providers=["cpu"],
@@ -70,6 +70,11 @@ def half_nodes(graph: onnx.ModelProto) -> frozenset[str]:
         for node in inferred.node
         if node.op_type != "Cast" and kinds.get(node.output[0]) == TensorProto.FLOAT16
     )
+
+
+def only(names: Collection[str]) -> list[str]:
+    """Patterns that match these nodes and no others: ModelOpt takes names for the beginnings of regular expressions."""
+    return [rf"{re.escape(name)}\Z" for name in sorted(names)]
 
 
 @contextmanager

@@ -18,7 +18,7 @@ from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.files import whole_file
 from engines.base import INPUT_NAME
-from export.half import in_modelopts_words, modelopt_ready, write_half
+from export.half import in_modelopts_words, modelopt_ready, only, write_half
 
 Method = Literal["max", "entropy"]
 Rest = Literal["fp16", "fp32"]
@@ -52,7 +52,7 @@ def calibrate(source: Path, out: Path, *, keep: Collection[str], images: FloatAr
             calibration_method=method,
             calibration_eps=["cpu"],
             calibration_shapes=f"{INPUT_NAME}:1x{channels}x{height}x{width}",
-            nodes_to_exclude=sorted(keep),
+            nodes_to_exclude=only(keep),
             high_precision_dtype="fp32",
             output_path=str(result),
             log_level="CRITICAL",

@@ -124,6 +124,14 @@ def test_a_kept_node_reads_no_dequantised_tensor_that_others_share(source: Path,
     assert ["beside/Neg" in nodes for nodes in found] == [True, False]
 
 
+@pytest.mark.parametrize("alike", ["encoder/second/Con", "encoder.second.Conv"])
+def test_a_kept_name_means_that_node_and_none_that_begins_or_matches_alike(
+    source: Path, tmp_path: Path, alike: str
+) -> None:
+    calibrate(source, tmp_path / "calibrated.onnx", keep=[alike], images=images(2), method="max")
+    assert CONVOLUTIONS[1] in quantised_nodes(onnx.load(tmp_path / "calibrated.onnx").graph)
+
+
 def test_the_file_is_a_fraction_of_the_fp32_graphs(source: Path, quantised: Path) -> None:
     convolutions = 2 * CHANNELS * CHANNELS * 9
     assert quantised.stat().st_size < source.stat().st_size - 2.5 * convolutions
