@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cliphand.config import require
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 from cliphand.files import read_json_object
 from engines.manifest import Manifest
 from engines.open import REJECTED, RUNNERS, file_kind
@@ -51,7 +52,7 @@ def choose_engine(export: Path, manifest: Manifest, engine: str = AUTO) -> Engin
     require(engine in valid, f"there is no engine {engine!r}; valid are {', '.join(valid)}.")
     runners = tuple(MODULES) if wanted == AUTO else (wanted,)
     installed = [name for name in runners if importlib.util.find_spec(MODULES[name]) is not None]
-    require(len(installed) > 0, f"{engine} is not installed: pip install 'cliphand[openvino]'.")
+    require(len(installed) > 0, f"{engine} is not installed: {install_extra('openvino')}.")
     found = _measured(export, manifest, installed) or _ordered(export, manifest, installed)
     if found is None:
         raise InputError(f"{export} holds no graph that {', '.join(installed)} runs within the gate; export it again.")

@@ -17,12 +17,12 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest
 
-INSTALL = "pip install 'cliphand[openvino]'"
 FLOAT32 = "f32"
 NAMES = {FLOAT32: "fp32", "bf16": "bf16", "f16": "fp16"}  # OpenVINO's names as reports print them
 QUANTISED = "int8"
@@ -169,7 +169,7 @@ def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
     try:
         import openvino
     except ImportError as error:
-        raise InputError(f"OpenVINO is not installed ({error}): {INSTALL}.") from None
+        raise InputError(f"OpenVINO is not installed ({error}): {install_extra('openvino')}.") from None
     try:
         return openvino.Core().compile_model(path, "CPU", options.settings())
     except RuntimeError as error:

@@ -13,6 +13,7 @@ from typing import Literal
 
 from cliphand.config import require
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 from engines.available import available_engines
 from engines.cuda_device import Gpu, find_gpu
 
@@ -49,14 +50,14 @@ TENSORRT = Flavour(
     title="TensorRT",
     suffix=".plan",
     versions=((10, 12), (12, 0)),
-    install="pip install 'cliphand[tensorrt]' --extra-index-url https://pypi.nvidia.com",
+    install=install_extra("tensorrt", index="https://pypi.nvidia.com"),
 )
 TENSORRT_RTX = Flavour(
     name="tensorrt-rtx",
     title="TensorRT for RTX",
     suffix=".rtx.plan",
     versions=((1, 7), (2, 0)),
-    install="pip install 'cliphand[tensorrt-rtx]'",
+    install=install_extra("tensorrt-rtx"),
 )
 FLAVOURS: dict[str, Flavour] = {flavour.name: flavour for flavour in (TENSORRT, TENSORRT_RTX)}
 

@@ -18,13 +18,13 @@ from onnx import TensorProto
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 from cliphand.files import whole_file
 from engines.trt_flavour import TENSORRT_RTX, load_polygraphy
 
 LARGEST_HALF = float(np.finfo(np.float16).max)  # 65504
 # A node with larger inputs or outputs stays in FP32: above, FP16 rounds to more than a half.
 DATA_MAX = 512.0
-INSTALL = "pip install 'cliphand[quantise]'"
 
 
 def write_half(
@@ -91,7 +91,7 @@ def modelopt_ready() -> Iterator[None]:
         for name in ("modelopt.onnx.autocast", "modelopt.onnx.quantization"):
             importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"FP16 and INT8 graphs need ModelOpt ({error}): {INSTALL}.") from None
+        raise InputError(f"FP16 and INT8 graphs need ModelOpt ({error}): {install_extra('quantise')}.") from None
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("modelopt")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

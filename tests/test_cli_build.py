@@ -21,7 +21,7 @@ def run(*arguments: object) -> Result:
 
 @pytest.fixture
 def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
-    reasons = {"tensorrt": "tensorrt is not installed: pip install 'cliphand[tensorrt]'", "tensorrt-rtx": None}
+    reasons = {"tensorrt": "tensorrt is not installed: pip install -e '.[tensorrt]'", "tensorrt-rtx": None}
     monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: reasons[flavour.name])
 
 
@@ -34,7 +34,7 @@ def test_plans_are_built_from_the_folder_alone_and_what_is_left_out_is_said(tmp_
     assert "model.rtx.plan: built in" in lines[0]
     assert "fp16, batches 1-64, TensorRT 1." in lines[1]
     assert "built without a GPU, difference to its graph: not executed here" in lines[1]
-    assert lines[2] == "Not built: plans of TensorRT (tensorrt is not installed: pip install 'cliphand[tensorrt]')."
+    assert lines[2] == "Not built: plans of TensorRT (tensorrt is not installed: pip install -e '.[tensorrt]')."
     plans = json.loads(lines[3])["plans"]
     assert [plan["plan"] for plan in plans] == [str(folder / f"model.{name}rtx.plan") for name in ("", "fp16.")]
     assert plans[1]["layers"]["CONVOLUTION HALF"] == 2

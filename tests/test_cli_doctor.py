@@ -62,9 +62,9 @@ def test_a_gpu_is_described_with_its_software(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_commands_keep_their_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
-    why = "tensorrt is not installed: pip install 'cliphand[tensorrt]'"
+    why = "tensorrt is not installed: pip install -e '.[tensorrt]'"
     monkeypatch.setattr("engines.trt_flavour.why_not_built", lambda flavour, gpu: why)
-    assert "cliphand[tensorrt]" in "".join(run().stdout.split("\n{")[0].split())
+    assert ".[tensorrt]" in "".join(run().stdout.split("\n{")[0].split())
 
 
 def test_a_broken_package_hides_no_other(monkeypatch: pytest.MonkeyPatch) -> None:

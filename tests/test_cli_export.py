@@ -122,11 +122,11 @@ def test_ranges_are_measured_without_the_images_that_the_run_validated_on(
 def test_where_no_plan_can_be_built_one_sentence_says_so(
     tmp_path: Path, ready: dict[str, str | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    ready["tensorrt-rtx"] = "tensorrt_rtx is not installed: pip install 'cliphand[tensorrt-rtx]'"
+    ready["tensorrt-rtx"] = "tensorrt_rtx is not installed: pip install -e '.[tensorrt-rtx]'"
     export(tmp_path / "c", out=tmp_path / "e")
     assert capsys.readouterr().out.splitlines() == [
         "Not built: plans of TensorRT (it builds only on the GPU) and of TensorRT for RTX (tensorrt_rtx is not "
-        "installed: pip install 'cliphand[tensorrt-rtx]')."
+        "installed: pip install -e '.[tensorrt-rtx]')."
     ]
     assert list((tmp_path / "e").glob("*plan*")) == []
 

@@ -146,7 +146,7 @@ def test_a_missing_extra_is_one_sentence(export: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     result = CliRunner().invoke(app, [str(export)])
     assert isinstance(result.exception, InputError)
-    assert "pip install 'cliphand[report]'" in str(result.exception)
+    assert "pip install -e '.[report]'" in str(result.exception)
 
 
 @pytest.fixture(scope="module")

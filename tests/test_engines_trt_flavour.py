@@ -36,7 +36,7 @@ def test_what_is_not_installed_is_said_with_the_command_and_the_engines(monkeypa
         load_tensorrt(TENSORRT)
     said = str(caught.value)
     assert said.startswith("TensorRT cannot be used here (")
-    assert "pip install 'cliphand[tensorrt]' --extra-index-url https://pypi.nvidia.com" in said
+    assert "pip install -e '.[tensorrt]' --extra-index-url https://pypi.nvidia.com" in said
     assert said.endswith("pytorch.")
     assert "onnxruntime" in said.split("engines that run here: ")[1]
 
@@ -103,7 +103,8 @@ def test_polygraphy_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 def test_why_a_flavour_does_not_build_is_half_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorrt" else ModuleSpec(name, None))
     assert why_not_built(TENSORRT) == (
-        "tensorrt is not installed: pip install 'cliphand[tensorrt]' --extra-index-url https://pypi.nvidia.com"
+        "tensorrt is not installed: `pip install -e '.[tensorrt]' --extra-index-url https://pypi.nvidia.com` in the "
+        "checkout of cliphand"
     )
     monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))
     install(monkeypatch, "tensorrt")

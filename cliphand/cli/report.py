@@ -80,12 +80,11 @@ def _check_modules() -> None:
     import importlib.util
 
     from cliphand.errors import InputError
+    from cliphand.extras import install_extra
 
     missing = [name for module, name in MODULES.items() if importlib.util.find_spec(module) is None]
     if missing:
-        raise InputError(
-            f"{', '.join(missing)} not installed; `pip install 'cliphand[report]'` adds what reports need."
-        )
+        raise InputError(f"{', '.join(missing)} not installed; {install_extra('report')} adds what reports need.")
 
 
 def _write(request: "ReportRequest") -> "Written":

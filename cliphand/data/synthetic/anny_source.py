@@ -13,6 +13,7 @@ import numpy as np
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.mesh import unit
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 
 SEED = 20231029  # fixed: the bodies, and so the topology, are the same on every machine
 N_BODIES = 160
@@ -68,7 +69,7 @@ def draw_bodies() -> Bodies:
             import torch
     except ImportError as error:
         raise InputError(
-            f"the synthetic hand needs the package '{error.name}'; install it with pip install 'cliphand[synthetic]'."
+            f"the synthetic hand needs the package '{error.name}': {install_extra('synthetic')}."
         ) from None
     with contextlib.redirect_stdout(io.StringIO()), torch.no_grad():
         model = anny.Anny(rig="anny-hand.R", topology="hand.R", local_changes="all")

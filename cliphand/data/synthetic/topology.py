@@ -8,6 +8,7 @@ from scipy.spatial import cKDTree
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.mesh import border_loop, edges_of
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 from cliphand.hand import N_FACES, N_JOINTS, N_VERTICES
 
 STEADIEST = 150  # vertices that may speak for one joint: those that keep their distance from it
@@ -39,8 +40,7 @@ def decimate(vertices: FloatArray, faces: IntArray, fine: FloatArray, rim: IntAr
         from fast_simplification import simplify
     except ImportError:
         raise InputError(
-            "the synthetic hand needs the package 'fast_simplification'; install it with "
-            "pip install 'cliphand[synthetic]'."
+            f"the synthetic hand needs the package 'fast_simplification': {install_extra('synthetic')}."
         ) from None
     # Which edges of the rim survive is a matter of rounding: vary the unit until 16 do.
     for scale, aggressiveness in product(np.geomspace(1, 2000, 40), (7, 5, 6, 4, 8)):
@@ -54,7 +54,7 @@ def decimate(vertices: FloatArray, faces: IntArray, fine: FloatArray, rim: IntAr
                 return chosen, kept
     raise InputError(
         "fast-simplification does not reduce this anny hand to 778 vertices and 1538 faces; install the versions "
-        "that pip install 'cliphand[synthetic]' names."
+        f"that the extra `synthetic` names: {install_extra('synthetic')}."
     )
 
 

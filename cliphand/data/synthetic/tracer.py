@@ -6,6 +6,7 @@ import numpy as np
 
 from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.errors import InputError
+from cliphand.extras import install_extra
 
 LIFT_M = 8e-4  # a ray leaves its surface by this much, so that it does not hit it at once
 
@@ -33,9 +34,7 @@ class Tracer:
             from embreex.mesh_construction import TriangleMesh
             from embreex.rtcore_scene import EmbreeScene
         except ImportError:
-            raise InputError(
-                "rendering needs the package 'embreex'; install it with pip install 'cliphand[synthetic]'."
-            ) from None
+            raise InputError(f"rendering needs the package 'embreex': {install_extra('synthetic')}.") from None
         self._scene = EmbreeScene()
         TriangleMesh(self._scene, np.ascontiguousarray(vertices, np.float32), np.ascontiguousarray(faces, np.int32))
 
