@@ -4,6 +4,7 @@ Joint order is FreiHAND's: the wrist, then thumb, index, middle, ring and little
 (Zimmermann et al. 2019).
 """
 
+import hashlib
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -85,6 +86,14 @@ def _check_array(arrays: Mapping[str, object], name: str, *, source: str) -> Flo
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise InputError(f"{source}: '{name}' holds NaN or infinity; every number must be finite.")
     return array
+
+
+def topology_sha256(topology: HandTopology) -> str:
+    """Hash of what a topology says, whatever file it came from: the same for every packing of the same arrays."""
+    whole = hashlib.sha256()
+    for array, kind in ((topology.faces, "<i8"), (topology.template, "<f8"), (topology.joint_regressor, "<f8")):
+        whole.update(np.ascontiguousarray(array, kind).tobytes())
+    return whole.hexdigest()
 
 
 def load_hand(path: Path) -> HandTopology:
