@@ -204,7 +204,8 @@ def main(
     seconds: Annotated[float, typer.Option(help="Time limit of each form, engine and batch size.")] = 60.0,
     threads: Annotated[int | None, typer.Option(help="Of one call.", show_default="each run-time's own")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="A checkpoint.", show_default="the default network, random weights")
+        Path | None,
+        typer.Option(help="A checkpoint or run.", show_default="the default network, random weights"),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:

@@ -24,6 +24,7 @@ from cliphand.model.text_encoder import TextTower
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
 FORMAT = 1
+OF_A_RUN = ("best", "last")  # a run's checkpoints, the one that it stands for first
 TOWER = "text.tower."
 
 
@@ -82,12 +83,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
-    """Read a checkpoint folder (or the weights file in it).
+    """Read a checkpoint folder, the weights file in it, or a run folder's best checkpoint.
 
     Raises:
         InputError: something is missing, unreadable, of a newer format, or the tensors do not fit the config.
     """
-    folder = path.parent if path.name == WEIGHTS else path
+    folder = checkpoint_folder(path)
     config = _read_config(folder)
     model_config = from_json(ModelConfig, config.get("model"), source=f"{folder / CONFIG}, model")
     weights = _read_weights(folder / WEIGHTS)
@@ -111,17 +112,24 @@ def load_checkpoint(path: Path) -> Checkpoint:
     )
 
 
+def checkpoint_folder(path: Path) -> Path:
+    """The checkpoint folder that a path means: a run folder's best/ (its last/ where none is best), or its own."""
+    folder = path.parent if path.name == WEIGHTS else path
+    if (folder / CONFIG).is_file():
+        return folder
+    return next((folder / name for name in OF_A_RUN if (folder / name / CONFIG).is_file()), folder)
+
+
 def newest_checkpoint(runs: Path) -> Path:
     """The best checkpoint of the run under `runs` that was written last (its last one, where none is best yet).
 
     Raises:
         InputError: there is none.
     """
-    found = [path.parent for name in ("best", "last") for path in runs.glob(f"*/{name}/{CONFIG}")]
+    found = [path.parent for name in OF_A_RUN for path in runs.glob(f"*/{name}/{CONFIG}")]
     if not found:
         raise InputError(f"there is no run under {runs}; run `cliphand train`, or name a checkpoint folder.")
-    newest = max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns).parent
-    return next(newest / name for name in ("best", "last") if (newest / name / CONFIG).is_file())
+    return checkpoint_folder(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns).parent)
 
 
 def load_text_branch(checkpoint: Checkpoint) -> TextBranch:
@@ -142,7 +150,7 @@ def load_text_branch(checkpoint: Checkpoint) -> TextBranch:
 
 def _read_config(folder: Path) -> Mapping[str, object]:
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; `cliphand train` writes such folders.")
+        raise InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; give one that `cliphand train` wrote.")
     config = read_json_object(folder / CONFIG)
     if config.get("format") != FORMAT:
         raise InputError(

@@ -53,7 +53,7 @@ def open_engine(
     rejected: bool = False,
     cache: Path | None = None,
 ) -> Engine:
-    """Open a model file (`.onnx`, `.plan`, `.pt2`), or a checkpoint (`.safetensors` or its folder).
+    """Open a model file (`.onnx`, `.plan`, `.pt2`), or a checkpoint (`.safetensors`, its folder or its run's).
 
     A file beside a `manifest.json` must be one that the manifest describes, to the byte.
 

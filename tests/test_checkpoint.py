@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from cliphand.checkpoint import load_checkpoint, load_text_branch, newest_checkpoint, save_checkpoint
+from cliphand.checkpoint import checkpoint_folder, load_checkpoint, load_text_branch, newest_checkpoint, save_checkpoint
 from cliphand.config import CropConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -150,3 +150,17 @@ def test_the_newest_run_gives_its_best(trained: ClipHand, hand_topology: HandTop
     for name in ("old/last", "new/best", "new/last"):
         save(tmp_path / name, trained, hand_topology)
     assert newest_checkpoint(tmp_path) == tmp_path / "new/best"
+
+
+def test_a_run_folder_means_its_best_checkpoint_and_its_last_before_one_is_best(
+    trained: ClipHand, hand_topology: HandTopology, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    save(run / "last", trained, hand_topology, epoch=2)
+    assert load_checkpoint(run).path == run / "last"
+    save(run / "best", trained, hand_topology, epoch=1)
+    assert load_checkpoint(run).facts["epoch"] == 1
+    for path in (run, run / "best", run / "best" / "model.safetensors"):
+        assert checkpoint_folder(path) == run / "best"
+    assert checkpoint_folder(run / "last") == run / "last"
+    assert checkpoint_folder(tmp_path) == tmp_path

@@ -91,6 +91,27 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
 
 @pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("given", ["first", "first/best", "first/best/model.safetensors"])
+def test_a_run_folder_is_exported_under_its_name(
+    given: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
+    export(runs / given, tensorrt=False)
+    assert (tmp_path / "first" / "manifest.json").is_file()
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize("given", [".", "best"])
+def test_a_run_named_from_within_has_its_name_too(
+    given: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(runs / "first")
+    monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
+    export(Path(given), tensorrt=False)
+    assert (tmp_path / "first" / "manifest.json").is_file()
+
+
+@pytest.mark.usefixtures("ready")
 def test_graphs_that_passed_become_plans_and_the_exit_code_tells_of_the_rejected(
     tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

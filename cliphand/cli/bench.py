@@ -46,7 +46,8 @@ def bench(
         Path | None, typer.Option(help="Write the exported model's hands here, as `cliphand score` takes them.")
     ] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint of the PyTorch row.", show_default="the one that was exported")
+        Path | None,
+        typer.Option(help="Checkpoint or run of the PyTorch row.", show_default="the one that was exported"),
     ] = None,
     split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split of the data.")] = "evaluation",
     calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size, at most.")] = 200,

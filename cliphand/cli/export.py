@@ -21,7 +21,7 @@ BOUND_OVER_TOLERANCE = 10  # on distances of vertices: alignment would hide a me
 
 def export(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Checkpoint folder.", show_default="the newest run's best/")
+        Path | None, typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's best/")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Export folder to write.", show_default="exports/RUN")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add a mixed-precision graph.")] = False,
@@ -64,13 +64,13 @@ def export(
     """
     from rich.console import Console
 
-    from cliphand.checkpoint import newest_checkpoint
+    from cliphand.checkpoint import OF_A_RUN, checkpoint_folder, newest_checkpoint
     from export.folder import export_checkpoint
 
     flavours, left_out = _flavours(tensorrt, rtx=tensorrt_rtx)
-    source = checkpoint or newest_checkpoint(RUNS)
-    name = source.parent.name if source.name in ("best", "last") else source.name
-    target = out or EXPORTS / name
+    source = newest_checkpoint(RUNS) if checkpoint is None else checkpoint_folder(checkpoint)
+    place = source.resolve()  # which has a name where `source` is `.` or `best`
+    target = out or EXPORTS / (place.parent.name if place.name in OF_A_RUN else place.name)
     console = Console(soft_wrap=True)
     manifest = export_checkpoint(source, target)
     _describe(manifest, target, console)

@@ -38,7 +38,7 @@ def report(
     ] = None,
     images: Annotated[int | None, typer.Option(help="Run the first so many images.", show_default="all")] = None,
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Checkpoint of PyTorch.", show_default="the one that was exported")
+        Path | None, typer.Option(help="Checkpoint or run of PyTorch.", show_default="the one that was exported")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
     engine: Annotated[
