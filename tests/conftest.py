@@ -1,7 +1,12 @@
-"""Fixtures shared by all tests: a synthetic hand, FreiHAND-format folders of it, and the real photographs."""
+"""Fixtures shared by all tests: a synthetic hand, FreiHAND-format folders of it, and the real photographs.
+
+No test uses the network: connections that leave this machine are refused here and in every Python that a test starts.
+"""
 
 import itertools
 import json
+import os
+import runpy
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +18,9 @@ import pytest
 
 from cliphand.hand import BONES, HandTopology, check_topology, save_hand
 
+NO_NETWORK = Path(__file__).parent / "no_network"
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(NO_NETWORK), os.environ.get("PYTHONPATH")]))
+ATTEMPTS: list[str] = runpy.run_path(str(NO_NETWORK / "sitecustomize.py"))["ATTEMPTS"]
 REAL_DIR = Path(__file__).resolve().parents[2] / "shared" / "real"
 # Vertices per ring of the mitten, from the open rim at the wrist to the pole at the fingertips: 778 in all.
 RINGS = (16, 24, *(32,) * 22, 20, 13, 1)
@@ -28,6 +36,14 @@ FINGER_LINES = (
 )
 SKIN = (90, 140, 200)  # BGR
 FINGER_COLOURS = ((60, 60, 255), (60, 200, 255), (80, 220, 80), (255, 160, 60), (220, 60, 220))  # BGR
+
+
+@pytest.fixture(autouse=True)
+def network_attempts() -> Iterator[list[str]]:
+    """The connections that were refused so far; a test that leaves any behind fails."""
+    ATTEMPTS.clear()
+    yield ATTEMPTS
+    assert not ATTEMPTS
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from cliphand.cli.export import export
 from cliphand.cli.hand import hand
 from cliphand.cli.import_released import import_released
 from cliphand.cli.inspect import inspect
+from cliphand.cli.licences import licences
 from cliphand.cli.predict import predict
 from cliphand.cli.quickstart import quickstart
 from cliphand.cli.report import report
@@ -38,6 +39,7 @@ COMMANDS = (
     inspect,
     build,
     doctor,
+    licences,
     score,
     hand,
     synth,
