@@ -61,7 +61,7 @@ def open_plans(
             precision = record.key.precision
             _check_graph(record, manifest)
             entrants[path.name] = _open(path, stack, gpu, batches)
-        except Exception as error:  # those of pycuda and TensorRT share no base but this
+        except Exception as error:  # what the libraries raise shares no base but this
             reason = " ".join(str(error).split()).rstrip(".")
             skipped.append(Skipped(path.name, _flavour(path), precision, reason))
     return entrants, tuple(skipped)

@@ -1,22 +1,21 @@
-"""The few CUDA calls that running a plan needs: pycuda for memory, streams and events, cuda-python for graphs.
+"""The few CUDA calls that running a plan needs, through the driver's API: memory, streams, events and graphs.
 
-Both work in the GPU's primary context, which PyTorch uses as well. Needs a GPU.
+All of it works in the GPU's primary context, which TensorRT and PyTorch use as well. Needs a GPU.
 """
 
-import importlib
+import ctypes
+import functools
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, SupportsInt, cast
 
 import numpy as np
 
 from cliphand.arrays import FloatArray
+from engines.cuda_device import DriverError, call, open_driver
 from engines.trt_flavour import unusable
-
-if TYPE_CHECKING:
-    import pycuda.driver
 
 
 class Buffer(NamedTuple):
@@ -28,65 +27,100 @@ class Buffer(NamedTuple):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cuda:
-    """The GPU's primary context and the two libraries that work in it."""
+    """The GPU's primary context and the driver that works in it. Streams and events are handles."""
 
     driver: ModuleType
-    runtime: ModuleType
-    context: "pycuda.driver.Context"
+    context: object
 
     @contextmanager
     def current(self) -> Iterator[None]:
         """Make the context this thread's for a while."""
-        self.context.push()
+        call(self.driver, "cuCtxPushCurrent", self.context)
         try:
             yield
         finally:
-            self.context.pop()
+            call(self.driver, "cuCtxPopCurrent")
+
+    def stream(self, stack: ExitStack) -> int:
+        """A stream that waits for no other, destroyed when `stack` closes."""
+        return self._made("cuStreamCreate", "cuStreamDestroy", stack, self.driver.CUstream_flags.CU_STREAM_NON_BLOCKING)
+
+    def event(self, stack: ExitStack) -> int:
+        """A mark in time, destroyed when `stack` closes."""
+        return self._made("cuEventCreate", "cuEventDestroy", stack, 0)
+
+    def device_memory(self, n_bytes: int, stack: ExitStack) -> int:
+        """Address of memory on the device, aligned to 256 bytes, freed when `stack` closes."""
+        return self._made("cuMemAlloc", "cuMemFree", stack, n_bytes)
 
     def buffer(self, shape: tuple[int, ...], stack: ExitStack) -> Buffer:
         """Memory for one float32 tensor, freed when `stack` closes."""
-        host = self.driver.pagelocked_empty(shape, np.float32)
-        stack.callback(host.base.free)
-        device = self.driver.mem_alloc(host.nbytes)
-        stack.callback(device.free)
-        return Buffer(int(device), host)
+        count = int(np.prod(shape))
+        place = self._made("cuMemHostAlloc", "cuMemFreeHost", stack, 4 * count, 0)
+        host = np.ctypeslib.as_array((ctypes.c_float * count).from_address(place)).reshape(shape)
+        return Buffer(self.device_memory(host.nbytes, stack), host)
 
-    def capture(
-        self, work: Callable[[], None], stream: "pycuda.driver.Stream", stack: ExitStack
-    ) -> Callable[[], object]:
+    def upload(self, buffer: Buffer, count: int, stream: int) -> None:
+        """Enqueue the copy of the first `count` items of a buffer to the device."""
+        given = buffer.host[:count]
+        call(self.driver, "cuMemcpyHtoDAsync", buffer.address, given.ctypes.data, given.nbytes, stream)
+
+    def download(self, buffer: Buffer, count: int, stream: int) -> None:
+        """Enqueue the copy of the first `count` items of a buffer from the device."""
+        taken = buffer.host[:count]
+        call(self.driver, "cuMemcpyDtoHAsync", taken.ctypes.data, buffer.address, taken.nbytes, stream)
+
+    def synchronise(self, stream: int) -> None:
+        """Wait until everything on the stream is done."""
+        call(self.driver, "cuStreamSynchronize", stream)
+
+    def record(self, event: int, stream: int) -> None:
+        """Note the time at which the stream gets here."""
+        call(self.driver, "cuEventRecord", event, stream)
+
+    def milliseconds(self, first: int, last: int) -> float:
+        """Time between two events that have passed."""
+        return float(cast("float", call(self.driver, "cuEventElapsedTime", first, last)))
+
+    def capture(self, work: Callable[[], None], stream: int, stack: ExitStack) -> Callable[[], object]:
         """A call that enqueues on the stream what `work` does, as one CUDA graph, freed when `stack` closes."""
-        cuda, handle = self.runtime, stream.handle
-        mode = cuda.cudaStreamCaptureMode.cudaStreamCaptureModeThreadLocal
-        self.check("cudaStreamBeginCapture", *cuda.cudaStreamBeginCapture(handle, mode))
+        mode = self.driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_THREAD_LOCAL
+        call(self.driver, "cuStreamBeginCapture", stream, mode)
         try:
             work()
-        finally:  # the stream leaves the capture in any case
-            status, graph = cuda.cudaStreamEndCapture(handle)
-            if status == cuda.cudaError_t.cudaSuccess:
-                stack.callback(lambda: self.check("cudaGraphDestroy", *cuda.cudaGraphDestroy(graph)))
-        self.check("cudaStreamEndCapture", status)
-        ready = self.check("cudaGraphInstantiate", *cuda.cudaGraphInstantiate(graph, 0))
-        stack.callback(lambda: self.check("cudaGraphExecDestroy", *cuda.cudaGraphExecDestroy(ready)))
-        return lambda: self.check("cudaGraphLaunch", *cuda.cudaGraphLaunch(ready, handle))
+        except BaseException:  # the stream leaves the capture in any case
+            with suppress(DriverError):
+                call(self.driver, "cuGraphDestroy", call(self.driver, "cuStreamEndCapture", stream))
+            raise
+        graph = call(self.driver, "cuStreamEndCapture", stream)
+        stack.callback(call, self.driver, "cuGraphDestroy", graph)
+        ready = call(self.driver, "cuGraphInstantiate", graph, 0)
+        stack.callback(call, self.driver, "cuGraphExecDestroy", ready)
+        return lambda: call(self.driver, "cuGraphLaunch", ready, stream)
 
-    def check(self, call: str, status: object, value: object = None) -> object:
-        """What a call of cuda-python gave, or RuntimeError where its status is not success."""
-        if status != self.runtime.cudaError_t.cudaSuccess:
-            raise RuntimeError(f"{call} failed: {getattr(status, 'name', status)}")
-        return value
+    def _made(self, make: str, destroy: str, stack: ExitStack, *arguments: object) -> int:
+        """The handle or address that `make` gives; `destroy` takes it back."""
+        made = call(self.driver, make, *arguments)
+        stack.callback(call, self.driver, destroy, made)
+        return int(cast("SupportsInt", made))
 
 
-def open_cuda(install: str) -> Cuda:
+def open_cuda() -> Cuda:
     """The first GPU's primary context.
 
     Raises:
-        InputError: pycuda or cuda-python is not installed, which the command `install` mends, or there is no GPU.
+        InputError: there is no GPU, no driver or no cuda-bindings; the sentence says what to do.
     """
+    driver = open_driver()
+    if isinstance(driver, str):
+        raise unusable(f"a plan needs a GPU, and {driver}")
     try:
-        context = importlib.import_module("pycuda.autoprimaryctx").context
-        driver = importlib.import_module("pycuda.driver")
-        runtime = importlib.import_module("cuda.bindings.runtime")
-    except Exception as error:  # pycuda raises its own classes where there is no driver or no GPU
-        bring = f"{install} and `pip install pycuda`, which compiles"
-        raise unusable(f"a GPU through pycuda and cuda-python cannot be used here ({error}): {bring}") from None
-    return Cuda(driver, runtime, context)
+        return Cuda(driver, _primary_context(driver))
+    except DriverError as error:
+        raise unusable(f"a plan needs a GPU, and it gives no context ({error})") from None
+
+
+@functools.cache
+def _primary_context(driver: ModuleType) -> object:
+    """Kept until the process ends, as the CUDA runtime keeps it: what TensorRT holds in it outlives every engine."""
+    return call(driver, "cuDevicePrimaryCtxRetain", call(driver, "cuDeviceGet", 0))

@@ -1,7 +1,6 @@
 """The two members of the TensorRT family, which have one Python API, and what this machine can do with each."""
 
 import importlib
-import importlib.util
 import os
 import re
 import sys
@@ -14,7 +13,7 @@ from typing import Literal
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.extras import install_extra
-from engines.available import available_engines
+from engines.available import NVIDIA_INDEX, driver_fault, is_installed, usable_engines
 from engines.cuda_device import Gpu, find_gpu
 
 WORDS = 600  # characters of TensorRT's own message that a sentence passes on
@@ -50,7 +49,7 @@ TENSORRT = Flavour(
     title="TensorRT",
     suffix=".plan",
     versions=((10, 12), (12, 0)),
-    install=install_extra("tensorrt", index="https://pypi.nvidia.com"),
+    install=install_extra("tensorrt", index=NVIDIA_INDEX),
 )
 TENSORRT_RTX = Flavour(
     name="tensorrt-rtx",
@@ -68,13 +67,14 @@ def load_tensorrt(flavour: Flavour, *, lean: bool = False) -> ModuleType:
     Raises:
         InputError: it is not installed, does not load, or has a version outside the bounds.
     """
-    lean = lean and importlib.util.find_spec(flavour.module) is None
+    lean = lean and not is_installed(flavour.module)
     try:
         trt = importlib.import_module("tensorrt_lean" if lean else flavour.module)
-    except (ImportError, OSError) as error:  # an OSError where its libraries are missing
+        numbers = re.findall(r"\d+", trt.__version__)
+    except Exception as error:  # an OSError where its libraries are missing, anything where a part of it is
         raise unusable(f"{flavour.title} cannot be used here ({error}): {flavour.install}") from None
     first, beyond = flavour.versions
-    version = tuple(int(number) for number in re.findall(r"\d+", trt.__version__)[:2])
+    version = tuple(int(number) for number in numbers[:2])
     bounds = f"{first[0]}.{first[1]} up to, not including, {beyond[0]}.{beyond[1]}"
     known = first <= version < beyond
     require(known, f"{flavour.title} {trt.__version__} is installed; this project runs {bounds}: {flavour.install}")
@@ -93,7 +93,7 @@ def load_polygraphy(flavour: Flavour) -> ModuleType:
     try:
         used = importlib.import_module("polygraphy.config").USE_TENSORRT_RTX
         backend = importlib.import_module("polygraphy.backend.trt")
-    except ImportError as error:
+    except Exception as error:  # whatever a damaged package does at its import
         raise unusable(f"Polygraphy cannot be used here ({error}): {flavour.install}") from None
     require(
         used == wanted, f"Polygraphy serves one TensorRT flavour per process, here not {flavour.name}; use another."
@@ -104,19 +104,23 @@ def load_polygraphy(flavour: Flavour) -> ModuleType:
 def why_not_built(flavour: Flavour, *, gpu: Callable[[], Gpu | str] = find_gpu) -> str | None:
     """Why this machine cannot build the flavour's plans, as half a sentence; None where it can."""
     for module in (flavour.module, "polygraphy"):
-        if importlib.util.find_spec(module) is None:
+        if not is_installed(module):
             return f"{module} is not installed: {flavour.install}"
     try:
         load_tensorrt(flavour)
     except InputError as error:
         return str(error).rstrip(".")
-    found = gpu() if flavour is TENSORRT else None  # TensorRT for RTX builds without a GPU
-    return f"it builds only on the GPU that will run the plans, and {found}" if isinstance(found, str) else None
+    if flavour is TENSORRT_RTX:
+        return None  # it builds without a GPU
+    found = gpu()
+    if isinstance(found, str):
+        return f"it builds only on the GPU that will run the plans, and {found}"
+    return driver_fault(flavour.name, found)
 
 
 def unusable(why: str) -> InputError:
     """The error about something that cannot be used: why, on one line, and what runs here without it."""
-    return InputError(f"{' '.join(why.split())}; engines that run here: {available_engines(find_gpu())}.")
+    return InputError(f"{' '.join(why.split())}; engines that run here: {', '.join(usable_engines(find_gpu()))}.")
 
 
 def cache_folder() -> Path:

@@ -5,7 +5,6 @@ none of that should reach the caller.
 """
 
 import dataclasses
-import importlib.util
 import multiprocessing
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -160,7 +159,7 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
         temporary.write_bytes(content)
     record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
     sidecar = write_record(record, plan)
-    if key.gpu is not None and importlib.util.find_spec("pycuda") is not None:
+    if key.gpu is not None:
         try:
             parity = found_here(lambda: measure_parity(plan, onnx), key)
         except BaseException:

@@ -1,8 +1,8 @@
 """Run a TensorRT plan, of either flavour: numpy in, numpy out, no PyTorch. Needs a GPU.
 
-One stream, one set of buffers, one execution context for each optimisation profile. Every batch size is captured once
-as a CUDA graph and replayed from then on; TensorRT for RTX does that itself. TensorRT reports failure by what it
-returns: each is checked where the call is made.
+One stream and one set of buffers. Every batch size is captured once as a CUDA graph, in an execution context of its
+own, since a graph is void as soon as its context changes its shape; all contexts share one scratch memory. TensorRT for
+RTX captures graphs itself. TensorRT reports failure by what it returns: each is checked where the call is made.
 """
 
 import functools
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import tensorrt
 
 NS_PER_MS = 1e6
+MAX_GRAPHS = 16  # batch sizes with a graph and a context of their own; others share a context and enqueue every kernel
 
 
 class PlanTiming(NamedTuple):
@@ -68,18 +69,19 @@ class TrtEngine(Engine):
         check_runs_here(record, plan, version=self._trt.__version__, gpu=find_gpu())
         self._shapes = {INPUT_NAME: input_shape(self.input_size), **OUTPUT_SHAPES}
         self._buffers: dict[str, Buffer] = {}
-        self._contexts: list[tensorrt.IExecutionContext] = []
+        # By profile, and by batch where one is captured in the context; a context appears when it is first needed.
+        self._contexts: dict[tuple[int, int | None], tensorrt.IExecutionContext] = {}
         self._graphs: dict[int, Callable[[], object]] = {}  # by batch
         self._kernels = cache_folder() / f"{record.plan_sha256[:16]}.jit"  # just-in-time, of TensorRT for RTX
         self._logger = listener(self._trt)
         self._logger.heard.clear()  # what an earlier plan was told
-        self._cuda = open_cuda(flavour.install)
+        self._cuda = open_cuda()
         self._release = ExitStack()  # what is acquired last is released first
         try:
             with self._cuda.current():
                 self._allocate()
                 self._load(plan.read_bytes())
-                self._make_contexts()
+                self._configure()
         except BaseException:
             self.close()
             raise
@@ -87,7 +89,7 @@ class TrtEngine(Engine):
     def __call__(self, images: FloatArray) -> HandOutput:
         """See `engines.base.Engine`; more images than the largest profile takes are run in several calls."""
         check_images(images, self.input_size)
-        if not self._contexts:
+        if not self._buffers:
             raise RuntimeError("this engine is closed; open it again")
         outputs = {name: np.empty((len(images), *shape[1:]), np.float32) for name, shape in OUTPUT_SHAPES.items()}
         start = 0
@@ -97,7 +99,7 @@ class TrtEngine(Engine):
                 self._upload(images[part])
                 self._infer(size)
                 self._download(size)
-                self._stream.synchronize()
+                self._cuda.synchronise(self._stream)
                 for name, output in outputs.items():
                     output[part] = self._buffers[name].host[:size]
                 start += size
@@ -108,21 +110,22 @@ class TrtEngine(Engine):
         require(len(split_batch(self.profiles, len(images))) == 1, "a batch that is run in parts cannot be timed.")
         self(images)
         size, stream, times = len(images), self._stream, np.empty((4, calls))
-        with self._cuda.current():
-            marks = [self._cuda.driver.Event() for _ in range(4)]
+        with self._cuda.current(), ExitStack() as stack:
+            marks = [self._cuda.event(stack) for _ in range(4)]
             for index in range(calls):
-                marks[0].record(stream)
+                self._cuda.record(marks[0], stream)
                 self._upload(images)
-                marks[1].record(stream)
+                self._cuda.record(marks[1], stream)
                 self._infer(size)
-                marks[2].record(stream)
+                self._cuda.record(marks[2], stream)
                 self._download(size)
-                marks[3].record(stream)
-                stream.synchronize()
-                times[:2, index] = marks[1].time_till(marks[2]), marks[0].time_till(marks[3])
+                self._cuda.record(marks[3], stream)
+                self._cuda.synchronise(stream)
+                times[0, index] = self._cuda.milliseconds(marks[1], marks[2])
+                times[1, index] = self._cuda.milliseconds(marks[0], marks[3])
                 clock = [time.perf_counter_ns()]
                 self._infer(size)
-                stream.synchronize()
+                self._cuda.synchronise(stream)
                 clock.append(time.perf_counter_ns())
                 self(images)
                 clock.append(time.perf_counter_ns())
@@ -139,9 +142,9 @@ class TrtEngine(Engine):
 
     def _allocate(self) -> None:
         """The stream that all work goes to, and buffers for the largest batch."""
-        self._stream = self._cuda.driver.Stream()
-        self._release.callback(delattr, self, "_stream")
+        self._stream = self._cuda.stream(self._release)
         largest = max(span.max for span in self.profiles)
+        self._release.callback(self._buffers.clear)
         for name, shape in self._shapes.items():
             self._buffers[name] = self._cuda.buffer((largest, *shape[1:]), self._release)
 
@@ -176,23 +179,19 @@ class TrtEngine(Engine):
         parser = self._trt.OnnxParserRefitter(refitter, self._logger)
         return bool(parser.refit_from_file(str(onnx)) and refitter.refit_cuda_engine())
 
-    def _make_contexts(self) -> None:
-        """One execution context for each profile, told where the tensors lie."""
+    def _configure(self) -> None:
+        """What every context of the engine has in common."""
         self._runtime_config = self._engine.create_runtime_config()
         self._release.callback(delattr, self, "_runtime_config")
         self._check(self._runtime_config is not None, "create_runtime_config")
         if self._flavour is TENSORRT_RTX:
             self._configure_rtx()
+        else:  # else each context would take what the largest profile needs
+            shared = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+            self._runtime_config.set_execution_context_allocation_strategy(shared)
+            self._scratch_bytes = self._engine.device_memory_size_v2
+            self._scratch = self._cuda.device_memory(max(self._scratch_bytes, 1), self._release)
         self._release.callback(self._contexts.clear)
-        for place in range(len(self.profiles)):
-            self._contexts.append(self._engine.create_execution_context(self._runtime_config))
-            self._check(self._contexts[place] is not None, "create_execution_context")
-            chosen = self._contexts[place].set_optimization_profile_async(place, self._stream.handle)
-            self._check(chosen, "set_optimization_profile_async")
-            for name, buffer in self._buffers.items():
-                bound = self._contexts[place].set_tensor_address(name, buffer.address)
-                self._check(bound, f"set_tensor_address of {name}")
-        self._stream.synchronize()  # the contexts have switched to their profiles
 
     def _configure_rtx(self) -> None:
         """Let TensorRT for RTX capture graphs itself, and keep its just-in-time kernels for the next time."""
@@ -214,34 +213,55 @@ class TrtEngine(Engine):
 
     def _upload(self, images: FloatArray) -> None:
         """Copy images to the device, by way of pinned memory."""
-        address, host = self._buffers[INPUT_NAME]
-        host[: len(images)] = images
-        self._cuda.driver.memcpy_htod_async(address, host[: len(images)], self._stream)
+        buffer = self._buffers[INPUT_NAME]
+        buffer.host[: len(images)] = images
+        self._cuda.upload(buffer, len(images), self._stream)
 
     def _infer(self, batch: int) -> None:
         """Enqueue the inference of what is on the device, as a graph where TensorRT leaves that to its caller."""
-        if self._cuda_graphs and self._flavour is TENSORRT:
-            if batch not in self._graphs:
-                self._enqueue(batch)  # what TensorRT does at the first run must not be in the graph
-                self._stream.synchronize()
-                self._graphs[batch] = self._cuda.capture(lambda: self._enqueue(batch), self._stream, self._release)
+        place = choose_profile(self.profiles, batch)
+        captures = self._cuda_graphs and self._flavour is TENSORRT
+        if captures and batch not in self._graphs and len(self._graphs) < MAX_GRAPHS:
+            self._enqueue(batch, (place, batch))  # what TensorRT does at the first run must not be in the graph
+            self._cuda.synchronise(self._stream)
+            self._graphs[batch] = self._cuda.capture(
+                lambda: self._enqueue(batch, (place, batch)), self._stream, self._release
+            )
+        if batch in self._graphs:
             self._graphs[batch]()
         else:
-            self._enqueue(batch)
+            self._enqueue(batch, (place, None))
 
-    def _enqueue(self, batch: int) -> None:
-        """Enqueue every kernel, in the context of the profile that serves the batch best."""
-        place = choose_profile(self.profiles, batch)
+    def _enqueue(self, batch: int, key: tuple[int, int | None]) -> None:
+        """Enqueue every kernel, in the context of this key."""
+        if key not in self._contexts:
+            self._make_context(key)
         shape = (batch, *self._shapes[INPUT_NAME][1:])
-        if tuple(self._contexts[place].get_tensor_shape(INPUT_NAME)) != shape:
-            self._check(self._contexts[place].set_input_shape(INPUT_NAME, shape), f"set_input_shape to batch {batch}")
-        self._check(self._contexts[place].execute_async_v3(self._stream.handle), "execute_async_v3")
+        if tuple(self._contexts[key].get_tensor_shape(INPUT_NAME)) != shape:
+            self._check(self._contexts[key].set_input_shape(INPUT_NAME, shape), f"set_input_shape to batch {batch}")
+        self._check(self._contexts[key].execute_async_v3(self._stream), "execute_async_v3")
+
+    def _make_context(self, key: tuple[int, int | None]) -> None:
+        """An execution context for a profile, told where the tensors and the scratch memory lie."""
+        try:
+            self._contexts[key] = self._engine.create_execution_context(self._runtime_config)
+            self._check(self._contexts[key] is not None, "create_execution_context")
+            chosen = self._contexts[key].set_optimization_profile_async(key[0], self._stream)
+            self._check(chosen, "set_optimization_profile_async")
+            if self._flavour is TENSORRT:
+                self._contexts[key].set_device_memory(self._scratch, self._scratch_bytes)
+            for name, buffer in self._buffers.items():
+                bound = self._contexts[key].set_tensor_address(name, buffer.address)
+                self._check(bound, f"set_tensor_address of {name}")
+            self._cuda.synchronise(self._stream)  # the context has switched to its profile
+        except BaseException:
+            self._contexts.pop(key, None)
+            raise
 
     def _download(self, batch: int) -> None:
         """Copy the outputs into pinned memory."""
         for name in OUTPUT_SHAPES:
-            address, host = self._buffers[name]
-            self._cuda.driver.memcpy_dtoh_async(host[:batch], address, self._stream)
+            self._cuda.download(self._buffers[name], batch, self._stream)
 
     def _check(self, succeeded: bool, call: str) -> None:
         """Raise InputError unless a call of TensorRT succeeded, in TensorRT's words."""

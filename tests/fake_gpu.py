@@ -1,8 +1,9 @@
-"""A recording stand-in for the few calls of pycuda, cuda-python and TensorRT that running a plan makes.
+"""A recording stand-in for cuda-bindings and the few calls of TensorRT that running a plan makes.
 
-Memory is numpy's; an inference adds up each image, so that results can be followed from the caller to the caller. Any
-one call can be told to fail as the real one does: pycuda raises, cuda-python returns a status, TensorRT returns False,
-None or, from a constructor, pybind's TypeError. `alive` holds what was acquired and not yet released.
+An inference adds up each image, so that results can be followed from the caller to the caller. Any one call can be told
+to fail as the real one does: the driver returns a status, TensorRT returns False, None or, from a constructor, pybind's
+TypeError. What a GPU refuses is refused: see `fake_driver`, and a batch outside the profile, a capture before the first
+run and scratch memory that is too small here. `alive` holds what was acquired and not yet released.
 """
 
 import sys
@@ -14,11 +15,11 @@ from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
+from fake_driver import NAME, CUresult, FakeDriver
 
 from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 
-SUCCESS = SimpleNamespace(name="cudaSuccess")
-FAILURE = SimpleNamespace(name="cudaErrorUnknown")
+SCRATCH_BYTES = 96
 OUTPUTS = tuple(OUTPUT_SHAPES)
 VERSIONS = {"tensorrt": "11.4.0", "tensorrt_rtx": "1.7.1"}
 
@@ -40,8 +41,7 @@ class FakeGpu:
         self.fail_at: int | None = None
         self.calls: list[str] = []
         self.alive: list[str] = []
-        self.memory: dict[int, np.ndarray] = {}
-        self.capturing: list[object] | None = None
+        self.driver = FakeDriver(self)
         self.trt: ModuleType | None = None
         self.shapes = {INPUT_NAME: input_shape(side), **OUTPUT_SHAPES}
         self.types = dict.fromkeys(self.shapes, "FLOAT")
@@ -63,153 +63,13 @@ class FakeGpu:
     def install(self, patch: pytest.MonkeyPatch, module: str = "tensorrt") -> ModuleType:
         """Put the stand-ins where the engine imports them from; returns the TensorRT one."""
         self.trt = fake_tensorrt(self, module)
-        driver, runtime = fake_driver(self), fake_runtime(self)
-        context = ModuleType("pycuda.autoprimaryctx")
-        context.context = SimpleNamespace(
-            push=lambda: self.alive.append("current"), pop=lambda: self.alive.remove("current")
-        )
-        modules = {module: self.trt, "pycuda.driver": driver, "pycuda.autoprimaryctx": context}
-        for name, value in {"pycuda": ModuleType("pycuda"), "cuda.bindings.runtime": runtime, **modules}.items():
+        bindings, package = ModuleType("cuda.bindings"), ModuleType("cuda")
+        bindings.__version__, bindings.driver, package.bindings = "13.4.4", self.driver.module(), bindings
+        package.__spec__ = ModuleSpec("cuda", None)
+        modules = {module: self.trt, "cuda": package, "cuda.bindings": bindings, NAME: bindings.driver}
+        for name, value in modules.items():
             patch.setitem(sys.modules, name, value)
         return self.trt
-
-
-def fake_driver(gpu: FakeGpu) -> ModuleType:
-    """pycuda.driver."""
-
-    class Stream:
-        def __init__(self) -> None:
-            if gpu.fails("Stream"):
-                raise RuntimeError("Stream")
-            self.handle = 77
-            gpu.acquire("stream", self)
-
-        def synchronize(self) -> None:
-            if gpu.fails("synchronize"):
-                raise RuntimeError("synchronize")
-
-    class Event:
-        clock = 0.0
-
-        def record(self, stream: Stream) -> "Event":
-            gpu.fails("record")
-            Event.clock += 0.5
-            self.time = Event.clock
-            return self
-
-        def time_till(self, later: "Event") -> float:
-            return later.time - self.time
-
-    class DeviceAllocation:
-        def __init__(self, n_bytes: int) -> None:
-            self.address = 4096 * (len(gpu.memory) + 1)
-            gpu.memory[self.address] = np.zeros(n_bytes, np.uint8)
-            gpu.alive.append(f"device {self.address}")
-
-        def __int__(self) -> int:
-            return self.address
-
-        def free(self) -> None:
-            gpu.calls.append("free device")
-            gpu.alive.remove(f"device {self.address}")
-
-    class PagelockedHostAllocation:
-        def __init__(self, shape: tuple[int, ...], dtype: type) -> None:
-            self.memory = np.full(shape, np.nan, dtype)
-            self.__array_interface__ = self.memory.__array_interface__
-            gpu.alive.append("pinned")
-
-        def free(self) -> None:
-            gpu.calls.append("free pinned")
-            gpu.alive.remove("pinned")
-
-    def mem_alloc(n_bytes: int) -> DeviceAllocation:
-        if gpu.fails("mem_alloc"):
-            raise RuntimeError("mem_alloc")
-        return DeviceAllocation(n_bytes)
-
-    def pagelocked_empty(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-        if gpu.fails("pagelocked_empty"):
-            raise RuntimeError("pagelocked_empty")
-        return np.asarray(PagelockedHostAllocation(shape, dtype))  # an array whose base is the allocation
-
-    def memcpy_htod_async(device: int, host: np.ndarray, stream: Stream) -> None:
-        if gpu.fails("memcpy_htod_async"):
-            raise RuntimeError("memcpy_htod_async")
-        assert host.flags.c_contiguous
-        gpu.memory[device][: host.nbytes] = host.reshape(-1).view(np.uint8)
-
-    def memcpy_dtoh_async(host: np.ndarray, device: int, stream: Stream) -> None:
-        if gpu.fails("memcpy_dtoh_async"):
-            raise RuntimeError("memcpy_dtoh_async")
-        assert host.flags.c_contiguous
-        host[...] = gpu.memory[device][: host.nbytes].view(np.float32).reshape(host.shape)
-
-    module = ModuleType("pycuda.driver")
-    for item in (Stream, Event, DeviceAllocation, mem_alloc, pagelocked_empty, memcpy_htod_async, memcpy_dtoh_async):
-        setattr(module, item.__name__, item)
-    return module
-
-
-def fake_runtime(gpu: FakeGpu) -> ModuleType:
-    """cuda.bindings.runtime: the device's facts, and graphs."""
-
-    def status(call: str, *values: object) -> tuple[object, ...]:
-        return (FAILURE, *(None for _ in values)) if gpu.fails(call) else (SUCCESS, *values)
-
-    def begin(stream: int, mode: object) -> tuple[object, ...]:
-        result = status("cudaStreamBeginCapture")
-        if result[0] is SUCCESS:
-            gpu.capturing = []
-        return result
-
-    def end(stream: int) -> tuple[object, ...]:
-        graph, gpu.capturing = gpu.capturing, None
-        result = status("cudaStreamEndCapture", graph)
-        if result[0] is SUCCESS:
-            gpu.alive.append("graph")
-        return result
-
-    def instantiate(graph: object, flags: int) -> tuple[object, ...]:
-        result = status("cudaGraphInstantiate", graph)
-        if result[0] is SUCCESS:
-            gpu.alive.append("graph exec")
-        return result
-
-    def destroy(graph: object) -> tuple[object, ...]:
-        gpu.alive.remove("graph")
-        return status("cudaGraphDestroy")
-
-    def destroy_exec(graph: object) -> tuple[object, ...]:
-        gpu.alive.remove("graph exec")
-        return status("cudaGraphExecDestroy")
-
-    def launch(graph: list[object], stream: int) -> tuple[object, ...]:
-        result = status("cudaGraphLaunch")
-        if result[0] is SUCCESS:
-            for work in graph:
-                work()
-        return result
-
-    facts = SimpleNamespace(name=b"NVIDIA L4\0\0", major=gpu.capability[0], minor=gpu.capability[1])
-    module = ModuleType("cuda.bindings.runtime")
-    values = {
-        "cudaError_t": SimpleNamespace(cudaSuccess=SUCCESS),
-        "cudaStreamCaptureMode": SimpleNamespace(cudaStreamCaptureModeThreadLocal=1),
-        "cudaGetDeviceCount": lambda: (SUCCESS, 1),
-        "cudaGetDeviceProperties": lambda index: (SUCCESS, facts),
-        "cudaRuntimeGetVersion": lambda: (SUCCESS, 13020),
-        "cudaDriverGetVersion": lambda: (SUCCESS, 13030),
-        "cudaStreamBeginCapture": begin,
-        "cudaStreamEndCapture": end,
-        "cudaGraphInstantiate": instantiate,
-        "cudaGraphDestroy": destroy,
-        "cudaGraphExecDestroy": destroy_exec,
-        "cudaGraphLaunch": launch,
-    }
-    for name, value in values.items():
-        setattr(module, name, value)
-    return module
 
 
 def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
@@ -249,11 +109,20 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
         def serialize(self) -> bytes | None:
             return None if gpu.fails("cache.serialize") else self.content
 
+    class ExecutionContextAllocationStrategy(IntEnum):
+        STATIC = 0
+        ON_PROFILE_CHANGE = 1
+        USER_MANAGED = 2
+
     class IRuntimeConfig:
         cuda_graph_strategy = CudaGraphStrategy.DISABLED
 
         def __init__(self) -> None:
+            self.allocation = ExecutionContextAllocationStrategy.STATIC
             gpu.acquire("config", self)
+
+        def set_execution_context_allocation_strategy(self, strategy: ExecutionContextAllocationStrategy) -> None:
+            self.allocation = strategy
 
         def create_runtime_cache(self) -> IRuntimeCache | None:
             return None if gpu.fails("create_runtime_cache") else IRuntimeCache()
@@ -264,40 +133,65 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
     class IExecutionContext:
         def __init__(self, config: IRuntimeConfig | None) -> None:
             self.graphs = is_rtx and config.cuda_graph_strategy is CudaGraphStrategy.WHOLE_GRAPH_CAPTURE
+            managed = config is not None and config.allocation is ExecutionContextAllocationStrategy.USER_MANAGED
+            self.scratch_bytes = 0 if managed else SCRATCH_BYTES
             self.addresses: dict[str, int] = {}
-            self.batch = -1
+            self.batch, self.profile = -1, 0
+            self.state = 0  # a graph holds for one
+            self.has_run_in = -1
             gpu.acquire("context", self)
 
         def set_optimization_profile_async(self, profile_index: int, stream_handle: int) -> bool:
+            self.profile, self.state = profile_index, self.state + 1
             return not gpu.fails(f"set_optimization_profile_async {profile_index}")
+
+        def set_device_memory(self, memory: int, size: int) -> None:
+            self.state += 1
+            self.scratch_bytes = min(size, gpu.driver.device[memory].nbytes)
 
         def set_tensor_address(self, tensor: str, memory: int) -> bool:
             self.addresses[tensor] = memory
+            self.state += 1
             return not gpu.fails(f"set_tensor_address {tensor}")
 
         def get_tensor_shape(self, tensor: str) -> tuple[int, ...]:
             return (self.batch, 3, gpu.side, gpu.side)
 
         def set_input_shape(self, tensor: str, shape: tuple[int, ...]) -> bool:
-            self.batch = shape[0]
+            least, _, most = gpu.profiles[self.profile]
             assert (tensor, shape[1:]) == ("image", (3, gpu.side, gpu.side))
-            return not gpu.fails(f"set_input_shape {shape[0]}")
+            if gpu.fails(f"set_input_shape {shape[0]}") or not least <= shape[0] <= most:
+                return False
+            self.batch, self.state = shape[0], self.state + 1
+            return True
 
         def execute_async_v3(self, stream_handle: int) -> bool:
-            failed, batch, addresses = gpu.fails("execute_async_v3"), self.batch, dict(self.addresses)
-            assert stream_handle == 77
+            failed, batch, addresses, state = (
+                gpu.fails("execute_async_v3"),
+                self.batch,
+                dict(self.addresses),
+                self.state,
+            )
+            first_run = self.has_run_in != state
+            if failed or batch < 0 or self.scratch_bytes < SCRATCH_BYTES:
+                return False
+            if gpu.driver.capturing is not None and first_run:  # it allocates then
+                gpu.driver.spoilt = True
+            self.has_run_in = state
+            living = weakref.ref(self)
 
-            def work() -> None:
-                n_numbers = batch * 3 * gpu.side**2
-                images = gpu.memory[addresses["image"]].view(np.float32)[:n_numbers]
+            def work() -> CUresult:
+                if living() is None or living().state != state:  # what was captured stands no more
+                    return CUresult.CUDA_ERROR_ILLEGAL_ADDRESS
+                n_numbers, memory = batch * 3 * gpu.side**2, gpu.driver.device
+                images = memory[addresses["image"]].view(np.float32)[:n_numbers]
                 images = images.reshape(batch, 3, gpu.side, gpu.side)
                 for output in OUTPUTS:
                     value = answer(images, output).reshape(-1)
-                    gpu.memory[addresses[output]].view(np.float32)[: value.size] = value
+                    memory[addresses[output]].view(np.float32)[: value.size] = value
+                return CUresult.CUDA_SUCCESS
 
-            if not failed:
-                work() if gpu.capturing is None else gpu.capturing.append(work)
-            return not failed
+            return gpu.driver.on(stream_handle, work) is None
 
     class EngineInspector:
         execution_context: IExecutionContext | None = None
@@ -309,6 +203,8 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
             return self.information
 
     class ICudaEngine:
+        device_memory_size_v2 = SCRATCH_BYTES
+
         def __init__(self) -> None:
             gpu.acquire("engine", self)
 
@@ -366,7 +262,15 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
     module = ModuleType(name)
     module.__spec__ = ModuleSpec(name, None)
     module.__version__ = VERSIONS[name]
-    both = (ILogger, IRuntimeConfig, IExecutionContext, ICudaEngine, EngineInspector, Runtime)
+    both = (
+        ILogger,
+        ExecutionContextAllocationStrategy,
+        IRuntimeConfig,
+        IExecutionContext,
+        ICudaEngine,
+        EngineInspector,
+        Runtime,
+    )
     both += (Refitter, OnnxParserRefitter)
     only_rtx = (CudaGraphStrategy, EngineValidity, EngineInvalidityDiagnostics, IRuntimeCache)
     for item in both + (only_rtx if is_rtx else ()):

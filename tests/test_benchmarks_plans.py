@@ -136,7 +136,7 @@ def test_an_error_of_the_gpus_own_libraries_is_a_reason_too(
     export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class DriverError(Exception):
-        """As pycuda's: of no common base."""
+        """As a library's own: of no common base."""
 
     def broken(*arguments: object, **options: object) -> None:
         raise DriverError("out of\nmemory")

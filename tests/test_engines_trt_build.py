@@ -207,7 +207,7 @@ print(gpu.alive)
 
 
 def test_a_plan_that_this_machine_does_not_load_is_refused_in_tensorrts_words(typed: Path) -> None:
-    """The real runtime, with a GPU that only pycuda's stand-in sees."""
+    """The real runtime, with a GPU that only the driver's stand-in shows."""
     if not isinstance(find_gpu(), str):
         pytest.skip("a GPU may load it")
     plan = typed / "model.fp16.rtx.plan"

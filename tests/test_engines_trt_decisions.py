@@ -176,7 +176,7 @@ def test_timings_are_kept_for_one_gpu_cuda_and_tensorrt(tmp_path: Path, monkeypa
 @pytest.fixture
 def gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """A GPU whose TensorRT loads what was built."""
-    stand_in = FakeGpu(side=256)
+    stand_in = FakeGpu(side=256, profiles=((1, 8, 64),))
     trt = stand_in.trt = fake_tensorrt(stand_in, "tensorrt")
     trt.LayerInformationFormat = SimpleNamespace(JSON="JSON")
     logger = type("Logger", (trt.ILogger,), {"log": lambda self, severity, msg: None})()
@@ -231,7 +231,6 @@ def test_a_plan_whose_layers_do_not_tell_their_types_stays(
     information = '{"Layers": [{"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": "N/A"}]}]}'
     monkeypatch.setattr(gpu.trt.EngineInspector, "information", information)
     monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     key = key_of(precision="int8", flavour="tensorrt-rtx")
     built = build_plan(tmp_path / "model.onnx", key, input_size=256, progress=lambda *step: None)
     assert built.record.findings["engine_layers"] == {"other": 1}
@@ -247,7 +246,6 @@ def test_a_plan_that_did_not_run_here_is_not_there_already(
 
     monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {}))
     monkeypatch.setattr("engines.trt_process.measure_parity", fail)
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     for _ in range(2):
         with pytest.raises(type(error)):
             build_plan(tmp_path / "model.onnx", key_of(), input_size=256, progress=lambda *step: None)
@@ -270,7 +268,6 @@ def test_what_a_gpu_tells_of_its_plan_is_in_the_sidecar(
 ) -> None:
     monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
     monkeypatch.setattr("engines.trt_process.measure_parity", lambda plan, onnx: {"s": read_record(plan).build_s})
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
     onnx = tmp_path / "model.onnx"
     built = build_plan(onnx, key_of(), input_size=256, progress=lambda *step: None)
     assert built.record == read_record(tmp_path / "model.plan")
@@ -287,7 +284,6 @@ def test_a_plan_of_tensorrt_for_rtx_stays_where_this_gpu_does_not_load_it(
 ) -> None:
     gpu.fail_at = 1
     monkeypatch.setattr("engines.trt_process.build_bytes", lambda *arguments, **options: (b"plan", {"a": 1}))
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     key = dataclasses.replace(key_of(), flavour="tensorrt-rtx")
     built = build_plan(tmp_path / "model.onnx", key, input_size=256, progress=lambda *step: None)
     assert built.path.read_bytes() == b"plan"

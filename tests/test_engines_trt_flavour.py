@@ -56,9 +56,9 @@ def test_versions_inside_the_bounds_are_taken(monkeypatch: pytest.MonkeyPatch, v
 
 def test_the_lean_runtime_serves_where_the_whole_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     lean = install(monkeypatch, "tensorrt_lean")
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("engines.trt_flavour.is_installed", lambda name: False)
     assert load_tensorrt(TENSORRT, lean=True) is lean
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr("engines.trt_flavour.is_installed", lambda name: True)
     whole = install(monkeypatch, "tensorrt")
     assert load_tensorrt(TENSORRT, lean=True) is whole
 
@@ -101,12 +101,12 @@ def test_polygraphy_that_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_why_a_flavour_does_not_build_is_half_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "tensorrt" else ModuleSpec(name, None))
+    monkeypatch.setattr("engines.trt_flavour.is_installed", lambda name: name != "tensorrt")
     assert why_not_built(TENSORRT) == (
         "tensorrt is not installed: `pip install -e '.[tensorrt]' --extra-index-url https://pypi.nvidia.com` in the "
         "checkout of cliphand"
     )
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: ModuleSpec(name, None))
+    monkeypatch.setattr("engines.trt_flavour.is_installed", lambda name: True)
     install(monkeypatch, "tensorrt")
     install(monkeypatch, "tensorrt_rtx", "1.7.1")
     assert why_not_built(TENSORRT, gpu=lambda: L4) is None

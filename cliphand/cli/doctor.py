@@ -31,7 +31,6 @@ def doctor(
 ) -> None:
     """Say what this machine can run; exit code 0 if it can train, export and benchmark."""
     import dataclasses
-    import importlib.util
     import json
 
     from cliphand.files import write_json
@@ -40,8 +39,8 @@ def doctor(
 
     gpu = find_gpu()
     facts = {name: look(gpu) for name, look in FACTS.items()}
-    ranked = choices(gpu)
-    missing = [name for name in MAIN_JOB if importlib.util.find_spec(name) is None]
+    ranked = choices(gpu, imported=True)
+    missing = [fault for name in MAIN_JOB if (fault := _fault(name)) is not None]
     value = {
         "facts": facts,
         "engines": [dataclasses.asdict(choice) for choice in ranked],
@@ -71,17 +70,24 @@ def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> 
         machine.add_row(name, Text(found))  # brackets in a command are no markup
     console.print(machine)
     first = next((choice.engine for choice in ranked if choice.usable), None)
-    engines = Table(box=box.SIMPLE_HEAD, title="Engines, best first; --engine auto takes ->", title_justify="left")
+    engines = Table(box=box.SIMPLE_HEAD, title="Engines, best first; -> is the first of here", title_justify="left")
     for heading in ("", "engine", "why, or what is missing"):
         engines.add_column(heading, overflow="fold")
     for choice in ranked:
         engines.add_row("->" if choice.engine == first else "", choice.engine, Text(choice.why))
     console.print(engines)
     console.print(
-        f"The main job cannot run: {', '.join(missing)} not installed; run `pip install -e .` again."
+        Text(f"The main job cannot run: {'; '.join(missing)}. Run `pip install -e .` in the checkout again.")
         if missing
         else "The main job (train, export, bench) can run here."
     )
+
+
+def _fault(module: str) -> str | None:
+    """What is wrong with a package of the main job."""
+    from engines.available import import_fault, is_installed
+
+    return import_fault(module) if is_installed(module) else f"{module} is not installed"
 
 
 def _python(gpu: "Gpu | str") -> str:
@@ -129,11 +135,13 @@ def _plans(flavour_name: str) -> Callable[["Gpu | str"], str]:
     """What can be done with one TensorRT flavour."""
 
     def look(gpu: "Gpu | str") -> str:
+        from engines.available import driver_fault
         from engines.trt_flavour import FLAVOURS, load_tensorrt, why_not_built
 
         flavour = FLAVOURS[flavour_name]
         why = why_not_built(flavour, gpu=lambda: gpu)
-        runs = "runs plans" if not isinstance(gpu, str) else f"runs none: {gpu}"
+        why_not_run = gpu if isinstance(gpu, str) else driver_fault(flavour_name, gpu)
+        runs = "runs plans" if why_not_run is None else f"runs none: {why_not_run}"
         return f"{load_tensorrt(flavour).__version__}, builds plans, {runs}" if why is None else why
 
     return look
@@ -145,7 +153,7 @@ def _version(distribution: str) -> Callable[["Gpu | str"], str]:
     def look(gpu: "Gpu | str") -> str:
         import importlib.metadata
 
-        return importlib.metadata.version(distribution)
+        return str(importlib.metadata.version(distribution) or "its metadata name no version: install it again")
 
     return look
 
@@ -154,7 +162,7 @@ def _compiler(gpu: "Gpu | str") -> str:
     import shutil
 
     found = [path for name in COMPILERS if (path := shutil.which(name)) is not None]
-    return found[0] if found else "none of " + ", ".join(COMPILERS) + ": AOTInductor and pycuda need one"
+    return found[0] if found else "none of " + ", ".join(COMPILERS) + ": AOTInductor needs one"
 
 
 def _said(look: Callable[["Gpu | str"], str]) -> Callable[["Gpu | str"], str]:
@@ -164,9 +172,10 @@ def _said(look: Callable[["Gpu | str"], str]) -> Callable[["Gpu | str"], str]:
         try:
             return look(gpu)
         except ModuleNotFoundError as error:  # PackageNotFoundError is one
-            return f"not installed ({error.name or error})"
+            return f"not installed ({' '.join(str(error.name or error).split())})"
         except Exception as error:  # whatever a package does at its import
-            return f"broken: {' '.join(str(error).split())}"
+            words = " ".join(f"{type(error).__name__}: {error}".split())
+            return f"broken ({words}): install it again"
 
     return guarded
 
@@ -183,8 +192,7 @@ FACTS: dict[str, Callable[["Gpu | str"], str]] = {
         "TensorRT": _plans("tensorrt"),
         "TensorRT for RTX": _plans("tensorrt-rtx"),
         "Polygraphy": _version("polygraphy"),
-        "pycuda": _version("pycuda"),
-        "cuda-python": _version("cuda-python"),
+        "cuda-bindings": _version("cuda-bindings"),
         "C++ compiler": _compiler,
     }.items()
 }
