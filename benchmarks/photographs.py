@@ -9,8 +9,9 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_and_bone, root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix, read_mask
+from cliphand.data.crop import crop_box, crop_matrix
 from cliphand.data.freihand import FreiHand
+from cliphand.data.photograph import read_mask
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
 from engines.prepare import Preparer, prepared_ahead

@@ -8,9 +8,9 @@ import numpy as np
 from benchmarks.accuracy import predict
 from benchmarks.photographs import Photographs
 from cliphand.arrays import ByteArray, FloatArray, IntArray
-from cliphand.data.crop import read_image
 from cliphand.data.freihand import open_freihand
 from cliphand.data.overlay import draw_mesh, draw_skeleton
+from cliphand.data.photograph import read_image
 from cliphand.files import whole_file
 from cliphand.hand import load_hand
 from engines.manifest import HAND_NAME, read_manifest

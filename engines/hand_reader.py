@@ -52,6 +52,7 @@ class Hand:
 
     Attributes:
         image: its file.
+        image_size: width and height of the photograph as it is shown, which is the frame of every pixel here.
         joints_uvd: (21, 3); u and v in widths of the crop, d in bones 0-9 behind the wrist.
         verts_uvd: (778, 3).
         joints_px: (21, 2) pixels of the photograph.
@@ -65,6 +66,7 @@ class Hand:
     """
 
     image: Path
+    image_size: tuple[int, int]
     joints_uvd: FloatArray
     verts_uvd: FloatArray
     joints_px: FloatArray
@@ -104,11 +106,12 @@ def read_hands(
         crops, matrices = preparer.read([path], matrix_of)
         return path, crops, matrices[0], shapes[0]
 
-    with Preparer(crop, side) as preparer:
+    with Preparer(crop, side, upright=True) as preparer:
         for path, crops, matrix, shape in prepared_ahead(prepare, images):
             output = engine(crops)
             known = None if camera is None else (camera.matrix(shape), camera.scale_m)
-            yield make_hand(path, output.joints_uvd[0], output.verts_uvd[0], matrix=matrix, side_px=side, camera=known)
+            uvd = output.joints_uvd[0], output.verts_uvd[0]
+            yield make_hand(path, *uvd, shape=shape, matrix=matrix, side_px=side, camera=known)
 
 
 def make_hand(
@@ -116,6 +119,7 @@ def make_hand(
     joints_uvd: FloatArray,
     verts_uvd: FloatArray,
     *,
+    shape: tuple[int, int],
     matrix: FloatArray,
     side_px: int,
     camera: tuple[FloatArray, float] | None,
@@ -126,6 +130,7 @@ def make_hand(
         image: its file.
         joints_uvd: (21, 3).
         verts_uvd: (778, 3).
+        shape: height and width of the photograph.
         matrix: (3, 3) source pixels to crop pixels.
         side_px: of the crop.
         camera: K of the photograph and the length of bone 9-10 in metres; None assumes a long lens.
@@ -143,6 +148,7 @@ def make_hand(
     wrist = joints_m[WRIST]
     return Hand(
         image=image,
+        image_size=(shape[1], shape[0]),
         joints_uvd=joints,
         verts_uvd=verts,
         joints_px=_to_pixels(joints, to_photograph, side_px),

@@ -9,8 +9,8 @@ from benchmarks.photographs import Photographs
 from benchmarks.speed import SAMPLES_KEPT, measure_speed, summarise
 from benchmarks.turns import SpeedSettings, time_in_turns
 from cliphand.config import CropConfig
-from cliphand.data.crop import read_image
 from cliphand.data.freihand import open_freihand
+from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from engines.ort import OrtEngine
 
@@ -119,9 +119,9 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
     batches: list[int] = []
     read: list[str] = []
 
-    def watched_read(path: Path) -> np.ndarray:
+    def watched_read(path: Path, *, upright: bool) -> np.ndarray:
         read.append(path.name)
-        return read_image(path)
+        return read_image(path, upright=upright)
 
     monkeypatch.setattr("engines.prepare.read_image", watched_read)
 

@@ -13,7 +13,8 @@ from typer.testing import CliRunner, Result
 
 from cliphand.cli.predict import predict
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix, cut, normalise, read_image
+from cliphand.data.crop import crop_box, crop_matrix, cut, normalise
+from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 

@@ -21,9 +21,9 @@ app.command()(score)
 
 @pytest.fixture(scope="module")
 def verts(hand_topology: HandTopology) -> np.ndarray:
-    """(3, 778, 3) true vertices before a camera, bent so that no hand is its own mirror image."""
+    """(3, 778, 3) true vertices before a camera, bent so that none is its own mirror image, thumbs before the palm."""
     x, y, z = np.moveaxis(hand_topology.template, 1, 0)
-    bent = np.stack([x, y, z + 4 * y**2 + 3 * x * y], axis=1)
+    bent = np.stack([x, y, z - 4 * y**2 + 3 * x * y], axis=1)
     return bent * np.array([1, 1.1, 0.9]).reshape(3, 1, 1) + np.array([0, 0, 0.5])
 
 

@@ -1,20 +1,16 @@
-"""cliphand.data.crop: boxes, matrices, cutting, normalising and reading."""
+"""cliphand.data.crop: boxes, matrices, cutting and normalising."""
 
 import math
-import struct
 import subprocess
 import sys
-import zlib
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from cliphand.config import CropConfig
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise, read_image, read_mask
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
 from cliphand.errors import InputError
 
 SHAPE = (120, 200)  # height, width
@@ -34,10 +30,6 @@ def centroid(image: np.ndarray) -> np.ndarray:
 
 def apply(matrix: np.ndarray, x: float, y: float) -> np.ndarray:
     return (matrix @ (x, y, 1))[:2]
-
-
-def jpeg(image: np.ndarray) -> bytes:
-    return cv2.imencode(".jpg", image)[1].tobytes()
 
 
 def test_whole_rule_cuts_the_largest_centred_square() -> None:
@@ -157,79 +149,6 @@ def test_normalise_subtracts_mean_and_divides_by_std_per_channel() -> None:
 def test_normalise_refuses_other_arrays(crops: np.ndarray) -> None:
     with pytest.raises(ValueError, match="must be uint8"):
         normalise(crops, CropConfig())
-
-
-def test_images_are_read_as_rgb(tmp_path: Path) -> None:
-    image = np.zeros((4, 6, 3), np.uint8)
-    image[..., 0] = 250
-    cv2.imwrite(str(tmp_path / "red.png"), image[..., ::-1])
-    np.testing.assert_array_equal(read_image(tmp_path / "red.png"), image)
-
-
-def test_a_grey_image_has_three_channels(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "grey.png"), np.full((4, 6), 7, np.uint8))
-    np.testing.assert_array_equal(read_image(tmp_path / "grey.png"), np.full((4, 6, 3), 7, np.uint8))
-
-
-@pytest.mark.parametrize("level", [np.uint8(40), np.uint16(40 * 256 + 16)])
-@pytest.mark.parametrize("channels", [3, 4])
-def test_an_image_with_alpha_or_16_bits_has_three_bytes(channels: int, level: np.generic, tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "image.png"), np.full((4, 6, channels), level))
-    np.testing.assert_array_equal(read_image(tmp_path / "image.png"), np.full((4, 6, 3), 40, np.uint8))
-
-
-def test_a_mask_is_true_where_its_file_is_bright(tmp_path: Path) -> None:
-    cv2.imwrite(str(tmp_path / "mask.png"), np.array([[0, 20, 127], [128, 240, 255]], np.uint8))
-    np.testing.assert_array_equal(read_mask(tmp_path / "mask.png"), [[False] * 3, [True] * 3])
-
-
-NOISE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-THUMBNAIL = b"\xff\xe1\x00\x0cExif\x00\x00\xff\xd9\x00\x00"  # a segment that holds an end marker
-
-
-def png_of_size(side: int) -> bytes:
-    """A PNG file that claims to be `side` pixels wide and high."""
-    header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", b""), (b"IEND", b""))
-    body = (
-        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
-    )
-    return b"\x89PNG\r\n\x1a\n" + b"".join(body)
-
-
-UNREADABLE = {
-    "too large": (png_of_size(40000), "cannot be decoded"),
-    "empty": (b"", "not an image"),
-    "text": (b"this is no photograph", "not an image"),
-    "cut in half": (jpeg(NOISE)[:2000], "truncated"),
-    "without end marker": (jpeg(NOISE)[:-2], "truncated"),
-    "cut, with a whole thumbnail": (b"\xff\xd8" + THUMBNAIL + jpeg(NOISE)[2:2000], "truncated"),
-    "cut PNG": (cv2.imencode(".png", NOISE)[1].tobytes()[:3000], "truncated"),
-    "broken header": (b"\xff\xd8\xff\xda\x00\x00\xff\xd9", "not an image|decoded"),
-}
-
-
-@pytest.mark.parametrize("case", UNREADABLE)
-def test_an_unreadable_image_is_an_error_that_names_it(case: str, tmp_path: Path) -> None:
-    data, reason = UNREADABLE[case]
-    path = tmp_path / "hand.jpg"
-    path.write_bytes(data)
-    with pytest.raises(InputError, match=reason) as raised:
-        read_image(path)
-    assert str(path) in str(raised.value)
-
-
-def test_a_missing_image_is_an_error_that_names_it(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"none\.jpg cannot be read \(No such file"):
-        read_image(tmp_path / "none.jpg")
-
-
-@pytest.mark.parametrize("trailer", [b"", b"\x00\x00", b"a maker's note after the picture"])
-@pytest.mark.parametrize("header", [b"", THUMBNAIL, b"\xff" + THUMBNAIL])
-def test_a_complete_jpeg_is_read_whatever_stands_around_it(header: bytes, trailer: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "hand.jpg"
-    path.write_bytes(b"\xff\xd8" + header + jpeg(NOISE)[2:] + trailer)
-    assert read_image(path).shape == (64, 64, 3)
 
 
 def test_importing_leaves_the_threads_of_opencv_alone() -> None:

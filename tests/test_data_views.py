@@ -9,8 +9,8 @@ import pytest
 
 from cliphand.camera import root_and_bone, uvd_to_camera
 from cliphand.config import AugmentConfig, CropConfig
-from cliphand.data.crop import read_image
 from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.photograph import read_image
 from cliphand.data.views import TrainingPair, TrainingView, evaluation_view, source_box, training_pair
 from cliphand.errors import InputError
 

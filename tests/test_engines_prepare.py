@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix, cut, normalise, read_image
+from cliphand.data.crop import crop_box, crop_matrix, cut, normalise
+from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from engines.prepare import Preparer, prepared_ahead
 

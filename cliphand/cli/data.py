@@ -41,6 +41,29 @@ def check(
     _print_facts(folder, facts)
 
 
+@app.command()
+def allow(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in FreiHAND's layout.")],
+    checks: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="CHECK...",
+            help="extent, bone, scale, agreement (of joints and mesh), chirality (left hands), projection.",
+        ),
+    ],
+) -> None:
+    """Let these checks of the labels fail in a folder whose labels are meant so: writes its plausibility.json.
+
+    Every command that opens the folder heeds it. The checks of an earlier `allow` that are not named are made again.
+    """
+    from cliphand.data.plausible import write_allowed
+    from cliphand.errors import InputError
+
+    if not folder.is_dir():
+        raise InputError(f"{folder} is not a folder; give a folder in FreiHAND's layout.")
+    typer.echo(f"{write_allowed(folder, tuple(checks))}: {', '.join(sorted(set(checks)))} may fail")
+
+
 def _print_facts(folder: Path, facts: "dict[str, Facts]") -> None:
     from rich.console import Console
     from rich.table import Table
@@ -65,4 +88,5 @@ def _rows(facts: "Facts") -> list[tuple[str, str]]:
         ("image sizes, px (count)", sizes),
         ("scale against bone 9-10, largest difference, mm", "-" if difference_mm is None else f"{difference_mm:.3f}"),
         ("projected joints inside the image, %", "-" if inside is None else f"{100 * inside:.2f}"),
+        ("checks allowed to fail", ", ".join(facts.allowed) or "none"),
     ]

@@ -108,6 +108,7 @@ def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -
         target,
         {
             "image": str(hand.image),
+            "image_size": hand.image_size,
             "model": str(choice.path),
             "engine": choice.runner,
             "precision": precision,
@@ -129,11 +130,11 @@ def _draw(hand: "Hand", target: Path, faces: "IntArray") -> None:
     """The hand over its photograph: mesh and skeleton, or the skeleton alone where the faces are not known."""
     import cv2
 
-    from cliphand.data.crop import read_image
     from cliphand.data.overlay import draw_mesh, draw_skeleton
+    from cliphand.data.photograph import read_image
     from cliphand.files import whole_file
 
-    drawn = draw_mesh(read_image(hand.image), hand.drawn, hand.K, faces)
+    drawn = draw_mesh(read_image(hand.image, upright=True), hand.drawn, hand.K, faces)
     drawn = draw_skeleton(drawn, hand.drawn_joints, hand.K)
     with whole_file(target) as temporary:
         if not cv2.imwrite(str(temporary), drawn[..., ::-1]):

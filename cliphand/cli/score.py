@@ -33,11 +33,12 @@ def score(
 
     from rich.console import Console
 
-    from cliphand.data.predictions import read_predictions
+    from cliphand.data.predictions import doubt_about_unit, read_predictions
     from cliphand.files import write_json
     from cliphand.metrics import score_joints, score_mesh
 
     read = read_predictions(predictions)
+    doubt = doubt_about_unit(read.xyz)
     xyz, verts = _truth(read, predictions, data)
     joints = score_joints(read.xyz, xyz, reflections=official)
     mesh = None
@@ -48,9 +49,9 @@ def score(
     alignment = "reflections allowed" if official else "rotations only"
     typer.echo(f"{predictions} against {data}: {len(xyz)} images, alignment with {alignment}")
     Console().print(table)
-    for one in (joints, mesh):
-        if one is not None and one.warning:
-            typer.echo(f"warning: {one.warning}", err=True)
+    for warning in (doubt, joints.warning, mesh.warning if mesh else None):
+        if warning:
+            typer.echo(f"warning: {warning}", err=True)
     if json_file is not None:
         write_json(json_file, result)
     typer.echo(json.dumps(result, allow_nan=False))
@@ -60,6 +61,7 @@ def _truth(read: "Predictions", source: Path, data: Path) -> tuple["FloatArray",
     """The folder's evaluation joints, and its vertices where they are there and wanted."""
     from cliphand.data.freihand import label_path
     from cliphand.data.label_file import read_labels
+    from cliphand.data.plausible import Labels, check_plausible
     from cliphand.errors import InputError
 
     truth: dict[str, FloatArray] = {}
@@ -74,6 +76,7 @@ def _truth(read: "Predictions", source: Path, data: Path) -> tuple["FloatArray",
                 "both need one per image, in the same order."
             )
         truth[field] = labels
+    check_plausible(Labels(**truth), root=data, place=lambda field: label_path(data, "evaluation", field))
     return truth["xyz"], truth.get("verts")
 
 

@@ -7,7 +7,6 @@ down. An image of W columns reaches from -0.5 to W - 0.5.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -15,13 +14,6 @@ import numpy as np
 from cliphand.arrays import BoolArray, ByteArray, FloatArray
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
-
-MASK_THRESHOLD = 128  # masks are JPEG files: 0 and 255 with ringing in between
-_JPEG_START = b"\xff\xd8"
-_JPEG_END = b"\xff\xd9"
-_JPEG_SCAN = 0xDA
-_PNG_START = b"\x89PNG\r\n\x1a\n"
-_PNG_END = b"IEND\xaeB`\x82"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,55 +155,3 @@ def normalise(crops: ByteArray, config: CropConfig) -> FloatArray:
     gain = 1 / (255 * std)
     offset = np.asarray(config.mean, np.float32) / std
     return np.ascontiguousarray(np.moveaxis(crops * gain - offset, -1, -3))
-
-
-def read_image(path: Path) -> ByteArray:
-    """Read a photograph.
-
-    Returns:
-        (H, W, 3) uint8 RGB, turned as its EXIF orientation says.
-
-    Raises:
-        InputError: the file is missing, cut short or not an image; the sentence names it.
-    """
-    return np.asarray(cv2.cvtColor(_decode(path, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def read_mask(path: Path) -> BoolArray:
-    """Read a hand mask: (H, W), true where the file is bright.
-
-    Raises:
-        InputError: as `read_image`.
-    """
-    return np.asarray(_decode(path, cv2.IMREAD_GRAYSCALE) >= MASK_THRESHOLD)
-
-
-def _decode(path: Path, flags: int) -> ByteArray:
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}); give the path of an image file.") from None
-    # The decoder fills the missing part of a truncated file with grey and reports nothing.
-    if not _is_complete(data):
-        raise InputError(f"{path} is a truncated image ({len(data)} bytes, no end marker); copy it again.")
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error as error:
-        raise InputError(f"{path} cannot be decoded ({error.err}); give a JPEG or PNG file.") from None
-    if image is None:
-        raise InputError(f"{path} is not an image that OpenCV reads; give a JPEG or PNG file.")
-    return np.asarray(image, np.uint8)
-
-
-def _is_complete(data: bytes) -> bool:
-    """Whether a JPEG or PNG file has its end marker; other formats are left to the decoder."""
-    if data.startswith(_PNG_START):
-        return _PNG_END in data
-    if not data.startswith(_JPEG_START):
-        return True
-    position = len(_JPEG_START)
-    # An EXIF thumbnail has an end marker of its own: walk over the header's segments to the scan.
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != _JPEG_SCAN:
-        padding = data[position + 1] == 0xFF  # any number of 0xFF may stand before a marker
-        position += 1 if padding else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return data.find(_JPEG_END, position) >= 0

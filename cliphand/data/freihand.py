@@ -15,13 +15,16 @@ from typing import Literal
 
 import numpy as np
 
-from cliphand.arrays import FloatArray, IntArray
+from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.data.label_file import FIELD_SHAPES, read_labels
+from cliphand.data.photograph import image_size
+from cliphand.data.plausible import PROJECTION, Fault, Labels, check_plausible, implausible, read_allowed
 from cliphand.errors import InputError
 
 Split = Literal["training", "evaluation"]
 SPLITS: tuple[Split, ...] = ("training", "evaluation")
 MAX_VERSIONS = 4
+SHAPES_SEEN = 16  # images whose size is compared with their labels whenever a split is opened
 REQUIRED_FIELDS: dict[Split, tuple[str, ...]] = {"training": ("K", "xyz"), "evaluation": ("K",)}
 _IMAGE_NAME = re.compile(r"(\d{8})\.jpg")
 
@@ -91,15 +94,15 @@ def label_path(root: Path, split: Split, field: str) -> Path:
 
 
 def open_freihand(root: Path, split: Split) -> FreiHand:
-    """Read and check the labels of a split and count its images; no image is decoded.
+    """Read and check the labels of a split and count its images; of some images the header is read, none is decoded.
 
     Args:
         root: the folder that holds `<split>/rgb` and `<split>_K.json`.
         split: `training` or `evaluation`.
 
     Raises:
-        InputError: a file is missing, a label is wrong, or the counts do not fit; the sentence names the file and
-            field, or the folder and counts.
+        InputError: a file is missing, a label is wrong or cannot be a right hand's in metres, or the counts do not
+            fit; the sentence names the file and field, or the folder and counts.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
@@ -113,7 +116,12 @@ def open_freihand(root: Path, split: Split) -> FreiHand:
                 f"{label_path(root, split, field)}: field '{field}' has {len(array)} entries but "
                 f"{label_path(root, split, 'K').name} has {n_labels}; both need one per sample."
             )
-    return FreiHand(
+    check_plausible(
+        Labels(labels["xyz"], labels["verts"], labels["scale"]),
+        root=root,
+        place=lambda field: label_path(root, split, field),
+    )
+    data = FreiHand(
         root=root,
         split=split,
         n_labels=n_labels,
@@ -124,6 +132,42 @@ def open_freihand(root: Path, split: Split) -> FreiHand:
         scale=labels["scale"],
         has_masks=_has_masks(root / split / "mask", n_labels),
     )
+    if data.xyz is not None and PROJECTION not in read_allowed(root):
+        for label in np.unique(np.linspace(0, n_labels - 1, SHAPES_SEEN).round().astype(int)).tolist():
+            refuse_outside(data, label, image_size(data.image_path(label)))
+    return data
+
+
+def refuse_outside(data: FreiHand, index: int, image_shape: tuple[int, int]) -> None:
+    """Refuse labels whose hand is nowhere in its image.
+
+    Args:
+        data: a split with joints.
+        index: of the image.
+        image_shape: its height and width.
+
+    Raises:
+        InputError: no joint projects into it.
+    """
+    label = data.label_index(index)
+    uv = data.joints_uv(label)
+    if uv is None or inside(uv, image_shape).any():
+        return
+    u, v = uv.mean(axis=0)
+    height, width = image_shape
+    fault = Fault(
+        "K",
+        np.array([label]),
+        f"projects the hand to pixel ({u:.0f}, {v:.0f}), outside of its image {data.image_path(index).name} of "
+        f"{width} x {height} pixels; K must belong to the images as they are stored",
+    )
+    raise implausible(PROJECTION, fault, root=data.root, path=data.label_path("K"))
+
+
+def inside(uv: FloatArray, image_shape: tuple[int, int]) -> BoolArray:
+    """Which points (..., 2) lie on a pixel of an image of this height and width."""
+    height, width = image_shape
+    return np.asarray(((uv >= -0.5) & (uv < (width - 0.5, height - 0.5))).all(axis=-1))
 
 
 def validation_split(n_labels: int, fraction: float, seed: int) -> tuple[IntArray, IntArray]:

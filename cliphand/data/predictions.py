@@ -11,9 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from cliphand.arrays import FloatArray
+from cliphand.data.plausible import EXTENT_M
 from cliphand.errors import InputError
 from cliphand.files import whole_file
 from cliphand.hand import N_JOINTS, N_VERTICES
+
+MAX_EXTENT_M = 3.0  # between ten hands in metres and the smallest hand in centimetres
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,30 @@ def read_predictions(path: Path) -> Predictions:
     xyz = np.stack(list(_points(path, "xyz", xyz_entries, N_JOINTS)))
     verts = np.stack(list(_points(path, "verts", verts_entries, N_VERTICES))) if verts_entries else None
     return Predictions(xyz, verts)
+
+
+def doubt_about_unit(xyz: FloatArray) -> str | None:
+    """What the size of predicted hands says of their unit; alignment hides a wrong one from every aligned figure.
+
+    Args:
+        xyz: (N, 21, 3).
+
+    Returns:
+        A sentence where the median hand's extent is none that a hand can have, else None.
+
+    Raises:
+        InputError: hands of more than MAX_EXTENT_M, which are in another unit than metres.
+    """
+    extent_m = float(np.median(np.linalg.norm(np.ptp(xyz, axis=1), axis=-1)))
+    low, high = EXTENT_M
+    if extent_m > MAX_EXTENT_M:
+        raise InputError(
+            f"the predicted hands measure {extent_m:.4g} m (median); predictions must be in metres: divide millimetres "
+            "by 1000."
+        )
+    if low <= extent_m <= high:
+        return None
+    return f"the predicted hands measure {extent_m:.4g} m (median), where hands have {low:g} to {high:g} m"
 
 
 def write_predictions(path: Path, xyz: FloatArray, verts: FloatArray | None = None) -> None:

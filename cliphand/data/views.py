@@ -11,8 +11,9 @@ from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.config import AugmentConfig, CropConfig
 from cliphand.data.augment import View, draw_view
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut, read_image, read_mask
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut
 from cliphand.data.freihand import FreiHand
+from cliphand.data.photograph import read_image, read_mask
 from cliphand.errors import InputError
 
 

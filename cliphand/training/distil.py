@@ -17,7 +17,8 @@ from torch.utils.data import Dataset
 from cliphand.arrays import FloatArray
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig, ModelConfig, TrainConfig, require, to_json
-from cliphand.data.crop import cut, normalise, read_image
+from cliphand.data.crop import cut, normalise
+from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, HandPrediction

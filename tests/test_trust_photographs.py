@@ -1,0 +1,212 @@
+"""Photographs that cannot be read rightly are refused by every command that reads them; odd ones are read rightly.
+
+Each row of the tables is one bad file: exit code 2, one sentence that names it and the remedy, and nothing written.
+"""
+
+import io
+import json
+import re
+import shutil
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from linear_hand import save_export
+from PIL import Image
+from refusal import refused, run
+
+from cliphand.data.photograph import read_image
+from cliphand.hand import HandTopology
+
+SIZE = (48, 64)  # height, width
+PICTURE = np.random.default_rng(3).integers(0, 256, (*SIZE, 3), dtype=np.uint8)
+JPEG_END = b"\xff\xd9"
+
+
+def encoded(kind: str, picture: Image.Image | None = None, **options: object) -> bytes:
+    stream = io.BytesIO()
+    (picture or Image.fromarray(PICTURE)).save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def oriented(orientation: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    return exif
+
+
+def flipped(data: bytes, share: float, count: int = 24) -> bytes:
+    """Bytes in the middle of a file turned over."""
+    start = int(share * len(data))
+    return data[:start] + bytes(byte ^ 0xFF for byte in data[start : start + count]) + data[start + count :]
+
+
+def declared(data: bytes, height: int, width: int) -> bytes:
+    """A JPEG whose header declares another size."""
+    frame = data.index(b"\xff\xc0") + 5
+    return data[:frame] + struct.pack(">HH", height, width) + data[frame + 4 :]
+
+
+def png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
+    )
+
+
+def png_header(side: int) -> tuple[bytes, bytes]:
+    return b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
+
+
+def frames(kind: str) -> bytes:
+    first = Image.fromarray(PICTURE)
+    return encoded(kind, first, save_all=True, append_images=[Image.fromarray(255 - PICTURE)])
+
+
+JPEG, PROGRESSIVE = encoded("JPEG", quality=90), encoded("JPEG", quality=90, progressive=True)
+PNG, WEBP = encoded("PNG"), encoded("WEBP", lossless=True)
+RGBA, OPAQUE = (np.dstack([PICTURE, np.full(SIZE, alpha, np.uint8)]) for alpha in (128, 255))
+# what is wrong: the file's bytes, and what the sentence says
+DAMAGED: dict[str, tuple[bytes, str]] = {
+    "an empty file": (b"", "is an empty file"),
+    "text": (b"no photograph at all", "is not an image that can be read here"),
+    "a JPEG's first two bytes": (JPEG[:2], "truncated or damaged"),
+    "a JPEG's header alone": (JPEG[:200], "truncated or damaged"),
+    "half a JPEG": (JPEG[: len(JPEG) // 2], "truncated or damaged"),
+    "half a JPEG with an end marker": (JPEG[: len(JPEG) // 2] + JPEG_END, "truncated or damaged"),
+    "most of a JPEG with an end marker": (JPEG[: int(0.95 * len(JPEG))] + JPEG_END, "truncated or damaged"),
+    "half a progressive JPEG with an end marker": (
+        PROGRESSIVE[: len(PROGRESSIVE) // 2] + JPEG_END,
+        "truncated or damaged",
+    ),
+    "a JPEG without an end marker": (JPEG[:-2], "truncated or damaged"),
+    "a JPEG with altered bytes": (flipped(JPEG, 0.6), "truncated or damaged"),
+    "a JPEG with a hole": (JPEG[:1500] + b"\0" * 400 + JPEG[1900:], "truncated or damaged"),
+    "a JPEG of 65500 x 65500 pixels": (declared(JPEG, 65500, 65500), "more than 200 million pixels"),
+    "a JPEG that declares more rows than it has": (declared(JPEG, 4000, 64), "truncated or damaged"),
+    "a JPEG of no pixels": (declared(JPEG, 0, 0), "truncated or damaged"),
+    "a CMYK JPEG": (encoded("JPEG", Image.fromarray(PICTURE).convert("CMYK")), "made for print; save it as RGB"),
+    "a PNG's header alone": (PNG[:33], "truncated or damaged|not an image"),
+    "half a PNG": (PNG[: len(PNG) // 2], "truncated or damaged"),
+    "a PNG with altered bytes": (flipped(PNG, 0.5), "truncated or damaged"),
+    "a PNG without pixels": (png_chunks(png_header(64), (b"IEND", b"")), "truncated or damaged"),
+    "a PNG of 60000 x 60000 pixels": (
+        png_chunks(png_header(60000), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")),
+        "more than 200 million pixels",
+    ),
+    "a PNG of 16 bits in one channel": (
+        cv2.imencode(".png", np.full(SIZE, 4000, np.uint16))[1].tobytes(),
+        "save it with 8 bits a channel",
+    ),
+    "a transparent PNG": (encoded("PNG", Image.fromarray(RGBA)), "transparent pixels"),
+    "an animated PNG": (frames("PNG"), "holds 2 pictures"),
+    "an animated WebP": (frames("WEBP"), "holds 2 pictures"),
+    "half a WebP": (WEBP[: len(WEBP) // 2], "truncated or damaged|not an image"),
+    "a GIF": (encoded("GIF"), "not an image that can be read here; give a JPEG, PNG, WebP or BMP file"),
+    "a TIFF": (encoded("TIFF"), "not an image that can be read here"),
+    "a HEIC": (b"\0\0\0\x18ftypheic" + b"\0" * 100, "HEIF or AVIF picture; save it as JPEG"),
+    "an AVIF": (b"\0\0\0\x18ftypavif" + b"\0" * 100, "HEIF or AVIF picture; save it as JPEG"),
+}
+
+
+@pytest.fixture(scope="module")
+def export(hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return save_export(tmp_path_factory.mktemp("predict") / "export", hand_topology)
+
+
+@pytest.fixture(scope="module")
+def intact(freihand_folder: Callable[..., Path]) -> Path:
+    return freihand_folder(n_labels=1, size_px=64)
+
+
+@pytest.mark.parametrize("case", DAMAGED)
+def test_predict_refuses_what_it_cannot_read_rightly(
+    case: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, says = DAMAGED[case]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    sentence = refused(capsys, "predict", path, "--export", export, "--no-cache", watched=tmp_path)
+    assert str(path) in sentence
+    assert re.search(says, sentence), sentence
+
+
+TO_BE_TURNED = (encoded("JPEG", exif=oriented(6)), "EXIF orientation .6. .* write it again upright")
+IN_A_DATA_SET = ("half a JPEG with an end marker", "a JPEG with altered bytes", "a CMYK JPEG", "a GIF", "text")
+
+
+@pytest.mark.parametrize("case", [*IN_A_DATA_SET, "a JPEG to be turned"])
+@pytest.mark.parametrize("kind", ["rgb", "mask"])
+def test_data_check_refuses_them_as_images_and_as_masks(
+    case: str, kind: str, intact: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if (case, kind) == ("a JPEG to be turned", "mask"):
+        pytest.skip("masks carry no orientation")
+    data, says = DAMAGED.get(
+        case, (encoded("JPEG", exif=oriented(6)), "EXIF orientation .6. .* write it again upright")
+    )
+    folder = shutil.copytree(intact, tmp_path / "data")
+    path = folder / "training" / kind / "00000000.jpg"
+    path.write_bytes(data)
+    sentence = refused(capsys, "data", "check", folder, watched=folder)
+    assert str(path) in sentence
+    assert re.search(says, sentence), sentence
+
+
+def test_bench_refuses_a_damaged_photograph(
+    intact: Path, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(intact, tmp_path / "data")
+    path = folder / "evaluation" / "rgb" / "00000000.jpg"
+    path.write_bytes(path.read_bytes()[:1500] + JPEG_END)
+    sentence = refused(capsys, "bench", export, "--data", folder, watched=tmp_path)
+    assert f"{path} is a truncated or damaged image" in sentence
+
+
+WHOLE: dict[str, tuple[bytes, int]] = {  # the file's bytes, and by how much its pixels may differ from the picture's
+    "a JPEG": (JPEG, 255),
+    "a grey JPEG": (encoded("JPEG", Image.fromarray(PICTURE).convert("L")), 255),
+    "a progressive JPEG": (PROGRESSIVE, 255),
+    "a PNG": (PNG, 0),
+    "a PNG of 16 bits a channel": (cv2.imencode(".png", PICTURE[..., ::-1].astype(np.uint16) * 257)[1].tobytes(), 0),
+    "a PNG with an opaque alpha channel": (
+        encoded("PNG", Image.fromarray(OPAQUE)),
+        0,
+    ),
+    "a WebP": (WEBP, 0),
+    "a BMP": (encoded("BMP"), 0),
+}
+
+
+@pytest.mark.parametrize("case", WHOLE)
+def test_predict_reads_whole_photographs_of_every_kind(
+    case: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, tolerance = WHOLE[case]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data)
+    code, _, err = run(capsys, "predict", path, "--export", export, "--no-cache")
+    assert code == 0, err
+    assert np.abs(read_image(path).astype(int) - PICTURE).max() <= tolerance
+    assert json.loads((tmp_path / "photo.hand.json").read_text())["image"] == str(path)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_predict_counts_pixels_in_the_picture_that_it_writes(
+    orientation: int, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A phone stores its sensor's rows and an orientation: coordinates are those of the picture as it is shown."""
+    path = tmp_path / "photo.png"
+    path.write_bytes(encoded("PNG", exif=oriented(orientation)))
+    upright = read_image(path, upright=True)
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    for name in ("photo.png", "upright.png"):
+        assert run(capsys, "predict", tmp_path / name, "--export", export, "--no-cache")[0] == 0
+    written = [json.loads((tmp_path / f"{name}.hand.json").read_text()) for name in ("photo", "upright")]
+    assert written[0]["joints_px"] == written[1]["joints_px"]
+    assert written[0]["image_size"] == [upright.shape[1], upright.shape[0]]
+    drawn = [cv2.imread(str(tmp_path / f"{name}.hand.png")) for name in ("photo", "upright")]
+    np.testing.assert_array_equal(*drawn)
