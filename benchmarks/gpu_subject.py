@@ -3,7 +3,6 @@
 import shutil
 from pathlib import Path
 
-import onnx
 import torch
 
 from benchmarks.gpu_candidates import Subject
@@ -15,7 +14,7 @@ from cliphand.provenance import git_commit
 from engines.manifest import CheckpointRecord, Manifest, checkpoint_path, describe, read_manifest, write_manifest
 from export.deploy_model import deploy_model
 from export.graph import export_graph
-from export.inventory import inventory, total
+from export.inventory import read_inventory, total
 
 
 def untrained_subject(out: Path, *, backbone: str, input_size: int) -> Subject:
@@ -55,5 +54,5 @@ def exported_subject(export: Path, out: Path) -> Subject:
 
 def _subject(folder: Path, manifest: Manifest, model: HandModel) -> Subject:
     graphs = {item.precision: folder / name for name, item in manifest.artefacts.items() if name.endswith(".onnx")}
-    gflop = total(inventory(onnx.load(graphs["fp32"]))).gflop
+    gflop = total(read_inventory(graphs["fp32"])).gflop
     return Subject(folder=folder, model=model, input_size=manifest.input_size, gflop=gflop, graphs=graphs)

@@ -7,7 +7,8 @@ code, so open only packages whose origin is known.
 import json
 import platform
 import zipfile
-from collections.abc import Callable, Mapping
+import zlib
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -22,6 +23,9 @@ from engines.base import Engine, HandOutput, check_images
 PRECISION_KEY, SIZE_KEY = "cliphand_precision", "cliphand_input_size"
 CPU_LEVELS = {"DEFAULT": 0, "AVX2": 1, "AVX512": 2}  # instruction sets, each with those before it
 Outputs = tuple[Tensor, Tensor]
+MAX_FACTS_BYTES = 1_000_000
+# What zipfile and json raise at damaged, encrypted or deeply nested content.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, RecursionError, RuntimeError, OSError, EOFError)
 
 
 class InductorEngine(Engine):
@@ -111,14 +115,42 @@ def read_facts(path: Path) -> dict[str, str]:
     facts: dict[str, str] = {}
     try:
         with zipfile.ZipFile(path) as archive:
-            for name in archive.namelist():
-                if name.endswith("_metadata.json"):
-                    facts |= json.loads(archive.read(name))
-    except (zipfile.BadZipFile, json.JSONDecodeError) as error:
+            entries = [entry for entry in archive.infolist() if entry.filename.endswith("_metadata.json")]
+            _check_size(path, entries)
+            for entry in entries:
+                facts |= _texts(archive.read(entry))
+    except UNREADABLE as error:
         raise InputError(f"{path} is not an AOTInductor package ({error}); export it again.") from None
     missing = {PRECISION_KEY, SIZE_KEY, "AOTI_DEVICE_KEY"} - set(facts)
     require(not missing, f"{path} does not state {sorted(missing)}; it is no package of this project: export it again.")
+    side = facts[SIZE_KEY]
+    require(
+        side.isdecimal() and len(side) < 6 and int(side) > 0,
+        f"{path} states crops of {side[:20]!r} px; it is no package of this project: export it again.",
+    )
     return facts
+
+
+def _check_size(path: Path, entries: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse what would unpack to more than facts ever take."""
+    size = sum(entry.file_size for entry in entries)
+    require(
+        size <= MAX_FACTS_BYTES,
+        f"{path} states its facts in {size} bytes, and at most {MAX_FACTS_BYTES} are read; it is no package of this "
+        "project: export it again.",
+    )
+
+
+def _texts(content: bytes) -> dict[str, str]:
+    """A JSON object of texts.
+
+    Raises:
+        ValueError, RecursionError: it is something else.
+    """
+    value = json.loads(content)
+    if not isinstance(value, dict) or not all(isinstance(fact, str) for fact in value.values()):
+        raise ValueError("its facts are no JSON object of texts")
+    return value
 
 
 def check_machine(path: Path, facts: Mapping[str, str]) -> None:

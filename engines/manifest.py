@@ -14,6 +14,7 @@ from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 MANIFEST_NAME = "manifest.json"
 HAND_NAME = "hand.npz"
 FORMAT_VERSION = 1
+LONGEST_NAME = 200  # bytes; file systems end at 255, and what is made beside a file has a longer name
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +139,7 @@ def read_manifest(directory: Path) -> Manifest:
     typed = from_json(_Typed, value, source=str(path))
     artefacts = {}
     for name, item in tables["artefacts"].items():
-        require(Path(name).name == name, f"{path}: artefact {name!r} is not a plain file name; export again.")
+        require(is_plain(name), f"{path}: artefact {name[:80]!r} is not a plain file name; export again.")
         artefacts[name] = from_json(Artefact, item, source=f"{path}: artefact {name}")
     manifest = Manifest(
         input_size=typed.input_size,
@@ -154,19 +155,30 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def is_plain(name: str) -> bool:
+    """Whether a name from a file of ours means a file in the same folder, on every system."""
+    return (
+        name not in ("", ".", "..")
+        and not set(name) & set('/\\:*?"<>|')
+        and name.isprintable()
+        and len(name.encode()) <= LONGEST_NAME
+    )
+
+
 def check_artefact(manifest: Manifest, path: Path) -> Artefact:
     """The manifest's entry for a model file, after comparing the file's size and hash with it.
 
     Raises:
-        InputError: the file is not listed, or is not the one that was exported.
+        InputError: the file is not listed, is missing, or is not the one that was exported.
     """
     artefact = manifest.artefacts.get(path.name)
     if artefact is None:
         raise InputError(
             f"{path} is not in the {MANIFEST_NAME} beside it, which lists {sorted(manifest.artefacts)}; export again."
         )
+    require(path.is_file(), f"{path} does not exist, but {MANIFEST_NAME} lists it; export again.")
     require(
-        describe(path, precision=artefact.precision) == artefact,
+        path.stat().st_size == artefact.bytes and describe(path, precision=artefact.precision) == artefact,
         f"{path} is not the file that {MANIFEST_NAME} describes (size or sha256 differs); export again.",
     )
     return artefact

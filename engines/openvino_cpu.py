@@ -1,4 +1,4 @@
-"""OpenVINO on the CPU: the fastest engine measured there, INT8 above all. Needs numpy and openvino, never PyTorch.
+"""OpenVINO on the CPU: the fastest engine measured there, INT8 above all. Never needs PyTorch.
 
 One ONNX file runs in several precisions: FP32 in FP32, which OpenVINO must be told to keep to; FP32 in what the
 processor is fastest in (bfloat16 or float16), under the name that OpenVINO reports; a Q/DQ graph in INT8, its rest in
@@ -19,6 +19,7 @@ from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.extras import install_extra
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
+from engines.graph_file import read_graph
 
 if TYPE_CHECKING:
     from openvino import CompiledModel, InferRequest
@@ -93,8 +94,6 @@ class OpenVinoEngine(Engine):
         options: OpenVinoOptions | None = None,
     ) -> None:
         options = options or OpenVinoOptions(threads=threads)
-        if not path.is_file():
-            raise InputError(f"{path} does not exist; give an ONNX file or a folder that `cliphand export` wrote.")
         self._compiled: CompiledModel | None = compile_graph(path, options)
         self.input_size = _input_size(self._compiled, path)
         computed = computed_in(self._compiled)
@@ -164,12 +163,14 @@ def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
     """Have OpenVINO read and compile a graph, or take it from its cache.
 
     Raises:
-        InputError: OpenVINO is not installed, or does not run the graph; in its words.
+        InputError: OpenVINO is not installed, the file is refused by `read_graph`, or OpenVINO does not run it; in its
+            words.
     """
     try:
         import openvino
     except ImportError as error:
         raise InputError(f"OpenVINO is not installed ({error}): {install_extra('openvino')}.") from None
+    read_graph(path)  # for its checks
     try:
         return openvino.Core().compile_model(path, "CPU", options.settings())
     except RuntimeError as error:

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU unless the GPU is asked for: the portable engine. Needs numpy, never PyTorch."""
+"""ONNX Runtime, on the CPU unless the GPU is asked for: the portable engine. Needs numpy and onnx, never PyTorch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +9,7 @@ import onnxruntime as ort
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
+from engines.graph_file import read_graph
 
 FLOAT32 = "tensor(float)"
 Device = Literal["cpu", "cuda"]
@@ -25,8 +26,8 @@ class OrtEngine(Engine):
         device: `cuda` runs on the GPU or not at all.
 
     Raises:
-        InputError: the file is not a graph that ONNX Runtime loads, its tensors differ from the protocol's, or the GPU
-            cannot be used.
+        InputError: the file is refused by `read_graph` or by ONNX Runtime, its tensors differ from the protocol's, or
+            the GPU cannot be used.
     """
 
     def __init__(
@@ -79,8 +80,7 @@ def _load(path: Path, threads: int | None, device: Device) -> ort.InferenceSessi
             f"this ONNX Runtime {ort.__version__} has no {PROVIDERS[device]} (it has {', '.join(available)}); install "
             "onnxruntime-gpu in place of onnxruntime."
         )
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give an ONNX file or a folder that `cliphand export` wrote.")
+    read_graph(path)  # for its checks
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads or 0
     options.log_severity_level = 3  # errors; they also arrive as exceptions

@@ -17,13 +17,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from onnx import TensorProto, load_model
+from onnx import TensorProto
 from onnx.shape_inference import infer_shapes
 
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import write_json
 from engines.base import INPUT_NAME
+from engines.graph_file import read_graph
 from engines.trt_flavour import FLAVOURS, WORDS, Flavour, cache_folder, load_polygraphy, load_tensorrt
 from engines.trt_plan import PlanKey
 
@@ -135,12 +136,13 @@ def parse(onnx: Path, flavour: Flavour) -> "tuple[tensorrt.Builder, tensorrt.INe
         The network between its builder and its parser, which must live as long as it does.
 
     Raises:
-        InputError: the flavour cannot be used here, or its parser rejects the graph; in the parser's words.
+        InputError: the flavour cannot be used here, the file is refused by `read_graph`, or the parser rejects the
+            graph; in the parser's words.
     """
     trt, polygraphy = load_tensorrt(flavour), load_polygraphy(flavour)
+    graph = infer_shapes(read_graph(onnx)).graph
     with in_its_words(f"{flavour.title} {trt.__version__} rejects {onnx}"):
         builder, network, parser = polygraphy.network_from_onnx_path(str(onnx), strongly_typed=True)
-    graph = infer_shapes(load_model(onnx)).graph
     types = {value.name: value.type.tensor_type.elem_type for value in (*graph.input, *graph.value_info)}
     types |= {constant.name: constant.data_type for constant in graph.initializer}
     doubles = ", ".join(name for name, kind in types.items() if kind == TensorProto.DOUBLE)

@@ -15,6 +15,7 @@ from cliphand.config import from_json, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
 from engines.cuda_device import Gpu
+from engines.manifest import is_plain
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, FlavourName
 
 # Settings that only one of the flavours knows.
@@ -143,6 +144,7 @@ def read_record(plan: Path) -> PlanRecord:
     if not isinstance(findings, Mapping):
         raise InputError(f"{path}: findings are {findings!r}; they must be a JSON object: build the plan again.")
     record = dataclasses.replace(from_json(PlanRecord, value, source=str(path)), findings=findings)
+    require(is_plain(record.onnx), f"{path}: onnx {record.onnx[:80]!r} is not a plain file name; build the plan again.")
     whole = plan.is_file() and sha256_of(plan) == record.plan_sha256
     require(whole, f"{plan} is not the plan that its sidecar describes (plan_sha256 differs); build it again.")
     return record

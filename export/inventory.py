@@ -8,9 +8,13 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from onnx import ModelProto, NodeProto
+from onnx.shape_inference import InferenceError
 
+from cliphand.errors import InputError
+from engines.graph_file import read_graph
 from export.node_names import STAGES, stage_of
 from export.tensors import TensorType, tensor_types
 
@@ -54,6 +58,20 @@ def inventory(model: ModelProto) -> tuple[StageCost, ...]:
         weights -= own
         costs.append(_cost(stage, nodes[stage], own, types))
     return tuple(costs)
+
+
+def read_inventory(path: Path) -> tuple[StageCost, ...]:
+    """Cost of each stage of an ONNX file, which may come from anywhere.
+
+    Raises:
+        InputError: the file is refused by `read_graph`, or its shapes contradict each other or are left open.
+    """
+    model = read_graph(path)
+    try:
+        return inventory(model)
+    except (InferenceError, IndexError, KeyError, ValueError) as error:
+        words = " ".join(str(error).split())
+        raise InputError(f"{path}: the shapes of its tensors cannot be told ({words}); export it again.") from None
 
 
 def total(costs: tuple[StageCost, ...]) -> StageCost:

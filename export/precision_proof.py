@@ -17,6 +17,7 @@ import onnx
 
 from cliphand.config import require
 from cliphand.errors import InputError
+from engines.graph_file import read_graph
 from engines.trt_build import build_bytes
 from engines.trt_flavour import TENSORRT_RTX, load_tensorrt, why_not_built
 from engines.trt_plan import BuildSettings, PlanKey
@@ -52,13 +53,15 @@ def prove(path: Path, precision: str) -> Proof:
     Raises:
         InputError: TensorRT rejects the graph, in its own words, or the graph is not mostly of that precision.
     """
-    weights = weight_bytes(onnx.load(path).graph)
+    graph = read_graph(path).graph
+    side = graph.input[0].type.tensor_type.shape.dim[3].dim_value
+    weights = weight_bytes(graph)
     check_weights(precision, weights, source=str(path))
     if why_not_built(TENSORRT_RTX) is not None:
         return Proof(None, {}, 0, weights)
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-            version, layers, plan_bytes = process.submit(_build, path, precision).result()
+            version, layers, plan_bytes = process.submit(_build, path, precision, side).result()
     except BrokenProcessPool:
         raise InputError(f"TensorRT for RTX ended its process while it built {path}; export it again.") from None
     return Proof(version, layers, plan_bytes, weights)
@@ -91,10 +94,9 @@ def check_weights(precision: str, weights: Mapping[str, int], *, source: str) ->
     )
 
 
-def _build(path: Path, precision: str) -> tuple[str, dict[str, int], int]:
+def _build(path: Path, precision: str, side: int) -> tuple[str, dict[str, int], int]:
     """In the process: TensorRT's version, the parsed network's layers and the plan's size."""
     version = load_tensorrt(TENSORRT_RTX).__version__
     key = PlanKey("tensorrt-rtx", precision, "", "", version, None, BuildSettings())
-    side = onnx.load(path, load_external_data=False).graph.input[0].type.tensor_type.shape.dim[3].dim_value
     plan, layers = build_bytes(path, key, input_size=side, progress=lambda phase, done, total: None)
     return version, layers, len(plan)

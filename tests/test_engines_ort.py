@@ -90,7 +90,7 @@ def test_a_graph_of_another_form_is_refused_by_name(tmp_path: Path, options: dic
 def test_what_is_no_graph_is_refused_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(b"no graph")
-    with pytest.raises(InputError, match="cannot be run by ONNX Runtime") as caught:
+    with pytest.raises(InputError, match="is not an ONNX graph") as caught:
         OrtEngine(path)
     assert "\n" not in str(caught.value)
 
@@ -106,7 +106,7 @@ def test_running_a_model_never_imports_torch(model: Path) -> None:
         "from engines.open import open_engine\n"
         "with open_engine(pathlib.Path(sys.argv[1]), threads=1) as engine:\n"
         f"    print(engine(numpy.zeros((1, 3, {SIDE}, {SIDE}), numpy.float32)).verts_uvd.shape)\n"
-        "print(sorted(name for name in ('torch', 'timm', 'lightning', 'onnx') if name in sys.modules))\n"
+        "print(sorted(name for name in ('torch', 'timm', 'lightning') if name in sys.modules))\n"
     )
     result = subprocess.run([sys.executable, "-c", program, str(model)], capture_output=True, text=True, check=False)
     assert result.stdout.splitlines() == ["(1, 778, 3)", "[]"], result.stderr

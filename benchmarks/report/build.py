@@ -5,8 +5,6 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import onnx
-
 from benchmarks.accuracy import batch_sizes, predict
 from benchmarks.entrants import POINTLESS, installed_runners, open_entrants
 from benchmarks.machine import machine_facts
@@ -30,7 +28,7 @@ from cliphand.hand import load_hand
 from engines.choose import BENCH_NAME
 from engines.manifest import HAND_NAME, Manifest, checkpoint_path, read_manifest
 from engines.open import RUNNERS
-from export.inventory import StageCost, inventory
+from export.inventory import StageCost, read_inventory
 
 REPORT_NAME = "report.html"
 SPLIT: Split = "evaluation"
@@ -222,7 +220,7 @@ def _checkpoint(request: ReportRequest, manifest: Manifest) -> Path:
 
 def _costs(export: Path, manifest: Manifest) -> dict[str, tuple[StageCost, ...]]:
     """Costs of every ONNX graph by its file name."""
-    return {name: inventory(onnx.load(export / name)) for name in manifest.artefacts if name.endswith(".onnx")}
+    return {name: read_inventory(export / name) for name in manifest.artefacts if name.endswith(".onnx")}
 
 
 def _stage_times(

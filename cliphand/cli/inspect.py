@@ -60,24 +60,17 @@ def inspect(
 
 def _costs(source: Path, manifest: "Manifest") -> "dict[str, tuple[StageCost, ...]]":
     """Costs by stage of every ONNX file, the sum at the end."""
-    import onnx
-
     from cliphand.config import require
-    from cliphand.errors import InputError
     from engines.manifest import check_artefact
-    from export.inventory import inventory, total
+    from export.inventory import read_inventory, total
 
     costs = {}
     for name in manifest.artefacts:
         path = source / name
         if path.suffix != ".onnx":
             continue
-        require(path.is_file(), f"{path} does not exist, but the manifest lists it; export again.")
         check_artefact(manifest, path)
-        try:
-            stages = inventory(onnx.load(path))
-        except onnx.shape_inference.InferenceError as error:
-            raise InputError(f"{path}: its shapes cannot be told ({' '.join(str(error).split())}).") from None
+        stages = read_inventory(path)
         costs[name] = (*stages, total(stages))
     require(len(costs) > 0, f"{source} holds no ONNX graph; give a folder that `cliphand export` wrote.")
     return costs
