@@ -38,8 +38,9 @@ from benchmarks.peak_memory import peak_bytes
 from benchmarks.speed import SpeedSettings, time_in_turns
 from benchmarks.table import plain_text
 from cliphand.arrays import FloatArray
+from cliphand.checked import to_json
 from cliphand.checkpoint import load_checkpoint
-from cliphand.config import ModelConfig, to_json
+from cliphand.config import ModelConfig
 from cliphand.errors import InputError
 from cliphand.files import write_json
 from cliphand.model.hand_model import HandModel

@@ -21,8 +21,8 @@ from benchmarks.accuracy import per_image_pa_pjpe_mm, predict
 from benchmarks.machine import machine_facts
 from benchmarks.photographs import Photographs
 from cliphand.arrays import FloatArray
+from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from cliphand.config import to_json
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.metrics import constant_prediction, mean_pose

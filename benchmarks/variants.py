@@ -31,13 +31,15 @@ from benchmarks.table import plain_text
 from benchmarks.turns import SpeedSettings
 from benchmarks.variant_rows import Errors, Row, make_row, table
 from benchmarks.variant_times import Times, latencies
+from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from cliphand.config import PRESETS, CropConfig, ModelConfig, TrainConfig, require, to_json
+from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json
 from cliphand.hand import load_hand
 from cliphand.model.hand_model import HandModel, level_templates
+from cliphand.presets import PRESETS
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig

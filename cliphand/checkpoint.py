@@ -13,7 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliphand.config import CropConfig, ModelConfig, TrainConfig, from_json, to_json
+from cliphand.checked import from_json, to_json
+from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, whole_folder, write_json
 from cliphand.hand import HandTopology, check_topology

@@ -2,10 +2,13 @@
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
-from cliphand.config import CropConfig, from_json, require
+from annotated_types import Ge, Interval
+
+from cliphand.checked import checked, from_json
+from cliphand.config import CropConfig, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
 from cliphand.hand import JOINT_NAMES
@@ -17,7 +20,7 @@ FORMAT_VERSION = 1
 LONGEST_NAME = 200  # bytes; file systems end at 255, and what is made beside a file has a longer name
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class TensorSpec:
     """An input or output of the graph; -1 in `shape` is the batch."""
 
@@ -26,7 +29,7 @@ class TensorSpec:
     dtype: str = "float32"
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class CheckpointRecord:
     """The checkpoint an export was made from.
 
@@ -39,16 +42,16 @@ class CheckpointRecord:
     sha256: str
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Artefact:
     """One model file: its arithmetic (`fp32`, `fp16`, `int8`), its hash and its size."""
 
     precision: str
     sha256: str
-    bytes: int
+    bytes: Annotated[int, Ge(0)]
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Manifest:
     """An export folder's sidecar. The file also holds the properties, which follow from these values.
 
@@ -63,7 +66,7 @@ class Manifest:
         training: facts printed with every result: backbone, text tower, epochs, data, ...
     """
 
-    input_size: int
+    input_size: Annotated[int, Interval(ge=1, le=4096)]
     crop: CropConfig
     checkpoint: CheckpointRecord
     artefacts: Mapping[str, Artefact]
@@ -71,6 +74,10 @@ class Manifest:
     commit: str
     exporter: Mapping[str, object]
     training: Mapping[str, object]
+
+    def __post_init__(self) -> None:
+        for name in self.artefacts:
+            require(is_plain(name), f"artefact {name[:80]!r} is not a plain file name; export again.")
 
     @property
     def inputs(self) -> tuple[TensorSpec, ...]:
@@ -83,22 +90,14 @@ class Manifest:
         return tuple(TensorSpec(name, shape) for name, shape in OUTPUT_SHAPES.items())
 
 
-@dataclass(frozen=True, slots=True)
-class _Typed:
-    """The part of the file that `from_json` can check: everything but the tables."""
+@checked
+class _Fixed:
+    """What the file holds beside the values: the same for all exports of a format."""
 
     format_version: int
-    input_size: int
-    crop: CropConfig
-    checkpoint: CheckpointRecord
-    cliphand_version: str
-    commit: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     joint_order: tuple[str, ...]
-
-
-_TABLES = ("artefacts", "exporter", "training")
 
 
 def describe(path: Path, *, precision: str) -> Artefact:
@@ -135,23 +134,10 @@ def read_manifest(directory: Path) -> Manifest:
         not (isinstance(version, int) and version > FORMAT_VERSION),
         f"{path} has format {version}; this cliphand reads up to {FORMAT_VERSION}: update it, or export again.",
     )
-    tables = {name: _table(value.pop(name, None), f"{path}: {name}") for name in _TABLES}
-    typed = from_json(_Typed, value, source=str(path))
-    artefacts = {}
-    for name, item in tables["artefacts"].items():
-        require(is_plain(name), f"{path}: artefact {name[:80]!r} is not a plain file name; export again.")
-        artefacts[name] = from_json(Artefact, item, source=f"{path}: artefact {name}")
-    manifest = Manifest(
-        input_size=typed.input_size,
-        crop=typed.crop,
-        checkpoint=typed.checkpoint,
-        artefacts=artefacts,
-        cliphand_version=typed.cliphand_version,
-        commit=typed.commit,
-        exporter=tables["exporter"],
-        training=tables["training"],
-    )
-    _check(typed, manifest, source=str(path))
+    names = {field.name for field in dataclasses.fields(_Fixed)}
+    fixed = from_json(_Fixed, {name: value.pop(name) for name in names & {*value}}, source=str(path))
+    manifest = from_json(Manifest, value, source=str(path))
+    _check(fixed, manifest, source=str(path))
     return manifest
 
 
@@ -189,24 +175,16 @@ def checkpoint_path(manifest: Manifest, directory: Path) -> Path:
     return directory / manifest.checkpoint.path
 
 
-def _table(value: object, where: str) -> dict[str, object]:
-    """`value` as a JSON object, or InputError."""
-    if not isinstance(value, Mapping):
-        raise InputError(f"{where} is {value!r}; it must be a JSON object: export again.")
-    return dict(value)
-
-
-def _check(typed: _Typed, manifest: Manifest, *, source: str) -> None:
+def _check(fixed: _Fixed, manifest: Manifest, *, source: str) -> None:
     """Refuse graphs and joint orders that this version would misread."""
-    require(typed.input_size > 0, f"{source}: input_size is {typed.input_size}; it must be positive.")
     for role, given, valid in (
-        ("inputs", typed.inputs, manifest.inputs),
-        ("outputs", typed.outputs, manifest.outputs),
+        ("inputs", fixed.inputs, manifest.inputs),
+        ("outputs", fixed.outputs, manifest.outputs),
     ):
         require(given == valid, f"{source}: {role} are {_spell(given)}; engines run {_spell(valid)}.")
     require(
-        typed.joint_order == JOINT_NAMES,
-        f"{source}: joint_order is {list(typed.joint_order)}; this version runs {list(JOINT_NAMES)}.",
+        fixed.joint_order == JOINT_NAMES,
+        f"{source}: joint_order is {list(fixed.joint_order)}; this version runs {list(JOINT_NAMES)}.",
     )
 
 

@@ -7,11 +7,12 @@ import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from cliphand.config import from_json, require
+from cliphand.checked import checked, from_json
+from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
 from engines.cuda_device import Gpu
@@ -22,7 +23,7 @@ from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, Flavo
 OWNERS = {"version_compatible": TENSORRT, "hardware": TENSORRT, "compute_capabilities": TENSORRT_RTX}
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class BatchRange:
     """Batch sizes that one optimisation profile serves; it is tuned for `opt`."""
 
@@ -35,7 +36,7 @@ class BatchRange:
         require(1 <= self.min <= self.opt <= self.max, f"a profile is {given}; MIN:OPT:MAX must rise from at least 1.")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class BuildSettings:
     """How a plan is built.
 
@@ -67,7 +68,7 @@ class BuildSettings:
         require(workspace is None or workspace > 0, f"the workspace is {workspace} MiB; it must be positive.")
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class PlanKey:
     """Everything that a plan's bytes depend on: hashes of what it was built from, the builder, the GPU, the settings.
 
@@ -83,7 +84,7 @@ class PlanKey:
     settings: BuildSettings
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class PlanRecord:
     """A plan's sidecar.
 

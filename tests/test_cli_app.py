@@ -72,11 +72,11 @@ def test_misspelt_commands_and_options_exit_with_2(arguments: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("option", "value", "sentence"),
     [
-        ("--input-size", "100", "input_size is 100; it must be a positive multiple of 32."),
-        ("--prompt-joints", "22", "prompts name 22 joints; valid are 2 to 21."),
-        ("--precision", "fp8", "options: precision is 'fp8'; valid are ['32-true', 'bf16-mixed', '16-mixed']."),
-        ("--crop", "tight", "--crop: rule is 'tight'; valid are ['whole', 'centre', 'mask', 'joints']."),
-        ("--epochs", "0", "epochs is 0; it must be at least 1."),
+        ("--input-size", "100", "--input-size is 100; it must be a multiple of 32."),
+        ("--prompt-joints", "22", "--prompt-joints is 22; it must be at most 21."),
+        ("--precision", "fp8", "--precision is 'fp8'; it must be '32-true', 'bf16-mixed' or '16-mixed'."),
+        ("--crop", "tight", "--crop is 'tight'; it must be 'whole', 'centre', 'mask' or 'joints'."),
+        ("--epochs", "0", "--epochs is 0; it must be at least 1."),
     ],
 )
 def test_train_refuses_values_out_of_range(tmp_path: Path, option: str, value: str, sentence: str) -> None:

@@ -7,7 +7,8 @@ import cv2
 import pytest
 
 from cliphand.cli import quickstart as chain
-from cliphand.config import PRESETS, ModelConfig
+from cliphand.config import ModelConfig
+from cliphand.presets import PRESETS
 
 TINY = ModelConfig(
     backbone="test_resnet",

@@ -11,11 +11,12 @@ import torch
 from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.train import train
 from cliphand.cli.train_options import SETTLED, make_run
-from cliphand.config import PRESETS, AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
+from cliphand.presets import PRESETS
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run

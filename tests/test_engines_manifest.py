@@ -86,9 +86,9 @@ def test_a_newer_format_is_refused_before_its_unknown_keys(folder: Path) -> None
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda value: value.update(novelty=1), "no key.*novelty"),
-        (lambda value: value.pop("commit"), "cannot be built.*commit"),
-        (lambda value: value.pop("artefacts"), "artefacts is None"),
+        (lambda value: value.update(novelty=1), "novelty is unknown"),
+        (lambda value: value.pop("commit"), "commit is missing"),
+        (lambda value: value.pop("artefacts"), "artefacts is missing"),
         (lambda value: value.update(training=[1]), r"training is \[1\]"),
         (lambda value: value.update(input_size="32"), "input_size is '32'"),
         (lambda value: value.update(input_size=0), "input_size is 0"),
@@ -98,7 +98,7 @@ def test_a_newer_format_is_refused_before_its_unknown_keys(folder: Path) -> None
         (lambda value: value["outputs"].pop(), "outputs are joints_uvd .*; engines run .*verts_uvd"),
         (lambda value: value["outputs"][1].update(dtype="float16"), "verts_uvd float16"),
         (lambda value: value["joint_order"].reverse(), "joint_order is"),
-        (lambda value: value["artefacts"]["model.onnx"].pop("bytes"), "artefact model.onnx.*bytes"),
+        (lambda value: value["artefacts"]["model.onnx"].pop("bytes"), r"artefacts\.model\.onnx\.bytes is missing"),
         (lambda value: value["artefacts"].update({"../x.onnx": value["artefacts"]["model.onnx"]}), "plain file name"),
     ],
 )

@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
-from cliphand.config import ModelConfig, TextConfig, TrainConfig
+from cliphand.config import TOWER_WIDTH, ModelConfig, TextConfig, TrainConfig
 from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.model.clip_hand import ClipHand, Matched, TextBranch
 from cliphand.model.hand_model import HandModel, level_templates
-from cliphand.model.text_encoder import TOWER_WIDTH
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
 from cliphand.training.dataset import Pair, View
 from cliphand.training.module import HandTraining, weighted_sum

@@ -229,7 +229,7 @@ def test_what_cannot_be_taught_is_refused(teacher: Checkpoint, hand_topology: Ha
         Distil(teacher, DistilConfig(heatmaps=0)).module(model, **joints_only)
     with pytest.raises(InputError, match="every weight of the teacher's terms is zero"):
         DistilConfig(0, 0, 0, 0)
-    with pytest.raises(InputError, match="cannot be negative"):
+    with pytest.raises(InputError, match="joints is -1; it must be at least 0"):
         DistilConfig(joints=-1)
 
 

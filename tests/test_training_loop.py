@@ -12,10 +12,9 @@ import torch
 from torch import nn
 
 from cliphand.checkpoint import load_checkpoint
-from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.config import TOWER_WIDTH, AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
-from cliphand.model.text_encoder import TOWER_WIDTH
 from cliphand.training.dataset import Pair, View
 from cliphand.training.loop import RESUME_FILE, Run, accelerator_of, build_model, train_hand
 from cliphand.training.module import STAGE_TERMS, HandTraining, cosine_share

@@ -56,8 +56,9 @@ def _make_data(out: Path) -> None:
 def _train(out: Path) -> None:
     from dataclasses import replace
 
-    from cliphand.config import PRESETS, CropConfig
+    from cliphand.config import CropConfig
     from cliphand.hand import load_hand
+    from cliphand.presets import PRESETS
     from cliphand.training.from_scratch import FROM_SCRATCH
     from cliphand.training.loop import RESUME_FILE, Run, fastest_precision, train_hand
 

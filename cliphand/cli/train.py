@@ -7,7 +7,7 @@ import typer
 from typer.models import OptionInfo
 
 from cliphand.cli.train_options import DEFAULT_PRESET, make_run
-from cliphand.config import PRESETS, AugmentConfig, CropConfig, LossConfig, TextConfig, TrainConfig
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, TextConfig, TrainConfig
 from cliphand.training.distil_config import DistilConfig
 
 AUGMENT, LOSS, TEACHER = AugmentConfig(), LossConfig(), DistilConfig()
@@ -25,7 +25,7 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder in FreiHAND's layout.")],
     out: Annotated[Path, typer.Option(help="Run folder to write; runs/NAME is found by `cliphand export`.")],
     hand: Annotated[Path | None, defaults("Topology, from `cliphand hand`.", "DATA/hand.npz")] = None,
-    preset: Annotated[str | None, defaults(f"Sizes of the network: {' or '.join(PRESETS)}.", DEFAULT_PRESET)] = None,
+    preset: Annotated[str | None, defaults("Sizes of the network: light, paper or small.", DEFAULT_PRESET)] = None,
     backbone: Annotated[str | None, defaults("timm model with strides 4, 8, 16, 32.", "the preset's")] = None,
     input_size: Annotated[int | None, defaults("Side of the crop in pixels, a multiple of 32.", "the preset's")] = None,
     attention: Annotated[str | None, defaults("nodes, or single_token as released.", "the preset's")] = None,

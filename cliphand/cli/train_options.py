@@ -5,17 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliphand.config import (
-    PRESETS,
-    Config,
-    CropConfig,
-    LossConfig,
-    ModelConfig,
-    TrainConfig,
-    from_json,
-    require,
-    to_json,
-)
+from cliphand.checked import Kind, from_json, to_json
+from cliphand.config import CropConfig, LossConfig, ModelConfig, TrainConfig, require
 from cliphand.training.distil_config import DistilConfig
 
 if TYPE_CHECKING:
@@ -88,7 +79,7 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
 def _plain_run(options: Options, data: Path, out: Path) -> "Run":
     # An option out of range is told before a file that is missing, and before torch is imported.
     model = _filled(_preset(options), options, MODEL_OPTIONS)
-    crop = _filled(CropConfig(), options, CROP_OPTIONS, source="--crop")
+    crop = _filled(CropConfig(), options, CROP_OPTIONS)
     train = _train(options, TrainConfig())
 
     from cliphand.hand import load_hand
@@ -164,13 +155,16 @@ def _train(options: Options, base: TrainConfig) -> TrainConfig:
     )
 
 
-def _filled(base: Config, options: Options, names: Mapping[str, str], *, source: str = "options") -> Config:
+def _filled(base: Kind, options: Options, names: Mapping[str, str]) -> Kind:
     """A config with the fields that were given in place of its own."""
     given = {field: options[name] for name, field in names.items() if name in options}
-    return from_json(type(base), to_json(base) | given, source=source)
+    called = {field: _flag(name) for name, field in names.items()}
+    return from_json(type(base), to_json(base) | given, source="", called=called)
 
 
 def _preset(options: Options) -> ModelConfig:
+    from cliphand.presets import PRESETS
+
     name = str(options.get("preset", DEFAULT_PRESET))
     require(name in PRESETS, f"preset '{name}' is unknown; valid are {list(PRESETS)}.")
     return PRESETS[name]

@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cliphand.config import ModelConfig, TextConfig
+from cliphand.config import TOWER_WIDTH, ModelConfig, TextConfig
 from cliphand.hand import N_JOINTS
 from cliphand.model.hand_model import HandModel
 from cliphand.model.joint_regressor import UPSAMPLING
-from cliphand.model.text_encoder import N_AXES, TOWER_WIDTH, AxisEncoder
+from cliphand.model.text_encoder import N_AXES, AxisEncoder
 
 MAX_SCALE = 100.0
 

@@ -11,13 +11,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from cliphand.config import TextConfig
+from cliphand.config import TOWER_WIDTH, TextConfig
 from cliphand.errors import InputError
 from cliphand.model.mesh_regressor import MLP_RATIO
 
 TOWER = "ViT-B-32-quickgelu"  # OpenAI's weights were trained with QuickGELU
 CLIP_ARGUMENTS = ("embed_dim", "vision_cfg", "text_cfg", "quick_gelu")
-TOWER_WIDTH = 512
 CONTEXT = 77
 N_AXES = 3
 

@@ -15,8 +15,9 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from cliphand.arrays import FloatArray
+from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint
-from cliphand.config import CropConfig, ModelConfig, TrainConfig, require, to_json
+from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
 from cliphand.data.crop import cut, normalise
 from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology

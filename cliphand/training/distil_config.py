@@ -1,12 +1,12 @@
 """How much a student listens to each thing its teacher says."""
 
 import dataclasses
-from dataclasses import dataclass
 
+from cliphand.checked import Weight, checked
 from cliphand.config import require
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class DistilConfig:
     """Weights of the terms between student and teacher; zero leaves a term out.
 
@@ -19,12 +19,11 @@ class DistilConfig:
             the teacher's; mean over the four maps.
     """
 
-    joints: float = 1.0
-    vertices: float = 1.0
-    heatmaps: float = 0.05
-    features: float = 0.02
+    joints: Weight = 1.0
+    vertices: Weight = 1.0
+    heatmaps: Weight = 0.05
+    features: Weight = 0.02
 
     def __post_init__(self) -> None:
-        weights = dataclasses.astuple(self)
-        require(min(weights) >= 0, "weights of a teacher's terms cannot be negative.")
-        require(max(weights) > 0, "every weight of the teacher's terms is zero; train without --teacher instead.")
+        heard = max(dataclasses.astuple(self)) > 0
+        require(heard, "every weight of the teacher's terms is zero; train without --teacher instead.")

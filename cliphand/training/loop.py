@@ -21,8 +21,9 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from torch.utils.data import DataLoader
 
+from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from cliphand.config import CropConfig, ModelConfig, TrainConfig, to_json
+from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.freihand import FreiHand, open_freihand, validation_split
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json

@@ -1,0 +1,121 @@
+"""Frozen values whose fields carry their types and ranges, and their one JSON form; pydantic does the checking.
+
+pydantic is imported with the first value of which a field is given: help and defaults do without it.
+"""
+
+import dataclasses
+import functools
+import json
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast, dataclass_transform
+
+from annotated_types import Interval
+
+from cliphand.errors import InputError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+Kind = TypeVar("Kind")
+
+Share = Annotated[float, Interval(ge=0, le=1)]
+Weight = Annotated[float, Interval(ge=0, le=1e6)]
+Count = Annotated[int, Interval(ge=1, le=100_000)]
+Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]  # what NumPy, PyTorch and Lightning all take
+
+# Infinity and NaN are refused for every float, and so is a number for a string or a truth value for a number.
+RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "arbitrary_types_allowed": True}
+# The library's words for a rule, and ours.
+WORDS = {
+    r"^\w+ should": "it must",
+    " after validation, not.*": "",
+    "greater than or equal to": "at least",
+    "less than or equal to": "at most",
+    "greater than": "more than",
+    "a valid array": "a list",
+    "an object": "a JSON object",
+}
+LONGEST = 80  # characters of a refused value that an error shows
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
+def checked(kind: type[Kind]) -> type[Kind]:
+    """Make a class a frozen dataclass whose values are checked against its annotations as one is made.
+
+    A value of the wrong type or out of range raises InputError. Defaults are not checked; what concerns several fields
+    belongs into `__post_init__`.
+    """
+    made = dataclasses.dataclass(frozen=True, slots=True)(kind)
+    plain = made.__init__
+
+    @functools.wraps(plain)
+    def init(self: object, *values: object, **named: object) -> None:
+        if not values and not named:
+            plain(self)
+            return
+        from pydantic import ValidationError
+        from pydantic_core import ArgsKwargs
+
+        try:
+            checker = _adapter(type(self)).validator  # type: ignore[arg-type]  # typeshed has no type as hashable
+            checker.validate_python(ArgsKwargs(values, named), self_instance=self)
+        except ValidationError as error:
+            raise InputError(_sentence(error, type(self), {})) from None
+
+    made.__init__ = init  # type: ignore[method-assign]
+    made.__pydantic_config__ = RULES  # type: ignore[attr-defined]
+    return made
+
+
+def to_json(value: object) -> dict[str, object]:
+    """The JSON form of a checked value: a dict of plain values."""
+    return dataclasses.asdict(value)  # type: ignore[call-overload,no-any-return]
+
+
+def from_json(kind: type[Kind], value: object, *, source: str, called: Mapping[str, str] | None = None) -> Kind:
+    """Rebuild a value of class `kind` from its JSON form.
+
+    Args:
+        kind: a class that `checked` made.
+        value: as `json.loads` gives it.
+        source: where it comes from, told with every error; empty for none.
+        called: what the user calls a field, where it is not its name.
+
+    Raises:
+        InputError: an unknown or missing key, a value of the wrong type or out of range; `source` is named.
+    """
+    from pydantic import ValidationError
+
+    where = f"{source}: " if source else ""
+    try:
+        # As text, because pydantic is strict about lists and tuples in Python but knows that JSON has only lists.
+        return cast("Kind", _adapter(kind).validate_json(json.dumps(value)))  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise InputError(f"{where}{_sentence(error, kind, called or {})}") from None
+    except InputError as error:
+        raise InputError(f"{where}{error}") from None
+
+
+@functools.cache
+def _adapter(kind: type[object]) -> "TypeAdapter[object]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _sentence(error: "ValidationError", kind: type, called: Mapping[str, str]) -> str:
+    """The first thing that is wrong: the field, what was given, what is valid."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
+    name = called.get(path.partition("[")[0], path) or kind.__name__
+    match first["type"]:
+        case "unexpected_keyword_argument":
+            return f"{name} is unknown; remove it, or write the file again with this version."
+        case "missing" | "missing_argument":
+            return f"{name} is missing."
+        case _:
+            given, rule = repr(first["input"]), first["msg"]
+            for theirs, ours in WORDS.items():
+                rule = re.sub(theirs, ours, rule)
+            return f"{name} is {given if len(given) <= LONGEST else given[:LONGEST] + '...'}; {rule}."
