@@ -122,7 +122,10 @@ def _folded(model: ModelProto, layer_norms: int | None) -> list[str]:
 
 
 def _tensors(model: ModelProto) -> list[str]:
-    """Every tensor computed at run time holds numbers, not shapes, and follows the batch in its first extent alone."""
+    """Every tensor computed at run time holds numbers, not shapes, and follows the batch in one extent alone.
+
+    Which one is the backbone's affair: windows of an image count as images, behind query, key and value.
+    """
     try:
         types = [tensor_types(model, batch=batch) for batch in PROBE_BATCHES]
     except onnx.shape_inference.InferenceError as error:
@@ -150,14 +153,17 @@ def _tensor(node: NodeProto, value: str, types: list[dict[str, TensorType]]) -> 
     if first.dtype not in FLOATS | QUANTISED:
         kind = TensorProto.DataType.Name(first.dtype).lower()
         return [f"{where} is {kind}; shapes and conditions must not be computed at run time"]
-    small, large = PROBE_BATCHES
-    if _rows(first, small) != _rows(second, large) or _rows(first, small) is None:
+    if not _one_extent_follows(first.shape, second.shape):
+        small, large = PROBE_BATCHES
         shapes = f"{first.shape} at batch {small} and {second.shape} at batch {large}"
-        return [f"{where} is {shapes}; only its first extent may follow the batch"]
+        return [f"{where} is {shapes}; one extent alone may follow the batch, in proportion to it"]
     return []
 
 
-def _rows(tensor: TensorType, batch: int) -> tuple[int, ...] | None:
-    """A tensor's shape with the first extent counted per image; None where it does not follow the batch."""
-    first, *rest = (extent or 0 for extent in tensor.shape) if tensor.shape else (0,)
-    return None if first == 0 or first % batch or 0 in rest else (first // batch, *rest)
+def _one_extent_follows(small: tuple[int | None, ...], large: tuple[int | None, ...]) -> bool:
+    """Whether two shapes, at the probed batch sizes, differ in one extent that counts images or parts of images."""
+    if len(small) != len(large) or not all(small) or not all(large):
+        return False
+    grown = [(few or 0, many or 0) for few, many in zip(small, large, strict=True) if few != many]
+    few_images, many_images = PROBE_BATCHES
+    return len(grown) == 1 and grown[0][0] * many_images == grown[0][1] * few_images

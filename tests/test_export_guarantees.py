@@ -141,13 +141,18 @@ def a_decomposed_layer_norm(model: ModelProto) -> None:
     del node.attribute[:]
 
 
-def the_batch_taken_apart(model: ModelProto) -> None:
-    shape = constant(model, "pairs", np.array([1, -1, 3, 64, 64], np.int64))
-    back = constant(model, "singles", np.array([-1, 3, 64, 64], np.int64))
-    apart = helper.make_node("Reshape", ["image", shape], ["apart"], name="encoder/Apart")
-    together = helper.make_node("Reshape", ["apart", back], ["together"], name="encoder/Together")
+def images_that_see_each_other(model: ModelProto) -> None:
+    rows = constant(model, "rows", np.array([-1, 3 * 64 * 64], np.int64))
+    back = constant(model, "back", np.array([-1, 3, 64, 64], np.int64))
+    nodes = (
+        helper.make_node("Reshape", ["image", rows], ["apart"], name="encoder/Apart"),
+        helper.make_node("Transpose", ["apart"], ["turned"], perm=[1, 0], name="encoder/Turn"),
+        helper.make_node("MatMul", ["apart", "turned"], ["alike"], name="encoder/Compare"),
+        helper.make_node("MatMul", ["alike", "apart"], ["mixed"], name="encoder/Mix"),
+        helper.make_node("Reshape", ["mixed", back], ["together"], name="encoder/Together"),
+    )
     model.graph.node[0].input[0] = "together"
-    insert(model, apart, together)
+    insert(model, *nodes)
 
 
 FAULTS: dict[Callable[[ModelProto], None], str] = {
@@ -173,7 +178,7 @@ FAULTS: dict[Callable[[ModelProto], None], str] = {
     another_symbol_for_the_batch: "'joints_uvd' must be float32",
     an_unfolded_batch_norm: "BatchNormalization behind a Conv",
     a_decomposed_layer_norm: f"{LAYER_NORMS - 1} LayerNormalization nodes",
-    the_batch_taken_apart: "only its first extent may follow the batch",
+    images_that_see_each_other: "'encoder/Compare' is (3, 3) at batch 3 and (5, 5) at batch 5; one extent alone",
 }
 
 

@@ -50,7 +50,7 @@ class HandModel(nn.Module):
 
     def __init__(self, config: ModelConfig, templates: tuple[Tensor, ...], *, imagenet_weights: bool = False) -> None:
         super().__init__()
-        self.encoder = ImageEncoder(config.backbone, imagenet_weights=imagenet_weights)
+        self.encoder = ImageEncoder(config.backbone, input_size=config.input_size, imagenet_weights=imagenet_weights)
         self.joint_regressor = JointRegressor(config, self.encoder.channels[-1])
         self.joint_feature = JointFeature(config, self.encoder.shallow_channels)
         self.mesh_regressor = MeshRegressor(config, self.encoder.channels, templates)
