@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cliphand.config import ModelConfig
 from cliphand.hand import N_JOINTS
+from cliphand.model.precision import in_float32
 
 UPSAMPLING = 4  # two transposed convolutions of stride 2: bins along x and y = S / 32 * 4
 
@@ -35,7 +36,7 @@ def bin_positions(n_bins: int, kind: str) -> Tensor:
 def expected_bin(logits: Tensor, positions: Tensor) -> Tensor:
     """Expected position under the softmax of the logits: (..., n) to (...,), in float32."""
     # A product and a sum rather than a matmul: autocast and graph converters leave it in float32.
-    return (logits.float().softmax(dim=-1) * positions).sum(dim=-1)
+    return (logits.softmax(dim=-1) * positions).sum(dim=-1)
 
 
 class JointRegressor(nn.Module):
@@ -64,10 +65,10 @@ class JointRegressor(nn.Module):
     def forward(self, coarse: Tensor) -> JointPrediction:
         """(B, C, S/32, S/32) to joints and logits."""
         features = self.upsample(coarse)  # (B, width, S/8, S/8)
-        logits_x = self.head_x(features.mean(dim=2))
-        logits_y = self.head_y(features.mean(dim=3))
+        logits_x = in_float32(self.head_x, features.mean(dim=2))
+        logits_y = in_float32(self.head_y, features.mean(dim=3))
         depth = torch.relu(self.depth_norm(self.depth_expand(coarse.mean(dim=(2, 3)))))
-        logits_z = self.head_z(depth.view(-1, N_JOINTS, self.depth_bins))
+        logits_z = in_float32(self.head_z, depth.view(-1, N_JOINTS, self.depth_bins))
         u = expected_bin(logits_x, self.positions_xy)
         v = expected_bin(logits_y, self.positions_xy)
         z = expected_bin(logits_z, self.positions_z)

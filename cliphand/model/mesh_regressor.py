@@ -11,6 +11,7 @@ from torch.nn import functional
 
 from cliphand.config import ModelConfig
 from cliphand.hand import N_JOINTS
+from cliphand.model.precision import in_float32
 from cliphand.model.projection import sample_at
 
 MLP_RATIO = 4
@@ -125,9 +126,11 @@ class MeshLevel(nn.Module):
 
     def forward(self, x: Tensor, sampled: Tensor) -> Tensor:
         """Features (B, in_nodes, in_features) and sampled map (B, 21, C) to (B, nodes, features)."""
-        x = self.features_down(self.nodes_up(x))
+        # Under autocast too the nodes' features stay float32, since vertices are read off them; what the blocks add to
+        # them is rounded.
+        x = in_float32(self.features_down, in_float32(self.nodes_up, x))
         x = torch.cat([x, self.template.expand(x.shape[0], -1, -1).to(x.dtype)], dim=-1)
-        projected = self.map_nodes(self.map_features(sampled))
+        projected = in_float32(self.map_nodes, in_float32(self.map_features, sampled))
         if self.pyramid_first:
             return self.blocks(x + projected)
         return self.blocks(x) + projected
@@ -160,4 +163,4 @@ class MeshRegressor(nn.Module):
         x = joint_feature
         for level, features in zip(self.levels, reversed(maps), strict=True):
             x = level(x, sample_at(features, joints_uvd[..., :2]))
-        return self.out(x)
+        return in_float32(self.out, x)

@@ -160,8 +160,8 @@ class DistilTraining(HandTraining):
             return torch.stack([feature_loss(*pair) for pair in zip(adapted, their_maps, strict=True)]).mean()
 
         terms = {
-            "joints": lambda: point_l1(ours.joints.uvd.float(), theirs.joints.uvd.float()),
-            "vertices": lambda: point_l1(ours.verts_uvd.float(), theirs.verts_uvd.float()),
+            "joints": lambda: point_l1(ours.joints.uvd, theirs.joints.uvd),
+            "vertices": lambda: point_l1(ours.verts_uvd, theirs.verts_uvd),
             "heatmaps": heatmaps,
             "features": features,
         }
@@ -200,12 +200,12 @@ def heatmap_loss(student: Tensor, teacher: Tensor) -> Tensor:
         student: (B, 21, n) logits.
         teacher: (B, 21, m) logits over the same span; brought to n bins where m differs.
     """
-    target = teacher.float().softmax(dim=-1)
+    target = teacher.softmax(dim=-1)
     if target.shape[-1] != student.shape[-1]:
         mode = "area" if target.shape[-1] > student.shape[-1] else "linear"
         target = functional.interpolate(target, size=student.shape[-1], mode=mode)
         target = target / target.sum(dim=-1, keepdim=True)
-    logs = student.float().log_softmax(dim=-1)
+    logs = student.log_softmax(dim=-1)
     return functional.kl_div(logs, target, reduction="none").sum(dim=-1).mean()
 
 

@@ -31,7 +31,7 @@ def heatmap_cross_entropy(logits: Tensor, positions: Tensor, target: Tensor) -> 
     inside = target.clamp(positions[0], positions[-1]).unsqueeze(-1)
     bins_away = (positions - inside) / (positions[1] - positions[0])
     wanted = (-0.5 * bins_away.square()).softmax(dim=-1)
-    return -(wanted * logits.float().log_softmax(dim=-1)).sum(dim=-1).mean()
+    return -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
 def normal_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:

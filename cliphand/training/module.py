@@ -20,7 +20,7 @@ from cliphand.camera import uvd_to_camera
 from cliphand.config import LossConfig, ModelConfig, TrainConfig, require
 from cliphand.hand import HandTopology
 from cliphand.metrics import pa_pjpe_mm
-from cliphand.model.clip_hand import ClipHand, TextBranch
+from cliphand.model.clip_hand import ClipHand, Matched, TextBranch
 from cliphand.model.hand_model import HandPrediction
 from cliphand.model.joint_regressor import JointPrediction
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
@@ -128,10 +128,12 @@ class HandTraining(lightning.LightningModule):
     def hand_terms(self, prediction: HandPrediction, batch: Pair) -> dict[str, Tensor]:
         """The terms of section 3.5 of a prediction on both views."""
         joints, verts = prediction
-        terms = self.point_terms(joints.uvd, verts.float(), batch) | self.heatmap_terms(joints, batch)
+        terms = self.point_terms(joints.uvd, verts, batch) | self.heatmap_terms(joints, batch)
         text = self.model.text
         if text is not None:
-            terms |= self._weighed({"clip": lambda: self._clip_term(text, joints, batch)})
+            x, y, z = (axis.chunk(2)[0] for axis in joints.logits)
+            matched = text((x, y, z), batch.tokens)
+            terms |= self._weighed({"clip": lambda: self._clip_term(text, matched, batch)})
         return terms
 
     def point_terms(self, joints: Tensor, verts: Tensor, batch: Pair) -> dict[str, Tensor]:
@@ -171,13 +173,13 @@ class HandTraining(lightning.LightningModule):
         return self._weighed({"heatmaps": cross_entropy})
 
     def _weighed(self, terms: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
-        """The terms whose weight is not zero; only those are computed."""
-        return {name: term() for name, term in terms.items() if getattr(self.train_config.loss, name) != 0}
+        """The terms whose weight is not zero; only those are computed, in float32 under autocast too."""
+        with torch.autocast(self.device.type, enabled=False):
+            return {name: term() for name, term in terms.items() if getattr(self.train_config.loss, name) != 0}
 
-    def _clip_term(self, text: TextBranch, joints: JointPrediction, batch: Pair) -> Tensor:
+    def _clip_term(self, text: TextBranch, matched: Matched, batch: Pair) -> Tensor:
         """L_CLIP on the first views: two views of one photograph would be each other's false negatives."""
-        x, y, z = (axis.chunk(2)[0] for axis in joints.logits)
-        logits = match_logits(text((x, y, z), batch.tokens), text.scales())
+        logits = match_logits(matched, text.scales())
         size = batch.affine.shape[0]
         accuracy = retrieval_accuracy(logits.detach())
         self.log("retrieval_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
