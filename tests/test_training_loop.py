@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
+from benchmarks.photographs import Photographs, read_batch
+from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.checkpoint import load_checkpoint
 from cliphand.config import TOWER_WIDTH, AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.training.dataset import Pair, View
@@ -300,12 +304,23 @@ def test_bad_data_stops_before_anything_is_written(run: Run, tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
+def share_of_constant(run: Run, checkpoint: Path) -> float:
+    """Mean error of the vertices in uvd, as a share of that of the best that knows no picture: the labels' mean."""
+    data = open_freihand(run.data, "evaluation")
+    photographs = Photographs(data=data, crop=run.crop, input_size=MODEL.input_size, root="truth")
+    batch = read_batch(photographs, range(len(data)))
+    depth, bone = root_and_bone(data.xyz)
+    truth = camera_to_uvd(data.verts, batch.K, side_px=MODEL.input_size, root_depth_m=depth, bone_m=bone)
+    found = load_checkpoint(checkpoint).model(torch.from_numpy(batch.images))[1].detach().numpy()
+    return float(np.abs(found - truth).mean() / np.abs(truth.mean(axis=0) - truth).mean())
+
+
 def test_a_few_photographs_can_be_over_fitted(run: Run, tmp_path: Path) -> None:
+    """A tenth is left of what no look at the pictures could undo: 0.10 to 0.12 with other kernels and seeds."""
     still = AugmentConfig(rotation_deg=0, scale=0, shift=0, colour=0, blur_px=0, noise=0)
     train = dataclasses.replace(
         WITHOUT_TEXT, epochs=4, repeats=20, step_epochs=3, batch=4, augment=still, learning_rate=2e-3
     )
     train_hand(dataclasses.replace(run, out=tmp_path / "fit", train=train), progress=False)
-    errors = [entry["val_pa_pjpe_mm"] for entry in read_history(tmp_path / "fit")]
-    untrained = read_history(run.out)[0]["val_pa_pjpe_mm"]
-    assert min(errors) < 3 < untrained
+    assert share_of_constant(run, tmp_path / "fit" / "last") < 1 / 3
+    assert share_of_constant(run, run.out / "last") > 1  # six steps are not enough
