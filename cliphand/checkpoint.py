@@ -16,7 +16,7 @@ from torch import Tensor
 from cliphand.checked import from_json, to_json
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, sha256_of, whole_folder, write_json
+from cliphand.files import read_json_object, require_file, sha256_of, whole_folder, write_json
 from cliphand.hand import HandTopology, check_topology
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel
@@ -161,6 +161,7 @@ def _read_config(folder: Path) -> Mapping[str, object]:
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
+    require_file(path, advice="copy or train it again")
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:

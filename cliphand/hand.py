@@ -15,7 +15,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.errors import InputError
-from cliphand.files import whole_file
+from cliphand.files import require_file, whole_file
 
 N_JOINTS = 21
 N_VERTICES = 778
@@ -105,11 +105,10 @@ def load_hand(path: Path) -> HandTopology:
     Raises:
         InputError: the file is missing, is not an npz archive, or fails `check_topology`.
     """
+    require_file(path, advice="`cliphand hand MANO_RIGHT.pkl --out hand.npz` writes such a file")
     try:
         with np.load(path, allow_pickle=False) as archive:
             arrays = {name: archive[name] for name in archive.files}
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; `cliphand hand MANO_RIGHT.pkl --out hand.npz` writes one.") from None
     except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable npz archive ({error}).") from None
     return check_topology(arrays, source=str(path))

@@ -13,6 +13,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
+from cliphand.files import require_file
 from cliphand.hand import FINGERS, N_FACES, N_JOINTS, N_VERTICES, HandTopology, check_topology
 from cliphand.pickle_tree import Global, Node, read_pickle_tree
 
@@ -73,13 +74,9 @@ def freihand_regressor(mano_regressor: FloatArray) -> FloatArray:
 
 
 def _content(path: Path) -> bytes:
+    require_file(path, largest_bytes=MAX_BYTES, advice="get MANO_RIGHT.pkl, 4 MB, from https://mano.is.tue.mpg.de")
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise InputError(f"{path} has {size} bytes; MANO_RIGHT.pkl has 4 MB: give that file.")
         return path.read_bytes()
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; get MANO_RIGHT.pkl from https://mano.is.tue.mpg.de.") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give MANO_RIGHT.pkl.") from None
 

@@ -25,7 +25,7 @@ from cliphand.arrays import FloatArray
 from cliphand.checkpoint import save_checkpoint
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.errors import InputError
-from cliphand.files import sha256_of
+from cliphand.files import require_file, sha256_of
 from cliphand.hand import N_JOINTS, HandTopology, check_topology, load_hand
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel
@@ -118,10 +118,9 @@ def read_released(path: Path) -> Released:
 
 def _load(path: Path) -> Mapping[str, object]:
     """The content of the file's `state_dict`."""
+    require_file(path, advice="give the authors' CLIP_Hand_3D_PE_*.pth.tar")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give the authors' CLIP_Hand_3D_PE_*.pth.tar.") from None
     except pickle.UnpicklingError as error:
         reason = str(error).strip().splitlines()[0]
         raise InputError(f"{path} is refused: it holds more than tensors and plain values ({reason}).") from None

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, NodeProto, TensorProto
 
 from cliphand.errors import InputError
+from cliphand.files import require_file
 
 MAX_BYTES = 2**31 - 1  # where protobuf ends
 DOMAINS = ("", "ai.onnx")
@@ -41,8 +42,7 @@ def read_graph(path: Path) -> ModelProto:
 
 
 def _content(path: Path) -> bytes:
-    if not path.is_file():
-        raise InputError(f"{path} does not exist; give an ONNX file or a folder that `cliphand export` wrote.")
+    require_file(path, advice="give an ONNX file or a folder that `cliphand export` wrote")
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise InputError(

@@ -91,7 +91,7 @@ def test_a_file_without_a_json_object_is_refused_by_name(tmp_path: Path, content
 def test_a_missing_file_and_a_folder_are_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.json does not exist"):
         read_json_object(tmp_path / "absent.json")
-    with pytest.raises(InputError, match="is not readable as JSON"):
+    with pytest.raises(InputError, match="is a folder; give the path of a file"):
         read_json_object(tmp_path)
 
 

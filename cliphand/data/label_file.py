@@ -16,7 +16,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
-from cliphand.files import whole_file
+from cliphand.files import require_file, whole_file
 from cliphand.hand import N_JOINTS, N_VERTICES
 
 FIELD_SHAPES: dict[str, tuple[int, ...]] = {"K": (3, 3), "xyz": (N_JOINTS, 3), "verts": (N_VERTICES, 3), "scale": ()}
@@ -40,11 +40,8 @@ def read_labels(path: Path, field: str) -> FloatArray:
         InputError: the file is missing, is not such a list, or an entry has a wrong shape or value; the sentence
             names file, field and index.
     """
-    try:
-        size = path.stat().st_size
-    except OSError:
-        raise InputError(f"{path} does not exist; field '{field}' needs it.") from None
-    if size < CACHE_FROM_BYTES:
+    require_file(path, advice=f"field '{field}' needs it")
+    if path.stat().st_size < CACHE_FROM_BYTES:
         return _parse(path, field)
     cache = cache_path(path)
     cached = _load_cache(cache, field) if cache is not None else None

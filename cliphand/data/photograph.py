@@ -16,6 +16,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cliphand.arrays import BoolArray, ByteArray
 from cliphand.errors import InputError
+from cliphand.files import require_file
 
 MASK_THRESHOLD = 128  # masks are JPEG files: 0 and 255 with ringing in between
 MAX_PIXELS = 200_000_000  # 600 MB decoded; the largest phone cameras take as many
@@ -98,6 +99,7 @@ def image_size(path: Path) -> tuple[int, int]:
 
 
 def _content(path: Path) -> bytes:
+    require_file(path, advice="give the path of an image file")
     try:
         size = path.stat().st_size
         data = b"" if size > MAX_BYTES else path.read_bytes()

@@ -13,7 +13,7 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.data.plausible import EXTENT_M
 from cliphand.errors import InputError
-from cliphand.files import whole_file
+from cliphand.files import require_file, whole_file
 from cliphand.hand import N_JOINTS, N_VERTICES
 
 MAX_EXTENT_M = 3.0  # between ten hands in metres and the smallest hand in centimetres
@@ -39,6 +39,7 @@ def read_predictions(path: Path) -> Predictions:
         InputError: the file is missing or is not `[xyz, verts]`, the counts differ, or an entry has a wrong shape or
             value; the sentence names file, field and entry.
     """
+    require_file(path, advice="give a prediction file")
     try:
         value = json.loads(path.read_bytes())
     except OSError as error:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cliphand.config import TOWER_WIDTH, TextConfig
 from cliphand.errors import InputError
+from cliphand.files import require_file
 from cliphand.model.mesh_regressor import MLP_RATIO
 
 TOWER = "ViT-B-32-quickgelu"  # OpenAI's weights were trained with QuickGELU
@@ -86,6 +87,7 @@ def _downloaded_clip() -> open_clip.CLIP:
 
 
 def _load_text_weights(clip: open_clip.CLIP, path: Path) -> None:
+    require_file(path, advice="give a safetensors file with --text-tower")
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
