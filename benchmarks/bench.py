@@ -45,6 +45,7 @@ class BenchRequest:
         threads: numbers of threads of one call to compare; None leaves the choice to each run-time.
         runners: engines for ONNX graphs, of those that `engines.open` lists.
         rejected: whether graphs that failed the parity gate run as well.
+        trust: whether packages of native code and version-compatible plans, which bring some, are opened.
         peers: whether other ways to run the checkpoint's weights are compared, too.
         roofline: whether the processor's own limit is measured, which needs OpenVINO.
         root: where the absolute depth comes from.
@@ -62,6 +63,7 @@ class BenchRequest:
     threads: tuple[int | None, ...] = (None,)
     runners: tuple[str, ...] = DEFAULT_RUNNERS
     rejected: bool = False
+    trust: bool = False
     peers: bool = False
     roofline: bool = False
     root: Root = "truth"
@@ -129,7 +131,9 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:
         entrants, omitted = _open(request, manifest, stack)
-        plans, skipped = open_plans(request.export, manifest, stack, batches=_batches(request, n_images))
+        plans, skipped = open_plans(
+            request.export, manifest, stack, batches=_batches(request, n_images), trust=request.trust
+        )
         entrants |= plans
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
         roofs, without = _roofs(request)
@@ -170,6 +174,7 @@ def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[
             checkpoint=request.checkpoint,
             runners=request.runners,
             rejected=request.rejected,
+            trust=request.trust,
         )
         omitted |= dict.fromkeys(left_out)
         if request.peers and REFERENCE in found:

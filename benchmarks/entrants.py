@@ -1,6 +1,5 @@
 """What a benchmark compares: PyTorch from the checkpoint, then every model file in every engine that runs it."""
 
-import importlib.util
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -9,16 +8,17 @@ from typing import Literal
 
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.base import Engine
+from engines.available import choices, is_installed, usable_engines
+from engines.base import NATIVE_CODE, Engine
+from engines.cuda_device import find_gpu
 from engines.manifest import Manifest, checkpoint_path
-from engines.open import REJECTED, RUNNERS, file_kind, open_engine
+from engines.open import NATIVE, REJECTED, RUNNERS, file_kind, open_engine
 
 REFERENCE = "pytorch"  # key of the engine that all others are compared with
 BYTES_PER_MB = 1e6
 DEFAULT_RUNNERS = ("onnxruntime",)
 # Engines that would repeat another row under another name: OpenVINO computes an FP16 graph in float32 or in bfloat16.
 POINTLESS = {("openvino", "fp16"), ("openvino-reduced", "fp16")}
-NEEDS = {"openvino": "openvino", "openvino-reduced": "openvino", "inductor": "torch"}
 Kind = Literal["reference", "artefact", "peer"]
 
 
@@ -34,6 +34,7 @@ class Entrant:
         runner: name that `engines.open` opens it by; empty where it is no file.
         threads: of one call; None left the choice to the run-time.
         path: of its file; None where it is none.
+        layers: of a plan, how many of its layers have the precision that its name promises.
     """
 
     engine: Engine
@@ -43,12 +44,13 @@ class Entrant:
     runner: str = ""
     threads: int | None = None
     path: Path | None = None
+    layers: str | None = None
 
 
 def installed_runners() -> tuple[str, ...]:
-    """Engines for ONNX graphs that this machine has, the portable one first."""
-    needed = {name: NEEDS.get(name, name) for name in RUNNERS[".onnx"]}
-    return tuple(name for name, module in needed.items() if importlib.util.find_spec(module) is not None)
+    """Engines for ONNX graphs that this machine can use, the portable one first."""
+    usable = usable_engines(find_gpu())
+    return tuple(name for name in RUNNERS[".onnx"] if name in usable)
 
 
 def open_entrants(
@@ -60,6 +62,7 @@ def open_entrants(
     checkpoint: Path | None,
     runners: Sequence[str] = DEFAULT_RUNNERS,
     rejected: bool = False,
+    trust: bool = False,
 ) -> tuple[dict[str, Entrant], tuple[str, ...]]:
     """Open PyTorch and every model file.
 
@@ -71,6 +74,7 @@ def open_entrants(
         checkpoint: of the PyTorch engine; None takes the one that the manifest records.
         runners: engines for ONNX graphs, of those that `engines.open` lists.
         rejected: whether graphs that failed the parity gate run as well.
+        trust: whether packages of native code are opened.
 
     Returns:
         Entrants by `REFERENCE`, file name, or file name and engine, and a sentence for each that is left out.
@@ -86,7 +90,9 @@ def open_entrants(
     else:
         entrants[REFERENCE] = reference
     for name in manifest.artefacts:
-        found = _open_artefact(export, manifest, name, stack, threads=threads, runners=runners, rejected=rejected)
+        found = _open_artefact(
+            export, manifest, name, stack, threads=threads, runners=runners, rejected=rejected, trust=trust
+        )
         for key, entrant in found.items():
             if isinstance(entrant, str):
                 omitted.append(entrant)
@@ -110,6 +116,7 @@ def _open_artefact(
     threads: int | None,
     runners: Sequence[str],
     rejected: bool,
+    trust: bool,
 ) -> dict[str, Entrant | str]:
     """A model file in every engine for it, or why it is left out."""
     path, artefact = export / name, manifest.artefacts[name]
@@ -118,16 +125,21 @@ def _open_artefact(
     if file_kind(path) not in RUNNERS:
         return {name: f"{name} is left out: no engine here runs {path.suffix!r} files"}
     known = RUNNERS[file_kind(path)]
+    if file_kind(path) in NATIVE and not trust:
+        return {name: f"{name} is left out: {NATIVE_CODE.rstrip('.')}"}
+    why_not = {choice.engine: choice.why for choice in choices(find_gpu()) if not choice.usable}
     found: dict[str, Entrant | str] = {}
     for runner in [item for item in runners if item in known] or list(known)[:1]:
         key = name if runner == next(iter(known)) else f"{name}, {runner}"
         if (runner, artefact.precision) in POINTLESS:
             continue
-        if runner in NEEDS and importlib.util.find_spec(NEEDS[runner]) is None:
-            found[key] = f"{key} is left out: {NEEDS[runner]} is not installed"
+        if runner in why_not:
+            found[key] = f"{key} is left out: {why_not[runner]}"
             continue
         try:
-            engine = stack.enter_context(open_engine(path, threads=threads, engine=runner, rejected=rejected))
+            engine = stack.enter_context(
+                open_engine(path, threads=threads, engine=runner, rejected=rejected, trust=trust)
+            )
         except InputError as error:
             if runner == next(iter(known)):
                 raise
@@ -148,7 +160,7 @@ def _open_reference(
     export: Path, manifest: Manifest, stack: ExitStack, *, threads: int | None, checkpoint: Path | None
 ) -> Entrant | str:
     """The PyTorch entrant, or why it is left out."""
-    if importlib.util.find_spec("torch") is None:
+    if not is_installed("torch"):
         return "PyTorch is left out: torch is not installed"
     path = checkpoint or checkpoint_path(manifest, export)
     if not path.exists():

@@ -133,7 +133,8 @@ def _tensorrt(subject: Subject, flavour: str) -> Iterator[Candidate]:
     for precision, graph in subject.graphs.items():
 
         def opened(graph: Path = graph) -> Engine:
-            build_plans(subject.folder, flavour=flavour, settings=PLAN_SETTINGS)  # equal ones are kept
+            built = build_plans(subject.folder, flavour=flavour, settings=PLAN_SETTINGS)  # equal ones are kept
+            require(graph.name not in built.failures, f"{built.failures.get(graph.name)}.")
             return TrtEngine(plan_path(graph, FLAVOURS[flavour]))
 
         yield Candidate(flavour, "cuda", precision, opened)

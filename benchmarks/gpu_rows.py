@@ -13,14 +13,13 @@ import torch
 from benchmarks.budget import Budget
 from benchmarks.gpu_candidates import Candidate, Subject
 from benchmarks.speed import SpeedSettings, summarise, time_in_turns
-from cliphand.camera import MM_PER_M, uvd_to_camera
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
 from engines.cuda_device import find_gpu
 from engines.trt_run import TrtEngine
-from export.agreement import REFERENCE_BONE_M, REFERENCE_DEPTH_M, REFERENCE_FOCAL
 from export.deploy_model import example_images
+from export.reference_view import distances_mm
 
 GPU_BATCHES = (1, 8, 64, 256)
 CPU_BATCHES = (1, 8)  # a call of 64 images takes seconds there
@@ -119,17 +118,9 @@ def distance_mm(engine: Engine, subject: Subject) -> float:
     with torch.inference_mode():
         expected = HandOutput(*(output.numpy() for output in subject.model.cpu()(images)))
     found = engine(images.numpy())
-    K = np.array([[REFERENCE_FOCAL, 0, 0.5], [0, REFERENCE_FOCAL, 0.5], [0, 0, 1]])
-    depth_m, bone_m = np.array(REFERENCE_DEPTH_M), np.array(REFERENCE_BONE_M)
-    worst = 0.0
-    for ours, theirs in ((found.joints_uvd, expected.joints_uvd), (found.verts_uvd, expected.verts_uvd)):
-        first, second = (
-            uvd_to_camera(points.astype(np.float64), K, side_px=1, root_depth_m=depth_m, bone_m=bone_m)
-            for points in (ours, theirs)
-        )
-        distance = float(np.linalg.norm(first - second, axis=-1).max()) * MM_PER_M
-        worst = max(worst, distance if np.isfinite(distance) else float("inf"))
-    return worst
+    pairs = ((found.joints_uvd, expected.joints_uvd), (found.verts_uvd, expected.verts_uvd))
+    worst = float(np.max([distances_mm(ours, theirs).max() for ours, theirs in pairs]))  # a NaN stays
+    return worst if np.isfinite(worst) else float("inf")
 
 
 def _device_ms(engine: Engine, images: np.ndarray) -> float | None:

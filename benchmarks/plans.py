@@ -12,12 +12,11 @@ from cliphand.config import require
 from cliphand.errors import InputError
 from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import Manifest
-from engines.open import RUNNERS, UNSTATED, open_engine
+from engines.open import UNSTATED, open_engine
 from engines.trt_flavour import TENSORRT, TENSORRT_RTX
 from engines.trt_plan import PlanRecord, read_record
 
 SUFFIX = ".plan"
-RUNNER = next(iter(RUNNERS[SUFFIX]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +37,7 @@ class Skipped:
 
 
 def open_plans(
-    export: Path, manifest: Manifest, stack: ExitStack, *, batches: Collection[int]
+    export: Path, manifest: Manifest, stack: ExitStack, *, batches: Collection[int], trust: bool = False
 ) -> tuple[dict[str, Entrant], tuple[Skipped, ...]]:
     """Open every plan of an export folder and try it once at each batch size.
 
@@ -47,6 +46,7 @@ def open_plans(
         manifest: its manifest; plans of other graphs than it lists are skipped.
         stack: closes the engines.
         batches: sizes that will be measured.
+        trust: whether version-compatible plans, which bring native code, are opened.
 
     Returns:
         Entrants by file name, and what is skipped; nothing about a plan is an error.
@@ -60,7 +60,7 @@ def open_plans(
             record = read_record(path)
             precision = record.key.precision
             _check_graph(record, manifest)
-            entrants[path.name] = _open(path, stack, gpu, batches)
+            entrants[path.name] = _open(path, record, stack, gpu, batches, trust=trust)
         except Exception as error:  # what the libraries raise shares no base but this
             reason = " ".join(str(error).split()).rstrip(".")
             skipped.append(Skipped(path.name, _flavour(path), precision, reason))
@@ -93,13 +93,23 @@ def _check_graph(record: PlanRecord, manifest: Manifest) -> None:
     )
 
 
-def _open(path: Path, stack: ExitStack, gpu: Gpu | str, batches: Collection[int]) -> Entrant:
+def _open(
+    path: Path, record: PlanRecord, stack: ExitStack, gpu: Gpu | str, batches: Collection[int], *, trust: bool
+) -> Entrant:
     if isinstance(gpu, str):
         raise InputError(f"it needs a GPU, and {gpu}.")
     with ExitStack() as trial:
-        engine = trial.enter_context(open_engine(path, engine=RUNNER))
+        engine = trial.enter_context(open_engine(path, engine=record.key.flavour, trust=trust))
         for batch in sorted(batches):
             engine(np.zeros((batch, 3, engine.input_size, engine.input_size), np.float32))
         stack.enter_context(trial.pop_all())
     size_mb = path.stat().st_size / BYTES_PER_MB
-    return Entrant(engine, artefact=path.name, size_mb=size_mb, runner=RUNNER, path=path)
+    layers = record.findings.get("proof")
+    return Entrant(
+        engine,
+        artefact=path.name,
+        size_mb=size_mb,
+        runner=record.key.flavour,
+        path=path,
+        layers=layers if isinstance(layers, str) else None,
+    )

@@ -104,8 +104,15 @@ def bench_table(report: Report) -> Table:
         [heading for heading, _ in COLUMNS],
         [[cell(row) for _, cell in COLUMNS] for row in report.rows],
         title=title(report),
-        caption="\n".join([COLUMNS_NOTE, *skipped_lines(report.skipped), *report.omitted, *report.warnings]),
+        caption="\n".join(
+            [COLUMNS_NOTE, *_proofs(report.rows), *skipped_lines(report.skipped), *report.omitted, *report.warnings]
+        ),
     )
+
+
+def _proofs(rows: Sequence[Row]) -> list[str]:
+    """What each plan's layers prove of its precision."""
+    return list(dict.fromkeys(f"{row.key}: {row.layers}" for row in rows if row.layers is not None))
 
 
 def alone_table(report: Report) -> Table | None:

@@ -24,7 +24,7 @@ def open_parallel(path: Path, engine: str, *, workers: int, precision: str) -> E
     if engine.startswith("openvino"):
         options = OpenVinoOptions(reduced=engine != "openvino", mode="throughput", threads=workers, streams=workers)
         return OpenVinoEngine(path, precision=precision, options=options)
-    return open_engine(path, engine=engine, threads=1, rejected=True)
+    return open_engine(path, engine=engine, threads=1, rejected=True, trust=True)
 
 
 def throughput(engine: Engine, images: FloatArray, *, workers: int, seconds: float) -> Throughput:

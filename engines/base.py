@@ -14,6 +14,10 @@ from cliphand.errors import InputError
 from cliphand.hand import N_JOINTS, N_VERTICES
 
 INPUT_NAME = "image"
+NATIVE_CODE = (  # why some files are only opened where the user says so
+    "it brings native code, which opening it runs with all of your rights; if you made it, or know who did, give "
+    "--trust (trust=True)."
+)
 DYNAMIC = -1  # stands for the batch in a shape, as in TensorRT
 OUTPUT_SHAPES: dict[str, tuple[int, ...]] = {
     "joints_uvd": (DYNAMIC, N_JOINTS, 3),

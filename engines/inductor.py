@@ -17,7 +17,7 @@ from torch import Tensor
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.base import Engine, HandOutput, check_images
+from engines.base import NATIVE_CODE, Engine, HandOutput, check_images
 
 # Written by `export.inductor_package` beside AOTInductor's own.
 PRECISION_KEY, SIZE_KEY = "cliphand_precision", "cliphand_input_size"
@@ -99,8 +99,13 @@ class _OnGpu:
         return graph, given, outputs
 
 
-def load(path: Path, *, precision: str, threads: int | None) -> InductorEngine:
-    """Open a package; the form that `engines.open` calls. The package itself states its precision."""
+def load(path: Path, *, precision: str, threads: int | None, trust: bool = False) -> InductorEngine:
+    """Open a package; the form that `engines.open` calls. The package itself states its precision.
+
+    Raises:
+        InputError: nobody said that the package is to be trusted.
+    """
+    require(trust, f"{path} is a package of AOTInductor: {NATIVE_CODE}")
     return InductorEngine(path, threads=threads)
 
 

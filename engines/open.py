@@ -12,15 +12,17 @@ from engines.manifest import MANIFEST_NAME, check_artefact, read_manifest
 RUNNERS: dict[str, dict[str, tuple[str, str]]] = {
     ".onnx": {
         "onnxruntime": ("engines.ort", "load"),
+        "onnxruntime-cuda": ("engines.ort", "load_cuda"),
         "openvino": ("engines.openvino_cpu", "load"),
         "openvino-reduced": ("engines.openvino_cpu", "load_reduced"),
     },
-    ".plan": {"tensorrt": ("engines.trt_run", "load")},
+    ".plan": {"tensorrt": ("engines.trt_run", "load"), "tensorrt-rtx": ("engines.trt_run", "load")},
     ".pt2": {"inductor": ("engines.inductor", "load")},
     ".safetensors": {"pytorch": ("engines.eager", "load")},
 }
 REJECTED = ".rejected"  # ends the name of a graph that failed the parity gate
 CACHING = ("openvino", "openvino-reduced")  # engines that can keep what they compile
+NATIVE = (".plan", ".pt2")  # files that can bring native code, which their engine runs only where it is trusted
 LISTED = (".onnx", ".pt2")  # what the manifest describes; a plan has a sidecar of its own, which its engine reads
 CHECKPOINT = ".safetensors"
 UNSTATED = "unstated"
@@ -40,6 +42,13 @@ class _CachingLoad(Protocol):
         """Open `path`, or take it from the cache."""
 
 
+class _TrustingLoad(Protocol):
+    """What `RUNNERS` names for the files in `NATIVE`."""
+
+    def __call__(self, path: Path, *, precision: str, threads: int | None, trust: bool) -> Engine:
+        """Open `path`, native code included where it is trusted."""
+
+
 def file_kind(path: Path) -> str:
     """The ending that says which engines run a file, whether the file was rejected or not."""
     return Path(path.stem).suffix if path.suffix == REJECTED else path.suffix
@@ -52,6 +61,7 @@ def open_engine(
     engine: str | None = None,
     rejected: bool = False,
     cache: Path | None = None,
+    trust: bool = False,
 ) -> Engine:
     """Open a model file (`.onnx`, `.plan`, `.pt2`), or a checkpoint (`.safetensors`, its folder or its run's).
 
@@ -63,6 +73,7 @@ def open_engine(
         engine: one that `RUNNERS` lists for such files; None takes the first.
         rejected: open a graph that failed the parity gate as well.
         cache: folder for compiled models of engines that can keep them; the others ignore it.
+        trust: run the native code that a `.pt2` package or a version-compatible plan brings.
 
     Raises:
         InputError: no engine runs such a file, it is missing, was rejected, differs from its manifest, or has other
@@ -82,7 +93,9 @@ def open_engine(
     precision, input_size = _declared(path)
     module, function = runners[engine or next(iter(runners))]
     load = getattr(importlib.import_module(module), function)
-    if cache is not None and engine in CACHING:
+    if file_kind(path) in NATIVE:
+        opened = cast("_TrustingLoad", load)(path, precision=precision, threads=threads, trust=trust)
+    elif cache is not None and engine in CACHING:
         opened = cast("_CachingLoad", load)(path, precision=precision, threads=threads, cache=cache)
     else:
         opened = cast("_Load", load)(path, precision=precision, threads=threads)

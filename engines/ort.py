@@ -72,6 +72,11 @@ def load(path: Path, *, precision: str, threads: int | None) -> OrtEngine:
     return OrtEngine(path, precision=precision, threads=threads)
 
 
+def load_cuda(path: Path, *, precision: str, threads: int | None) -> OrtEngine:
+    """Open an ONNX file on the GPU; the form that `engines.open` calls."""
+    return OrtEngine(path, precision=precision, threads=threads, device="cuda")
+
+
 def _load(path: Path, threads: int | None, device: Device) -> ort.InferenceSession:
     """A session on one device, without a way back to another."""
     available = ort.get_available_providers()

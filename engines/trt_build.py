@@ -9,8 +9,7 @@ import json
 import logging
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -26,6 +25,7 @@ from cliphand.files import write_json
 from engines.base import INPUT_NAME
 from engines.graph_file import read_graph
 from engines.trt_flavour import FLAVOURS, WORDS, Flavour, cache_folder, load_polygraphy, load_tensorrt
+from engines.trt_layers import check_precision, count_layers, engine_layers
 from engines.trt_plan import PlanKey
 
 if TYPE_CHECKING:
@@ -34,16 +34,6 @@ if TYPE_CHECKING:
 Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 MIB = 2**20
 NOISE = ("ModelImporter.cpp:", "catchCudaError")  # pieces of a trace, and a GPU that is not needed
-# What a precision's name promises: the type, the kinds of layer that must have it (as TensorRT's LayerType names them),
-# and their least share. In an INT8 graph the matrix products of attention stay in high precision by choice.
-PROMISES = {
-    "fp32": ("FLOAT", ("CONVOLUTION", "MATRIX_MULTIPLY"), 1.0),
-    "fp16": ("HALF", ("CONVOLUTION", "MATRIX_MULTIPLY"), 0.5),
-    "int8": ("INT8", ("CONVOLUTION",), 0.5),
-}
-# A type in the inspector's spelling of a tensor's format: "Half", "Row major linear FP16 format", "... Int8 format".
-TYPE_WORD = re.compile("FP16|HALF|INT8|BF16|FP8|FP32|FLOAT")
-SAME_TYPE = {"FP16": "HALF", "FP32": "FLOAT"}
 
 
 def build_bytes(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> tuple[bytes, dict[str, int]]:
@@ -152,37 +142,8 @@ def parse(onnx: Path, flavour: Flavour) -> "tuple[tensorrt.Builder, tensorrt.INe
     return builder, network, parser
 
 
-def count_layers(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
-    """Layers by kind and type, such as `CONVOLUTION HALF`.
-
-    The type is the first output's; a layer whose data come straight from a DequantizeLinear counts as INT8, since the
-    builder fuses the two into an INT8 kernel.
-    """
-    layers = [network.get_layer(index) for index in range(network.num_layers)]
-    dequantised = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
-    counts: Counter[str] = Counter()
-    for layer in layers:
-        data = layer.get_input(0)
-        quantised = data is not None and data.name in dequantised
-        counts[f"{layer.type.name} {'INT8' if quantised else layer.get_output(0).dtype.name}"] += 1
-    return dict(sorted(counts.items()))
-
-
-def check_precision(precision: str, layers: Mapping[str, int], *, source: str) -> None:
-    """Refuse a graph, named by `source`, whose `layers`, from `count_layers`, are not what its precision's name says.
-
-    Raises:
-        InputError: too few of the layers that do the arithmetic are of that type.
-    """
-    kind, layer_kinds, share = PROMISES[precision]
-    compute = {key: count for key, count in layers.items() if key.split()[0] in layer_kinds}
-    true = sum(count for key, count in compute.items() if key.split()[1] == kind)
-    kept = true > 0 and true >= share * sum(compute.values())
-    require(kept, f"{source} is called {precision}, but TensorRT sees {compute or 'no such layer'}; export it again.")
-
-
 def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dict[str, int]:
-    """Layers of the finished engine by type; the inspector's whole table goes to `<plan>.layers.json`.
+    """Layers of the finished engine, from `engine_layers`; the inspector's whole table goes to `<plan>.layers.json`.
 
     Raises:
         InputError: this GPU does not load the plan.
@@ -198,30 +159,13 @@ def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dic
             inspector.execution_context = context
     information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
     write_json(plan.with_name(plan.name + ".layers.json"), information)
-    return layer_types(information)
+    return engine_layers(information)
 
 
 def check_call(result: object, call: str) -> None:
     """Raise RuntimeError, which `in_its_words` makes a sentence, where a call of TensorRT gave None or False."""
     if not result:
         raise RuntimeError(f"{call} failed")
-
-
-def check_engine_precision(precision: str, types: Mapping[str, object], *, source: str) -> None:
-    """Raise InputError where layers of a finished engine tell their `types`, and the promised one is not among them."""
-    # Before its just-in-time compilation, an engine of TensorRT for RTX may tell none.
-    kept = types.keys() <= {"other"} or PROMISES[precision][0] in types
-    require(kept, f"{source} is called {precision}, but TensorRT built it from layers of {types}; do not use it.")
-
-
-def layer_types(information: Mapping[str, Sequence[object]]) -> dict[str, int]:
-    """Layers by the type of their first output, from the JSON of `EngineInspector.get_engine_information`."""
-    counts: Counter[str] = Counter()
-    for entry in information.get("Layers", ()):
-        outputs = entry.get("Outputs") if isinstance(entry, dict) else None
-        word = TYPE_WORD.search(outputs[0].get("Format/Datatype", "").upper()) if outputs else None
-        counts[SAME_TYPE.get(word[0], word[0]) if word else "other"] += 1
-    return dict(counts)
 
 
 @contextmanager

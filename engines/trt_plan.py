@@ -19,6 +19,7 @@ from engines.cuda_device import Gpu
 from engines.manifest import is_plain
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, FlavourName
 
+NOT_EXECUTED = "not executed here"
 # Settings that only one of the flavours knows.
 OWNERS = {"version_compatible": TENSORRT, "hardware": TENSORRT, "compute_capabilities": TENSORRT_RTX}
 
@@ -94,8 +95,9 @@ class PlanRecord:
         input_size: side of the square crops in pixels.
         plan_sha256: of the plan.
         build_s: seconds that parsing and building took.
-        findings: for people; nothing is decided by them: the network's `layers` by kind and type, the finished
-            `engine_layers` by type, the `gpu`, `parity` with the graph.
+        findings: the network's `layers` by kind and type, the finished engine's `engine_layers` likewise, the `proof`
+            of its precision in words, the `gpu`, and what the gate says: `parity`, whose `passed` decides whether
+            `--engine auto` may take the plan.
         format_version: of the file.
     """
 
@@ -115,6 +117,12 @@ def parse_range(text: str) -> BatchRange:
         return BatchRange(*({1: numbers * 3, 2: [1, *numbers], 3: numbers}[len(numbers)]))
     except (ValueError, KeyError):
         raise InputError(f"a profile is {text!r}; give MIN:OPT:MAX, such as 1:8:64.") from None
+
+
+def has_passed(record: PlanRecord) -> bool | None:
+    """Whether the gate let a plan pass; None where it was not executed."""
+    parity = record.findings.get("parity")
+    return parity.get("passed") is True if isinstance(parity, Mapping) else None
 
 
 def plan_path(onnx: Path, flavour: Flavour) -> Path:

@@ -1,34 +1,37 @@
 """Which flavours this machine can build, and plans of a whole export folder, built in a process of their own.
 
 The builder takes gigabytes, may end its process on an internal error, and Polygraphy serves one flavour per process:
-none of that should reach the caller.
+none of that should reach the caller. A graph that cannot be built costs no other its plan.
 """
 
-import dataclasses
 import multiprocessing
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, whole_file
-from engines.base import OUTPUT_SHAPES
 from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import check_artefact, read_manifest
-from engines.ort import OrtEngine
-from engines.trt_build import Progress, build_bytes, check_engine_precision, inspect
+from engines.trt_build import Progress, build_bytes, inspect
 from engines.trt_flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
-from engines.trt_plan import BuildSettings, PlanKey, PlanRecord, check_settings, plan_path, reusable, write_record
-from engines.trt_run import TrtEngine
+from engines.trt_layers import check_precision, proof_of
+from engines.trt_plan import (
+    NOT_EXECUTED,
+    BuildSettings,
+    PlanKey,
+    PlanRecord,
+    check_settings,
+    plan_path,
+    reusable,
+    write_record,
+)
 
 NO_GPU = "built without a GPU"
-NOT_EXECUTED = "not executed here"
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,21 @@ class BuiltPlan:
     reused: bool
 
 
-Message = tuple[str, int, int] | InputError | list[BuiltPlan]
+@dataclass(frozen=True, slots=True)
+class BuiltFolder:
+    """What became of every graph.
+
+    Attributes:
+        plans: that stand now.
+        failures: file name of a graph to why it has none, in TensorRT's words.
+    """
+
+    plans: tuple[BuiltPlan, ...] = ()
+    failures: Mapping[str, str] = field(default_factory=dict)
+
+
+Failure = tuple[str, str]  # a graph's file name, and why
+Message = tuple[str, int, int] | BuiltPlan | Failure | InputError | None
 
 
 def buildable_flavours(insisted: Collection[str] = ()) -> tuple[tuple[str, ...], str | None]:
@@ -66,7 +83,7 @@ def buildable_flavours(insisted: Collection[str] = ()) -> tuple[tuple[str, ...],
 
 def build_plans(
     folder: Path, *, flavour: str, settings: BuildSettings | None = None, progress: Progress | None = None
-) -> tuple[BuiltPlan, ...]:
+) -> BuiltFolder:
     """Build a plan, with its sidecar, of every ONNX graph in an export folder; equal ones that stand there are kept.
 
     Args:
@@ -76,65 +93,92 @@ def build_plans(
         progress: called with a phase of the builder, its steps done and its steps in all.
 
     Raises:
-        InputError: the folder, a graph or a setting is refused, or the flavour cannot build here.
+        InputError: the folder or a setting is refused, or the flavour cannot build here.
     """
     buildable_flavours((flavour,))
+    left = [name for name in read_manifest(folder).artefacts if name.endswith(".onnx")]
+    require(len(left) > 0, f"{folder} lists no ONNX graph; give a folder that `cliphand export` wrote.")
+    plans: list[BuiltPlan] = []
+    failures: dict[str, str] = {}
+    while left:
+        code = _build_apart(folder, flavour, settings or BuildSettings(), left, plans, failures, progress)
+        if code is not None:
+            how = f"ended its process while it built {folder / left[0]} (exit code {code}); its last words are above"
+            failures[left.pop(0)] = f"{FLAVOURS[flavour].title} {how}"
+    return BuiltFolder(tuple(plans), failures)
+
+
+def _build_apart(
+    folder: Path,
+    flavour: str,
+    settings: BuildSettings,
+    left: list[str],
+    plans: list[BuiltPlan],
+    failures: dict[str, str],
+    progress: Progress | None,
+) -> int | None:
+    """Build what is `left` in one process, taking each graph from it; the exit code where the process died."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_build, args=(theirs, folder, flavour, settings or BuildSettings()))
+    process = context.Process(target=_build, args=(theirs, folder, flavour, settings, tuple(left)))
     process.start()
     theirs.close()  # so that the pipe ends with the process
     try:
-        while True:
+        while left:
             message: Message = ours.recv()
             if isinstance(message, InputError):
                 raise message
-            if isinstance(message, list):
-                return tuple(message)
-            if progress is not None:
+            if isinstance(message, BuiltPlan):
+                plans.append(message)
+                left.pop(0)
+            elif isinstance(message, tuple) and len(message) == 2:
+                failures[message[0]] = message[1]
+                left.pop(0)
+            elif isinstance(message, tuple) and progress is not None:
                 progress(*message)
     except EOFError:
         process.join()
-        how = f"ended its process while it built {folder} (exit code {process.exitcode}); its last words are above"
-        raise InputError(f"{FLAVOURS[flavour].title} {how}.") from None
+        return process.exitcode
     finally:
         process.terminate()
         process.join()
         ours.close()
+    return None
 
 
-def _build(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings) -> None:
-    """The process: send every step, then the plans or the error."""
+def _build(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings, names: Sequence[str]) -> None:
+    """The process: send every step, and each plan or why there is none."""
     lock = Lock()  # TensorRT reports from several threads
 
-    def send_step(phase: str, done: int, total: int) -> None:
+    def send(message: Message) -> None:
         with lock:
-            pipe.send((phase, done, total))
+            pipe.send(message)
 
     try:
-        pipe.send(build_folder(folder, FLAVOURS[flavour], settings, send_step))
+        build_folder(folder, FLAVOURS[flavour], settings, names, send)
     except InputError as error:
-        pipe.send(error)
+        send(error)
 
 
-def build_folder(folder: Path, flavour: Flavour, settings: BuildSettings, progress: Progress) -> list[BuiltPlan]:
-    """Build a plan of every graph in an export folder, in this process; see `engines.trt_process.build_plans`.
+def build_folder(
+    folder: Path, flavour: Flavour, settings: BuildSettings, names: Sequence[str], send: Callable[[Message], None]
+) -> None:
+    """Build a plan of each graph named, in this process; see `engines.trt_process.build_plans`.
 
     Raises:
-        InputError: the folder, a graph or a setting is refused, or TensorRT fails; in its words.
+        InputError: the folder or a setting is refused.
     """
     manifest, found = read_manifest(folder), find_gpu()
     gpu = found if isinstance(found, Gpu) else None
     check_settings(settings, flavour, gpu=gpu)
     version, checkpoint = load_tensorrt(flavour).__version__, manifest.checkpoint.sha256
-    graphs = [folder / name for name in manifest.artefacts if name.endswith(".onnx")]
-    require(len(graphs) > 0, f"{folder} lists no ONNX graph; give a folder that `cliphand export` wrote.")
-    built = []
-    for onnx in graphs:
-        graph = check_artefact(manifest, onnx)
-        key = PlanKey(flavour.name, graph.precision, checkpoint, graph.sha256, version, gpu, settings)
-        built.append(build_plan(onnx, key, input_size=manifest.input_size, progress=progress))
-    return built
+    for name in names:
+        try:
+            graph = check_artefact(manifest, folder / name)
+            key = PlanKey(flavour.name, graph.precision, checkpoint, graph.sha256, version, gpu, settings)
+            send(build_plan(folder / name, key, input_size=manifest.input_size, progress=lambda *step: send(step)))
+        except InputError as error:
+            send((name, str(error).rstrip(".")))
 
 
 def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> BuiltPlan:
@@ -149,28 +193,26 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
     start = time.perf_counter()
     content, layers = build_bytes(onnx, key, input_size=input_size, progress=progress)
     build_s = time.perf_counter() - start
-    findings: dict[str, object] = {"layers": layers, "engine_layers": None, "gpu": NO_GPU, "parity": NOT_EXECUTED}
+    layers_here: dict[str, int] | str | None = None
     if key.gpu is not None:
         layers_here = found_here(lambda: inspect(content, plan, key, input_size=input_size), key)
         if not isinstance(layers_here, str):
-            check_engine_precision(key.precision, layers_here, source=str(plan))
-        findings |= {"engine_layers": layers_here, "gpu": key.gpu.name}
+            check_precision(key.precision, layers_here, source=str(plan), silence=key.flavour != TENSORRT.name)
+    findings = {
+        "layers": layers,
+        "engine_layers": layers_here,
+        "proof": proof_of(key.precision, network=layers, engine=layers_here),
+        "gpu": NO_GPU if key.gpu is None else key.gpu.name,
+        "parity": NOT_EXECUTED,
+    }
     with whole_file(plan) as temporary:
         temporary.write_bytes(content)
     record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
-    sidecar = write_record(record, plan)
-    if key.gpu is not None:
-        try:
-            parity = found_here(lambda: measure_parity(plan, onnx), key)
-        except BaseException:
-            sidecar.unlink()  # with it, the next build would keep the plan
-            raise
-        record = dataclasses.replace(record, findings=findings | {"parity": parity})
-        write_record(record, plan)
+    write_record(record, plan)
     return BuiltPlan(plan, record, reused=False)
 
 
-def found_here(look: Callable[[], Mapping[str, object]], key: PlanKey) -> Mapping[str, object] | str:
+def found_here(look: Callable[[], dict[str, int]], key: PlanKey) -> dict[str, int] | str:
     """What this GPU tells of a plan, or why it tells nothing: TensorRT for RTX builds for GPUs that it is not run on.
 
     Raises:
@@ -182,23 +224,3 @@ def found_here(look: Callable[[], Mapping[str, object]], key: PlanKey) -> Mappin
         if key.flavour == TENSORRT.name:
             raise
         return str(error)
-
-
-def measure_parity(plan: Path, onnx: Path) -> dict[str, object]:
-    """Largest differences in uvd to the graph in ONNX Runtime, on noise, at every profile's least and largest batch.
-
-    Raises:
-        InputError: the plan cannot be run here.
-    """
-    worst = dict.fromkeys(OUTPUT_SHAPES, 0.0)
-    with TrtEngine(plan) as runner, OrtEngine(onnx) as reference:
-        batches = sorted({size for span in runner.profiles for size in (span.min, span.max)})
-        for batch in batches:
-            shape = (batch, 3, runner.input_size, runner.input_size)
-            noise = np.random.default_rng(batch).uniform(-1, 1, shape).astype(np.float32)
-            ours, theirs = runner(noise), reference(noise)
-            for name in worst:  # a NaN stays
-                difference = np.abs(getattr(ours, name) - getattr(theirs, name)).max()
-                worst[name] = float(np.maximum(worst[name], difference))
-    finite = bool(np.isfinite(list(worst.values())).all())
-    return {"reference": "ONNX Runtime", "batches": batches, "max_difference_uvd": worst if finite else None}

@@ -19,7 +19,7 @@ from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import whole_file
-from engines.base import INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
+from engines.base import INPUT_NAME, NATIVE_CODE, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 from engines.cuda_device import find_gpu
 from engines.trt_cuda import Buffer, open_cuda
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, WORDS, cache_folder, load_tensorrt
@@ -54,13 +54,16 @@ class TrtEngine(Engine):
     Args:
         plan: a `.plan` file beside its sidecar.
         cuda_graphs: replay captured graphs; False enqueues every kernel of every call.
+        trust: let a version-compatible plan bring and run its own host code.
 
     Raises:
         InputError: the plan or its sidecar cannot be read, or this machine cannot run it; the sentence says why.
     """
 
-    def __init__(self, plan: Path, *, cuda_graphs: bool = True) -> None:
+    def __init__(self, plan: Path, *, cuda_graphs: bool = True, trust: bool = False) -> None:
         record = read_record(plan)
+        native = record.key.settings.version_compatible
+        require(not native or trust, f"{plan} is version-compatible: {NATIVE_CODE}")
         key, flavour = record.key, FLAVOURS[record.key.flavour]
         self.name, self.precision, self.input_size = key.flavour, key.precision, record.input_size
         self.profiles = key.settings.profiles
@@ -285,6 +288,6 @@ def listener(trt: ModuleType) -> "tensorrt.ILogger":
     return Listener()
 
 
-def load(path: Path, *, precision: str, threads: int | None) -> TrtEngine:
+def load(path: Path, *, precision: str, threads: int | None, trust: bool = False) -> TrtEngine:
     """Open a plan; the form that `engines.open` calls. Its sidecar states the precision, and threads are the CPU's."""
-    return TrtEngine(path)
+    return TrtEngine(path, trust=trust)

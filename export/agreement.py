@@ -8,21 +8,16 @@ import numpy as np
 import torch
 
 from cliphand.arrays import FloatArray
-from cliphand.camera import MM_PER_M, uvd_to_camera
 from cliphand.errors import InputError
 from cliphand.model.hand_model import HandModel
 from engines.base import OUTPUT_SHAPES
 from engines.ort import OrtEngine
 from export.deploy_model import example_images
+from export.reference_view import distances_mm
 
 BATCHES = (1, 2, 7)
 # Of an output's largest magnitude. Rounding in float32 stays near 1e-6; a wrong graph is off by orders of magnitude.
 MAX_DIFFERENCE = 1e-4
-
-# A FreiHAND-like view, only to say what a difference in uvd means in millimetres.
-REFERENCE_DEPTH_M = 0.7
-REFERENCE_BONE_M = 0.095
-REFERENCE_FOCAL = 1.75  # over the crop's side
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +65,7 @@ def check_agreement(model: HandModel, path: Path, *, input_size: int, batches: S
                 _require_small(change, f"'{name}' of an image alone differs from that in a batch of {batch}")
                 relative, effect = max(relative, difference), max(effect, change)
                 uvd = max(uvd, float(np.abs(ours - theirs).max()))
-                millimetres = max(millimetres, _distance_mm(ours, theirs))
+                millimetres = max(millimetres, float(distances_mm(ours, theirs).max()))
     return Agreement(tuple(batches), uvd, relative, millimetres, effect)
 
 
@@ -99,14 +94,3 @@ def _require_small(relative: float, what: str) -> None:
             f"the graph is not kept: {what}, by {relative:.2g} of its largest value; at most {MAX_DIFFERENCE} is "
             "rounding."
         )
-
-
-def _distance_mm(first: FloatArray, second: FloatArray) -> float:
-    """Largest distance of matching points, both (B, N, 3) uvd, seen by the reference camera."""
-    K = np.array([[REFERENCE_FOCAL, 0, 0.5], [0, REFERENCE_FOCAL, 0.5], [0, 0, 1]])
-    depth, bone = np.array(REFERENCE_DEPTH_M), np.array(REFERENCE_BONE_M)
-    ours, theirs = (
-        uvd_to_camera(points.astype(np.float64), K, side_px=1, root_depth_m=depth, bone_m=bone)
-        for points in (first, second)
-    )
-    return float(np.linalg.norm(ours - theirs, axis=-1).max() * MM_PER_M)

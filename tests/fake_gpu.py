@@ -195,7 +195,7 @@ def fake_tensorrt(gpu: FakeGpu, name: str) -> ModuleType:
 
     class EngineInspector:
         execution_context: IExecutionContext | None = None
-        information = '{"Layers": [{"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": "Half"}]}]}'
+        information = '{"Layers": [{"Name": "a", "LayerType": "conv", "Inputs": [{"Format/Datatype": "Half"}]}]}'
 
         def get_engine_information(self, form: object) -> str:
             shaped = self.execution_context is not None and self.execution_context.batch

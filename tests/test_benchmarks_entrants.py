@@ -80,7 +80,7 @@ def test_a_model_file_in_place_of_a_checkpoint_is_refused(export: Path, stack: E
 
 
 def test_without_torch_its_absence_is_stated(export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("benchmarks.entrants.is_installed", lambda name: False)
     assert opened(export, stack)[1] == ("PyTorch is left out: torch is not installed",)
 
 
@@ -137,10 +137,11 @@ def test_each_graph_runs_in_every_engine_asked_for(export: Path, stack: ExitStac
 def test_an_engine_that_is_not_installed_is_an_omission(
     export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr("engines.available.is_installed", lambda name: name != "openvino")
+    monkeypatch.setattr("benchmarks.entrants.find_gpu", lambda: "there is no NVIDIA GPU")
     assert installed_runners() == ("onnxruntime",)
     _, omitted = open_entrants(export, read_manifest(export), stack, threads=1, checkpoint=None, runners=RUNNERS[:2])
-    assert omitted == ("model.onnx, openvino is left out: openvino is not installed",)
+    assert omitted[0].startswith("model.onnx, openvino is left out: openvino not installed: `pip install")
 
 
 def test_a_rejected_graph_runs_only_where_it_is_asked_for(export: Path, stack: ExitStack) -> None:
@@ -154,3 +155,16 @@ def test_a_rejected_graph_runs_only_where_it_is_asked_for(export: Path, stack: E
     entrants, omitted = open_entrants(export, manifest, stack, threads=1, checkpoint=None, rejected=True)
     assert entrants[name].engine.precision == "int8"
     assert omitted == ()
+
+
+def test_a_package_of_native_code_is_left_out_until_it_is_trusted(export: Path, stack: ExitStack) -> None:
+    (export / "model.pt2").write_bytes(b"native code")
+    manifest = make_manifest(export, {"model.onnx": "fp32", "model.pt2": "fp32"})
+    write_manifest(manifest, export)
+    entrants, omitted = open_entrants(export, manifest, stack, threads=1, checkpoint=None)
+    assert "model.pt2" not in entrants
+    assert any(
+        text.startswith("model.pt2 is left out: it brings native code, which opening it runs") for text in omitted
+    )
+    with pytest.raises(InputError, match=r"model\.pt2 is not an AOTInductor package"):
+        open_entrants(export, manifest, stack, threads=1, checkpoint=None, trust=True)

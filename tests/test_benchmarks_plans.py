@@ -23,6 +23,7 @@ from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, wri
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "CUDA 13.3")
 NO_GPU = "there is no NVIDIA GPU"
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
+PROOF = "58 of 58 convolutions in FLOAT of the finished engine"
 SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".rtx.plan"}
 
 
@@ -39,15 +40,20 @@ def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.Monk
 
 
 def save_plan(
-    export: Path, *, flavour: str = "tensorrt", profile: tuple[int, int, int] = (1, 1, 4), graph: str = "model.onnx"
+    export: Path,
+    *,
+    flavour: str = "tensorrt",
+    profile: tuple[int, int, int] = (1, 1, 4),
+    graph: str = "model.onnx",
+    **more: bool,
 ) -> Path:
     """A plan of the export's graph that the stand-in for TensorRT runs."""
     plan = export / f"model{SUFFIXES[flavour]}"
     plan.write_bytes(b"plan")
-    settings = BuildSettings(profiles=(BatchRange(*profile),))
+    settings = BuildSettings(profiles=(BatchRange(*profile),), **more)
     version = {"tensorrt": "11.4.0", "tensorrt-rtx": "1.7.1"}[flavour]
     key = PlanKey(flavour, "fp32", "0", sha256_of(export / "model.onnx"), version, L4, settings)
-    write_record(PlanRecord(key=key, onnx=graph, input_size=SIDE, plan_sha256=sha256_of(plan), build_s=1.0), plan)
+    write_record(PlanRecord(key, graph, SIDE, sha256_of(plan), build_s=1.0, findings={"proof": PROOF}), plan)
     return plan
 
 
@@ -68,10 +74,12 @@ def test_where_there_is_a_gpu_a_plan_has_its_row(
     # The CPU's threads are not the plan's: it is measured once for each batch size.
     assert rows == [(flavour, "fp32", 1, None), (flavour, "fp32", 2, None)]
     row = next(row for row in report.rows if row.artefact == plan.name)
-    assert (row.runner, row.key, row.size_mb) == ("tensorrt", plan.name, 4e-6)
+    assert (row.runner, row.key, row.size_mb) == (flavour, plan.name, 4e-6)
     assert row.speedup == row.faster_than["pytorch"]
     assert row.within_gate is False  # the stand-in's hands are sums of pixels
     assert report.skipped == ()
+    assert row.layers == PROOF
+    assert f"{plan.name}: {PROOF}" in " ".join(table_text(report).split())
 
 
 def test_without_a_gpu_every_plan_is_skipped_for_one_reason(
@@ -117,6 +125,19 @@ def test_a_plan_that_cannot_be_trusted_is_skipped(
     (skipped,) = opened(export, stack)[1]
     assert (skipped.precision, skipped.engine) == ("unstated", "tensorrt")
     assert "findings" in skipped.reason
+
+
+def test_a_plan_that_brings_native_code_is_left_out_until_it_is_trusted(
+    export: Path, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    FakeGpu(side=SIDE).install(monkeypatch)
+    monkeypatch.setattr("benchmarks.plans.find_gpu", lambda: L4)
+    save_plan(export, version_compatible=True)
+    entrants, (skipped,) = opened(export, stack)
+    assert entrants == {}
+    assert "is version-compatible: it brings native code" in skipped.reason
+    trusted, none = open_plans(export, read_manifest(export), stack, batches=(1,), trust=True)
+    assert (list(trusted), none) == (["model.plan"], ())
 
 
 def test_a_plan_that_does_not_serve_a_batch_is_skipped_and_closed(

@@ -3,13 +3,13 @@ from pathlib import Path
 
 import pytest
 import typer
-from typed_graphs import save_typed_export
+from typed_graphs import save_typed_export, unknown_op
 from typer.testing import CliRunner, Result
 
 from cliphand.cli.build import build, sentence
 from cliphand.errors import InputError
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord
-from engines.trt_process import BuiltPlan
+from engines.trt_process import BuiltFolder, BuiltPlan
 
 app = typer.Typer()
 app.command()(build)
@@ -32,12 +32,14 @@ def test_plans_are_built_from_the_folder_alone_and_what_is_left_out_is_said(tmp_
     assert result.exit_code == 0, result.exception
     lines = result.stdout.splitlines()
     assert "model.rtx.plan: built in" in lines[0]
-    assert "fp16, batches 1-64, TensorRT 1." in lines[1]
-    assert "built without a GPU, difference to its graph: not executed here" in lines[1]
+    proof = "4 of 4 convolutions and matrix products in HALF of the network; the engine tells none"
+    assert f"fp16, {proof}, batches 1-64, TensorRT 1." in lines[1]
+    assert "built without a GPU, gate: not executed here" in lines[1]
     assert lines[2] == "Not built: plans of TensorRT (tensorrt is not installed: pip install -e '.[tensorrt]')."
     plans = json.loads(lines[3])["plans"]
     assert [plan["plan"] for plan in plans] == [str(folder / f"model.{name}rtx.plan") for name in ("", "fp16.")]
     assert plans[1]["layers"]["CONVOLUTION HALF"] == 2
+    assert (plans[1]["proof"], plans[1]["passed"]) == (proof, None)
     assert run(folder).stdout.count("is there already") == 2
 
 
@@ -60,9 +62,9 @@ def test_where_nothing_can_be_built_the_command_fails(tmp_path: Path, monkeypatc
 def test_every_option_reaches_the_builder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, BuildSettings]] = []
 
-    def build_plans(folder: Path, *, flavour: str, settings: BuildSettings, progress: object) -> tuple[()]:
+    def build_plans(folder: Path, *, flavour: str, settings: BuildSettings, progress: object) -> BuiltFolder:
         seen.append((flavour, settings))
-        return ()
+        return BuiltFolder()
 
     monkeypatch.setattr("engines.trt_process.build_plans", build_plans)
     monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: None)
@@ -92,14 +94,37 @@ def test_a_folder_that_is_no_export_is_the_first_thing_said(tmp_path: Path) -> N
     assert "has no manifest.json" in str(run(tmp_path).exception)
 
 
-@pytest.mark.parametrize(("worst", "told"), [({"verts_uvd": 0.25}, "{'verts_uvd': 0.25}"), (None, "NaN or infinity")])
-def test_the_difference_to_the_graph_is_told(tmp_path: Path, worst: dict[str, float] | None, told: str) -> None:
+@pytest.mark.usefixtures("no_tensorrt")
+def test_a_graph_that_is_refused_is_told_and_the_others_stand(tmp_path: Path) -> None:
+    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True, "fault": unknown_op})
+    result = run(folder)
+    assert result.exit_code == 1
+    assert (folder / "model.rtx.plan").exists()
+    assert "model.fp16.onnx: no plan: TensorRT for RTX 1." in result.stdout
+    (failure,) = json.loads(result.stdout.splitlines()[-1])["failures"]
+    assert (failure["graph"], failure["flavour"]) == ("model.fp16.onnx", "tensorrt-rtx")
+    assert "operator: NoSuchOp" in failure["reason"]
+
+
+NAN = "NaN or infinity on noise"
+
+
+@pytest.mark.parametrize(
+    ("parity", "told"),
+    [
+        ({"passed": True, "noise": {"vertices_p99_mm": 0.0125}}, "gate: passed on noise, vertices p99 0.0125"),
+        ({"passed": True, "noise": {}, "photographs": {}}, "gate: passed on the photographs"),
+        ({"passed": False, "failures": [NAN]}, f"gate: FAILED, set aside: {NAN}"),
+        ("not executed here", "gate: not executed here"),
+    ],
+)
+def test_the_gates_verdict_is_told(tmp_path: Path, parity: object, told: str) -> None:
     plan = tmp_path / "model.plan"
     plan.write_bytes(b"plan")
     key = PlanKey("tensorrt", "fp16", "0", "1", "11.4.0", None, BuildSettings())
-    findings = {"gpu": "NVIDIA L4", "parity": {"max_difference_uvd": worst}}
+    findings = {"gpu": "NVIDIA L4", "proof": "9 of 9", "parity": parity}
     line = sentence(BuiltPlan(plan, PlanRecord(key, "model.onnx", 256, "2", 1.0, findings), reused=False))
-    assert line.endswith(f", difference to its graph: {told}")
+    assert f", NVIDIA L4, {told}" in line
 
 
 def test_progress_stays_off_stdout(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_a_reduced_package_says_its_precision_and_stays_near(tmp_path: Path) -> 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_outputs_are_the_models_at_any_batch(linear: Compiled, batch: int) -> None:
     images = np.random.default_rng(batch).normal(size=(batch, 3, SIDE, SIDE)).astype(np.float32)
-    with load(linear.path, precision="unstated", threads=1) as engine:
+    with load(linear.path, precision="unstated", threads=1, trust=True) as engine:
         output = engine(images)
         assert (engine.name, engine.precision, engine.input_size) == ("inductor", "fp32", SIDE)
         assert torch.get_num_threads() == 1
@@ -171,7 +171,9 @@ def test_an_export_folder_gets_a_package_that_opens_by_its_manifest(
         "model.onnx": "fp32",
         "model.pt2": "fp32",
     }
-    with open_engine(folder / "model.pt2") as engine:
+    with pytest.raises(InputError, match=r"model\.pt2 is a package of AOTInductor: it brings native code.* --trust"):
+        open_engine(folder / "model.pt2")
+    with open_engine(folder / "model.pt2", trust=True) as engine:
         assert engine.name == "inductor"
 
 

@@ -75,7 +75,7 @@ def test_an_engine_is_chosen_by_name(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_does_not_run_such_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"does not run in 'tensorrt'; engines for it are \['onnxruntime', 'openvino"):
+    with pytest.raises(InputError, match=r"does not run in 'tensorrt'; engines for it are \['onnxruntime', 'onnxr"):
         open_engine(save_onnx(tmp_path / "model.onnx"), engine="tensorrt")
 
 

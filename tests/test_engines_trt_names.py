@@ -17,7 +17,7 @@ from fake_gpu import FakeGpu, fake_tensorrt
 from typed_graphs import save_typed_export
 
 ROOT = Path(__file__).resolve().parents[1]
-SOURCES = ("trt_build", "trt_run")
+SOURCES = ("trt_build", "trt_layers", "trt_run")
 VERSIONS = ("11.4.0.106", "10.16.1.11")
 UNREACHABLE = ("No matching distribution", "connection", "Temporary failure", "Max retries", "timed out")
 STAND_IN = """
@@ -129,6 +129,7 @@ def test_the_names_looked_up_are_those_that_the_engines_use() -> None:
         "IExecutionContext.set_tensor_address",
         "ILayer.get_input",
         "ILayer.get_output",
+        "ILayer.num_inputs",
         "ILayer.type",
         "ILogger",
         "ILogger.ERROR",

@@ -7,8 +7,9 @@ import pytest
 from typed_graphs import save_graph
 
 from cliphand.errors import InputError
-from engines.trt_build import check_engine_precision, check_precision, count_layers, layer_types, parse
+from engines.trt_build import parse
 from engines.trt_flavour import TENSORRT
+from engines.trt_layers import check_precision, count_layers, engine_layers, proof_of
 
 
 def test_a_network_is_always_strongly_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -28,30 +29,38 @@ def test_a_network_is_always_strongly_typed(tmp_path: Path, monkeypatch: pytest.
     assert parts == ("builder", "network", "parser")
 
 
-def test_layers_are_counted_by_their_first_output_and_int8_by_what_feeds_them() -> None:
-    def layer(kind: str, given: str | None, result: str, dtype: str) -> SimpleNamespace:
-        tensors = {
-            name: SimpleNamespace(name=name, dtype=SimpleNamespace(name=dtype)) for name in (given, result) if name
-        }
-        return SimpleNamespace(
-            type=SimpleNamespace(name=kind),
-            get_input=lambda index: tensors.get(given),
-            get_output=lambda index: tensors[result],
-        )
+def layer(kind: str, result: str, dtype: str, *given: tuple[str, str]) -> SimpleNamespace:
+    def tensor(name: str, kind: str) -> SimpleNamespace:
+        return SimpleNamespace(name=name, dtype=SimpleNamespace(name=kind))
 
+    inputs = [tensor(*one) for one in given]
+    return SimpleNamespace(
+        type=SimpleNamespace(name=kind),
+        num_inputs=len(inputs),
+        get_input=lambda index: inputs[index],
+        get_output=lambda index: tensor(result, dtype),
+    )
+
+
+def test_a_layer_is_int8_where_both_its_factors_were_and_else_what_it_multiplies() -> None:
     layers = [
-        layer("CONSTANT", None, "w", "FLOAT"),
-        layer("QUANTIZE", "image", "q", "INT8"),
-        layer("DEQUANTIZE", "q", "d", "HALF"),
-        layer("CONVOLUTION", "d", "c", "HALF"),
-        layer("CONVOLUTION", "c", "e", "HALF"),
+        layer("CONSTANT", "w", "FLOAT"),
+        layer("QUANTIZE", "q", "INT8", ("image", "FLOAT")),
+        layer("DEQUANTIZE", "d", "HALF", ("q", "INT8")),
+        layer("DEQUANTIZE", "dw", "HALF", ("w", "INT8")),
+        layer("CONVOLUTION", "c", "HALF", ("d", "HALF"), ("dw", "HALF")),
+        layer("CONVOLUTION", "e", "HALF", ("d", "HALF"), ("w", "HALF")),  # only its data were
+        layer("MATRIX_MULTIPLY", "m", "FLOAT", ("c", "HALF"), ("w", "HALF")),  # it puts out FLOAT
+        layer("MATRIX_MULTIPLY", "n", "BF16", ("c", "BF16"), ("w", "BF16")),
     ]
-    network = SimpleNamespace(num_layers=5, get_layer=lambda index: layers[index])
+    network = SimpleNamespace(num_layers=len(layers), get_layer=lambda index: layers[index])
     assert count_layers(network) == {
         "CONSTANT FLOAT": 1,
         "CONVOLUTION HALF": 1,
         "CONVOLUTION INT8": 1,
-        "DEQUANTIZE HALF": 1,
+        "DEQUANTIZE HALF": 2,
+        "MATRIX_MULTIPLY BF16": 1,
+        "MATRIX_MULTIPLY HALF": 1,
         "QUANTIZE INT8": 1,
     }
 
@@ -64,6 +73,8 @@ def test_layers_are_counted_by_their_first_output_and_int8_by_what_feeds_them() 
         ("fp16", {"CONVOLUTION HALF": 5, "MATRIX_MULTIPLY FLOAT": 5}, True),
         ("fp16", {"CONVOLUTION HALF": 4, "MATRIX_MULTIPLY FLOAT": 5}, False),
         ("fp16", {"CONVOLUTION FLOAT": 9, "ELEMENTWISE HALF": 99}, False),
+        ("fp16", {"CONVOLUTION BF16": 9}, False),
+        ("fp32", {"CONVOLUTION TF32": 9}, True),
         ("int8", {"CONVOLUTION INT8": 5, "CONVOLUTION HALF": 5, "MATRIX_MULTIPLY HALF": 50}, True),
         ("int8", {"CONVOLUTION INT8": 4, "CONVOLUTION HALF": 5}, False),
         ("int8", {"MATRIX_MULTIPLY INT8": 5}, False),
@@ -79,35 +90,84 @@ def test_a_precisions_name_is_a_promise_about_the_compute_layers(
             check_precision(precision, layers, source="model.onnx")
 
 
+def entry(kind: str, *inputs: str, tactic: str = "", field: str = "LayerType", output: str = "Float") -> object:
+    """A layer as TensorRT's inspector writes it."""
+    return {
+        "Name": "a",
+        field: kind,
+        "TacticName": tactic,
+        "Inputs": [{"Name": "x", "Format/Datatype": text} for text in inputs],
+        "Outputs": [{"Name": "y", "Format/Datatype": output}],
+    }
+
+
+def test_58_convolutions_in_fp32_beside_one_quantised_layer_are_no_int8_plan() -> None:
+    layers = [entry("CaskConvolution", "Float", tactic="sm80_xmma_fprop_implicit_gemm_f32f32_f32f32_f32_nhwc")] * 58
+    layers.append(entry("Reformat", "Float", output="Int8"))
+    found = engine_layers({"Layers": layers})
+    assert found == {"CONVOLUTION FLOAT": 58, "other": 1}
+    told = (
+        r"plan is called int8, but TensorRT sees 0 of 58 convolutions in INT8, .*at least 50% is the rule \(attention's"
+    )
+    with pytest.raises(InputError, match=told):
+        check_precision("int8", found, source="model.plan")
+
+
 @pytest.mark.parametrize(
-    ("precision", "types", "true"),
+    ("layer", "told"),
     [
-        ("int8", {"INT8": 1, "HALF": 9}, True),
-        ("int8", {"HALF": 9, "other": 2}, False),
-        ("fp16", {"FLOAT": 9}, False),
-        ("fp32", {"HALF": 9}, False),
-        ("int8", {"other": 9}, True),
-        ("fp16", {}, True),
+        (entry("CaskConvolution", "Int8", "Half", tactic="sm80_xmma_fprop_implicit_gemm_i8i8_i8i32_f32_nchw"), "INT8"),
+        (entry("CaskConvolution", "Half", tactic="ampere_h16816cudnn_256x128_ldg8"), "HALF"),
+        (entry("CaskConvolution", "Half", tactic="turing_s1688gemm_fp16_64x64"), "HALF"),
+        (entry("CaskConvolution", "Float", tactic="sm80_xmma_fprop_implicit_gemm_tf32tf32_tf32f32_f32"), "TF32"),
+        (entry("CaskConvolution", "Float", tactic="ampere_scudnn_128x64_relu_interior_nn_v1"), "FLOAT"),
+        (entry("conv", "BFloat16", tactic="__myl_Conv_myl0_3"), "BF16"),
+        (entry("Convolution", "Thirty-two wide channel vectorized Int8 format", field="ParameterType"), "INT8"),
+        (
+            entry("Convolution", "Row major linear FP16 format", tactic="0x0000000000020041", field="ParameterType"),
+            "HALF",
+        ),
+        (entry("Convolution", "N/A", field="ParameterType"), "UNTOLD"),
+        (entry("CaskConvolution", tactic=""), "UNTOLD"),
     ],
 )
-def test_an_engine_is_refused_only_where_its_layers_tell_types_without_the_promised_one(
-    precision: str, types: dict[str, int], true: bool
-) -> None:
-    if true:
-        check_engine_precision(precision, types, source="model.plan")
-    else:
-        with pytest.raises(InputError, match=rf"plan is called {precision}, but TensorRT built it from layers of"):
-            check_engine_precision(precision, types, source="model.plan")
+def test_a_convolution_of_an_engine_is_what_its_kernel_multiplies(layer: object, told: str) -> None:
+    assert engine_layers({"Layers": [layer]}) == {f"CONVOLUTION {told}": 1}
 
 
-def test_the_inspectors_formats_are_read_as_types() -> None:
-    formats = (
-        "Row major linear FP16 format",
-        "Half",
-        "Thirty-two wide channel vectorized Int8 format",
-        "N/A",
+@pytest.mark.parametrize(
+    ("layer", "told"),
+    [
+        (entry("gemm", "Half", "Half", tactic="sm80_xmma_gemm_f16f16_f16f32_f32_tn_n"), "MATRIX_MULTIPLY HALF"),
+        (entry("gemm", "BFloat16", tactic="sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn"), "MATRIX_MULTIPLY BF16"),
+        (entry("MatrixMultiply", "FP8", "FP8", field="ParameterType"), "MATRIX_MULTIPLY FP8"),
+        (entry("kgen", "Half", tactic="__myl_Fc_myl0_5"), "MATRIX_MULTIPLY HALF"),
+        (entry("kgen", "Half", tactic="__myl_CastConvertMul_myl0_1"), "other"),
+        (entry("CaskDeconvolutionV2", "Half", tactic="sm80_xmma_dgrad_implicit_gemm_f16"), "other"),
+        (entry("Reformat", "Int8", output="Int8"), "other"),
+        ("only a name", "other"),
+    ],
+)
+def test_matrix_products_are_told_from_what_does_no_arithmetic(layer: object, told: str) -> None:
+    assert engine_layers({"Layers": [layer]}) == {told: 1}
+
+
+def test_an_engine_that_tells_nothing_is_only_excused_where_that_is_known() -> None:
+    for layers in ({}, {"CONVOLUTION UNTOLD": 9, "other": 3}):
+        check_precision("int8", layers, source="model.rtx.plan", silence=True)
+        with pytest.raises(InputError, match="TensorRT sees 0 of 0 convolutions in INT8"):
+            check_precision("int8", layers, source="model.plan")
+    with pytest.raises(InputError, match="is called int8"):
+        check_precision("int8", {"CONVOLUTION HALF": 9}, source="model.rtx.plan", silence=True)
+
+
+def test_the_proof_is_the_engines_where_it_tells_and_else_the_networks() -> None:
+    network = {"CONVOLUTION INT8": 53, "CONVOLUTION HALF": 5, "MATRIX_MULTIPLY HALF": 40}
+    engine = {"CONVOLUTION INT8": 50, "CONVOLUTION HALF": 8, "other": 90}
+    assert proof_of("int8", network=network, engine=engine) == "50 of 58 convolutions in INT8 of the finished engine"
+    for silent in (None, "it does not load", {"other": 9}):
+        told = proof_of("int8", network=network, engine=silent)
+        assert told == "53 of 58 convolutions in INT8 of the network; the engine tells none"
+    assert proof_of("fp16", network=network, engine=None).startswith(
+        "45 of 98 convolutions and matrix products in HALF"
     )
-    layers: list[object] = [{"Name": "a", "Outputs": [{"Name": "x", "Format/Datatype": text}]} for text in formats]
-    layers += [{"Name": "b", "Outputs": []}, "only a name"]
-    assert layer_types({"Layers": layers}) == {"HALF": 2, "INT8": 1, "other": 3}
-    assert layer_types({}) == {}

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import time
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -38,9 +39,13 @@ def test_who_insists_gets_an_error(reasons: dict[str, str | None]) -> None:
         buildable_flavours(("tensorrt",))
 
 
-def dying(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings) -> None:
-    pipe.send(("Timing", 1, 2))
-    os._exit(7)
+def dying(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings, names: Sequence[str]) -> None:
+    """Ends at the graph in FP16, which takes no other with it."""
+    for name in names:
+        pipe.send(("Timing", 1, 2))
+        if "fp16" in name:
+            os._exit(7)
+        pipe.send((name, "it is only a test"))
 
 
 def test_a_builder_that_dies_takes_only_its_process(
@@ -48,12 +53,15 @@ def test_a_builder_that_dies_takes_only_its_process(
 ) -> None:
     monkeypatch.setattr(engines.trt_process, "_build", dying)
     steps: list[tuple[str, int, int]] = []
-    with pytest.raises(InputError, match=r"TensorRT for RTX ended its process while it built .* \(exit code 7\)"):
-        build_plans(tmp_path, flavour="tensorrt-rtx", progress=lambda *step: steps.append(step))
-    assert steps == [("Timing", 1, 2)]
+    folder = save_typed_export(tmp_path, fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True})
+    built = build_plans(folder, flavour="tensorrt-rtx", progress=lambda *step: steps.append(step))
+    died = f"TensorRT for RTX ended its process while it built {folder / 'model.fp16.onnx'} (exit code 7); its"
+    assert built.failures.pop("model.fp16.onnx").startswith(died)
+    assert built.failures == dict.fromkeys(("model.onnx", "model.int8.onnx"), "it is only a test")
+    assert steps == [("Timing", 1, 2)] * 3
 
 
-def endless(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings) -> None:
+def endless(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings, names: Sequence[str]) -> None:
     pipe.send(("Timing", 1, 2))
     time.sleep(600)
 
@@ -67,7 +75,7 @@ def test_an_interruption_ends_the_builder(
     monkeypatch.setattr(engines.trt_process, "_build", endless)
     start = time.monotonic()
     with pytest.raises(KeyboardInterrupt):
-        build_plans(tmp_path, flavour="tensorrt-rtx", progress=interrupt)
+        build_plans(save_typed_export(tmp_path, fp32={}), flavour="tensorrt-rtx", progress=interrupt)
     assert multiprocessing.active_children() == []
     assert time.monotonic() - start < 300
 

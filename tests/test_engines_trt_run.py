@@ -169,9 +169,19 @@ def test_without_graphs_tensorrt_enqueues_every_call(gpu: FakeGpu, tmp_path: Pat
     assert gpu.calls[:2] == [*TRANSFERS_UP, "execute_async_v3"]  # the batch is set already
 
 
-def test_a_version_compatible_plan_may_run_its_own_code(gpu: FakeGpu, tmp_path: Path) -> None:
-    with TrtEngine(save_plan(tmp_path, gpu, version_compatible=True)):
+def test_a_version_compatible_plan_runs_its_own_code_only_where_it_is_trusted(gpu: FakeGpu, tmp_path: Path) -> None:
+    plan = save_plan(tmp_path, gpu, version_compatible=True)
+    with pytest.raises(InputError, match=r"is version-compatible: it brings native code, .*--trust"):
+        TrtEngine(plan)
+    assert gpu.calls == []
+    with load(plan, precision="unstated", threads=None, trust=True):
         assert "deserialize_cuda_engine, host code True" in gpu.calls
+
+
+def test_trust_lets_no_other_plan_run_code(gpu: FakeGpu, tmp_path: Path) -> None:
+    """What a sidecar does not say is not allowed, whatever the plan holds."""
+    with TrtEngine(save_plan(tmp_path, gpu), trust=True):
+        assert "deserialize_cuda_engine, host code False" in gpu.calls
 
 
 def test_a_stripped_plan_gets_its_weights_from_the_graph(gpu: FakeGpu, tmp_path: Path) -> None:

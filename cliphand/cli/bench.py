@@ -25,7 +25,8 @@ def bench(
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="onnxruntime, openvino or openvino-reduced, for ONNX graphs; repeat.", show_default="all installed"
+            help="onnxruntime, onnxruntime-cuda, openvino or openvino-reduced, for ONNX graphs; repeat.",
+            show_default="all installed",
         ),
     ] = None,
     peers: Annotated[
@@ -33,6 +34,9 @@ def bench(
     ] = False,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")
+    ] = False,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the native code that .pt2 packages and version-compatible plans bring.")
     ] = False,
     root: Annotated[
         Literal["truth", "scale"],
@@ -85,6 +89,7 @@ def bench(
         threads=tuple(threads or (None,)),
         runners=runners,
         rejected=rejected,
+        trust=trust,
         peers=peers,
         roofline=is_told_by(runners),
         root=root,

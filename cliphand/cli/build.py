@@ -8,8 +8,10 @@ import typer
 from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
-    from engines.trt_plan import BuildSettings
-    from engines.trt_process import BuiltPlan
+    from rich.console import Console
+
+    from engines.trt_plan import BuildSettings, PlanRecord
+    from engines.trt_process import BuiltFolder, BuiltPlan
 
 
 def build(
@@ -39,10 +41,16 @@ def build(
         ),
     ] = None,
     stripped: Annotated[bool, typer.Option("--stripped", help="Leave the weights to the ONNX file.")] = False,
+    gate_data: Annotated[
+        Path | None,
+        typer.Option(help="Folder the plans are judged on.", show_default="the graphs', if it is here; else noise"),
+    ] = None,
 ) -> None:
     """Build TensorRT plans of an export's graphs; equal ones that stand there are kept.
 
-    Needs neither PyTorch nor the checkpoint. Prints a line for each plan; the last line of stdout is one JSON object.
+    Plans that can run here are judged in millimetres, as the graphs were; one that fails is set aside as .rejected. A
+    graph that cannot be built costs no other its plan. The exit code is 1 if either happened. Needs neither PyTorch
+    nor the checkpoint. Prints a line for each graph; the last line of stdout is one JSON object.
     """
     import json
 
@@ -50,7 +58,7 @@ def build(
 
     from cliphand.errors import InputError
     from engines.manifest import read_manifest
-    from engines.trt_plan import BatchRange, BuildSettings, parse_range
+    from engines.trt_plan import BatchRange, BuildSettings, has_passed, parse_range
     from engines.trt_process import buildable_flavours
 
     read_manifest(folder)  # a folder that is none is worth the first sentence
@@ -67,16 +75,45 @@ def build(
     names, left_out = buildable_flavours(() if flavour is None else (flavour,))
     if not names:
         raise InputError(str(left_out))
-    built = [plan for name in ([flavour] if flavour else names) for plan in build_shown(folder, name, settings)]
+    folders = [build_shown(folder, name, settings, gate_data=gate_data) for name in ([flavour] if flavour else names)]
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for plan in built:
-        console.print(sentence(plan))
+    for built in folders:
+        print_built(built, console)
     if left_out is not None and flavour is None:
         console.print(left_out)
     plans = [
-        {"plan": str(plan.path), "reused": plan.reused, "layers": plan.record.findings["layers"]} for plan in built
+        {
+            "plan": str(plan.path),
+            "reused": plan.reused,
+            "passed": has_passed(plan.record),
+            **{name: plan.record.findings.get(name) for name in ("layers", "engine_layers", "proof", "parity")},
+        }
+        for built in folders
+        for plan in built.plans
     ]
-    typer.echo(json.dumps({"plans": plans}))
+    failures = [
+        {"graph": graph, "flavour": name, "reason": reason}
+        for name, built in zip([flavour] if flavour else names, folders, strict=True)
+        for graph, reason in built.failures.items()
+    ]
+    typer.echo(json.dumps({"plans": plans, "failures": failures}))
+    if not all(all_stand(built) for built in folders):
+        raise typer.Exit(1)
+
+
+def all_stand(built: "BuiltFolder") -> bool:
+    """Whether every graph has its plan, and the gate let all pass that could be judged."""
+    from engines.trt_plan import has_passed
+
+    return not built.failures and all(has_passed(plan.record) is not False for plan in built.plans)
+
+
+def print_built(built: "BuiltFolder", console: "Console") -> None:
+    """A line for each graph."""
+    for plan in built.plans:
+        console.print(sentence(plan), markup=False, highlight=False)
+    for graph, reason in built.failures.items():
+        console.print(f"{graph}: no plan: {reason}.", markup=False, highlight=False)
 
 
 def sentence(plan: "BuiltPlan") -> str:
@@ -84,18 +121,38 @@ def sentence(plan: "BuiltPlan") -> str:
     record, size_mb = plan.record, plan.path.stat().st_size / 1e6
     how = "is there already" if plan.reused else f"built in {record.build_s:.1f} s"
     spans = ", ".join(f"{span.min}-{span.max}" for span in record.key.settings.profiles)
-    parity = record.findings["parity"]
-    difference = (parity["max_difference_uvd"] or "NaN or infinity") if isinstance(parity, dict) else parity
     return (
-        f"{plan.path}: {how}, {size_mb:.1f} MB, {record.key.precision}, batches {spans}, TensorRT "
-        f"{record.key.tensorrt_version}, {record.findings['gpu']}, difference to its graph: {difference}"
+        f"{plan.path}: {how}, {size_mb:.1f} MB, {record.key.precision}, {record.findings.get('proof')}, "
+        f"batches {spans}, TensorRT {record.key.tensorrt_version}, {record.findings.get('gpu')}, {verdict(record)}"
     )
 
 
-def build_shown(folder: Path, flavour: str, settings: "BuildSettings | None" = None) -> "tuple[BuiltPlan, ...]":
-    """The plans of one flavour, under TensorRT's own phases as progress bars on stderr."""
-    from engines.trt_process import build_plans
+def verdict(record: "PlanRecord") -> str:
+    """What the gate says of a plan, in half a sentence."""
+    parity = record.findings.get("parity")
+    if not isinstance(parity, dict):
+        return f"gate: {parity}"
+    failures = parity.get("failures")
+    if failures:
+        return f"gate: FAILED, set aside: {'; '.join(str(failure) for failure in failures)}"
+    judged = "the photographs" if "photographs" in parity else "noise"
+    noise = parity.get("noise")
+    p99 = noise.get("vertices_p99_mm") if isinstance(noise, dict) else None
+    near = f", vertices p99 {p99:.3g} mm from its graph's on noise" if isinstance(p99, float) else ""
+    return f"gate: passed on {judged}{near}"
 
+
+def build_shown(
+    folder: Path, flavour: str, settings: "BuildSettings | None" = None, *, gate_data: Path | None = None
+) -> "BuiltFolder":
+    """The plans of one flavour, judged, under TensorRT's own phases as progress bars on stderr."""
+    import dataclasses
+
+    from engines.trt_process import build_plans
+    from export.plan_gate import gate_request, judge_plans
+
+    request = gate_request(folder, gate_data)
     # A phase comes again for every part of the network: it is shown while it runs.
     with progress_bars(passing=True) as advance:
-        return build_plans(folder, flavour=flavour, settings=settings, progress=advance)
+        built = build_plans(folder, flavour=flavour, settings=settings, progress=advance)
+        return dataclasses.replace(built, plans=tuple(judge_plans(folder, built.plans, request)))

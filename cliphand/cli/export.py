@@ -97,7 +97,7 @@ def export(
         passed = _write_typed(target, request, console)
     if aot:
         _compile(target, console)
-    _build_plans(target, flavours, left_out, console)
+    passed = _build_plans(target, flavours, left_out, console) and passed
     if not passed:
         raise typer.Exit(1)
 
@@ -135,15 +135,16 @@ def _compile(target: Path, console: "Console") -> None:
         )
 
 
-def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> None:
-    """Build the plans of every graph that stands, and say which flavours are left out."""
-    from cliphand.cli.build import build_shown, sentence
+def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> bool:
+    """Build the plans of every graph that stands, say which flavours are left out, and whether all stand and passed."""
+    from cliphand.cli.build import all_stand, build_shown, print_built
 
-    for flavour in flavours:
-        for plan in build_shown(folder, flavour):
-            console.print(sentence(plan), markup=False, highlight=False)
+    folders = [build_shown(folder, flavour) for flavour in flavours]
+    for built in folders:
+        print_built(built, console)
     if left_out is not None:
         console.print(left_out, markup=False, highlight=False)
+    return all(all_stand(built) for built in folders)
 
 
 def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
