@@ -1,30 +1,34 @@
 """Which model file of an export folder to run in which engine: the fastest that was proven, and why.
 
-A graph that failed the parity gate is never chosen. Where the folder holds `bench.json` (from `cliphand bench`),
-the fastest row within the gate wins. Where nothing was measured, the order is that of `ORDER`, which was measured with
-resnet50 at 256 px on two cores; what computes in less than FP32 then needs a pass in `parity.json`.
+What failed the parity gate is never chosen. Where the folder holds `bench.json` (from `cliphand bench`), the fastest
+row within the gate that can run here wins. Where nothing was measured, the order is that of
+`engines.available.RUN_TIMES`; what computes in less than FP32 then needs a pass in `parity.json`, and a plan one in its
+sidecar.
 """
 
-import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from cliphand.config import require
 from cliphand.errors import InputError
-from cliphand.extras import install_extra
 from cliphand.files import read_json_object
+from engines.available import RUN_TIMES, RunTime, choices
+from engines.base import NATIVE_CODE
+from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import Manifest
-from engines.open import REJECTED, RUNNERS, file_kind
+from engines.open import REJECTED, file_kind
+from engines.trt_flavour import FLAVOURS, load_tensorrt
+from engines.trt_plan import PlanRecord, check_runs_here, choose_profile, has_passed, read_record
 
 BENCH_NAME = "bench.json"
 PARITY_NAME = "parity.json"
 AUTO = "auto"
 ALIASES = {"ort": "onnxruntime"}
-MODULES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "openvino-reduced": "openvino"}
-# Fastest first: runner, and precision of the graph. ONNX Runtime runs INT8 slower than FP32 on CPUs, so it is not here.
-ORDER = (("openvino", "int8"), ("openvino", "fp32"), ("onnxruntime", "fp32"), ("onnxruntime", "fp16"))
+REFERENCE = "pytorch"  # runs a checkpoint, which an export folder does not hold
+NAMES = (AUTO, *ALIASES, *(run_time.engine for run_time in RUN_TIMES if run_time.engine != REFERENCE))
 EXACT = "fp32"
+PACKAGE = ".pt2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,44 +40,103 @@ class EngineChoice:
     why: str
 
 
-def choose_engine(export: Path, manifest: Manifest, engine: str = AUTO) -> EngineChoice:
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    """A file in an engine that can run it here; `passed` is the gate's verdict, None where there is none."""
+
+    name: str
+    run_time: RunTime
+    precision: str
+    passed: bool | None
+
+    @property
+    def proven(self) -> bool:
+        """Whether it may be taken without a measurement."""
+        exact = self.precision == EXACT and self.run_time.kind == ".onnx"
+        return self.passed is True or (self.passed is None and exact)
+
+
+def choose_engine(export: Path, manifest: Manifest, engine: str = AUTO, *, trust: bool = False) -> EngineChoice:
     """What to run.
 
     Args:
         export: folder that `cliphand export` wrote.
         manifest: its manifest.
-        engine: `auto`, or a name that `engines.open` lists (`ort` for short); the best graph for it is taken.
+        engine: one of `NAMES`; the best file for it is taken.
+        trust: whether files that bring native code may be chosen.
 
     Raises:
-        InputError: the name is unknown, is not installed, or nothing in the folder runs here.
+        InputError: the name is unknown, it cannot be used here, or nothing in the folder runs here.
     """
     wanted = ALIASES.get(engine, engine)
-    valid = [AUTO, *ALIASES, *RUNNERS[".onnx"]]
-    require(engine in valid, f"there is no engine {engine!r}; valid are {', '.join(valid)}.")
-    runners = tuple(MODULES) if wanted == AUTO else (wanted,)
-    installed = [name for name in runners if importlib.util.find_spec(MODULES[name]) is not None]
-    require(len(installed) > 0, f"{engine} is not installed: {install_extra('openvino')}.")
-    found = _measured(export, manifest, installed) or _ordered(export, manifest, installed)
-    if found is None:
-        raise InputError(f"{export} holds no graph that {', '.join(installed)} runs within the gate; export it again.")
-    return found
+    require(engine in NAMES, f"there is no engine {engine!r}; valid are {', '.join(NAMES)}.")
+    gpu = find_gpu()
+    usable = {choice.engine: choice for choice in choices(gpu)}
+    if wanted != AUTO and not usable[wanted].usable:
+        raise InputError(f"{engine} cannot be used here: {usable[wanted].why}.")
+    native = () if trust or wanted != AUTO else (PACKAGE,)
+    run_times = [
+        item
+        for item in RUN_TIMES
+        if usable[item.engine].usable and wanted in (AUTO, item.engine) and item.kind not in native
+    ]
+    refused: list[str] = []
+    found = [one for item in run_times for one in _candidates(export, manifest, item, gpu, refused, trust=trust)]
+    choice = _measured(export, found) or _ordered(export, found) or (None if wanted == AUTO else _named(export, found))
+    if choice is None:
+        names, why = ", ".join(item.engine for item in run_times), "".join(f"; {reason}" for reason in refused)
+        raise InputError(f"{export} holds nothing that {names} runs within the gate{why}; export or build it again.")
+    return choice
 
 
-def _graphs(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Names and precisions of the ONNX graphs that were not rejected."""
+def _candidates(
+    export: Path, manifest: Manifest, run_time: RunTime, gpu: Gpu | str, refused: list[str], *, trust: bool
+) -> Iterator[_Candidate]:
+    """Files of the folder that the engine can run; `refused` gets why it cannot run others."""
+    if run_time.kind == ".plan":
+        yield from _plans(export, manifest, run_time, gpu, refused, trust=trust)
+        return
+    verdicts = _verdicts(export / PARITY_NAME)
     for name, artefact in manifest.artefacts.items():
-        if file_kind(Path(name)) == ".onnx" and not name.endswith(REJECTED):
-            yield name, artefact.precision
+        if file_kind(Path(name)) == run_time.kind and not name.endswith(REJECTED):
+            yield _Candidate(name, run_time, artefact.precision, verdicts.get((name, run_time.engine)))
 
 
-def _measured(export: Path, manifest: Manifest, installed: list[str]) -> EngineChoice | None:
+def _plans(
+    export: Path, manifest: Manifest, run_time: RunTime, gpu: Gpu | str, refused: list[str], *, trust: bool
+) -> Iterator[_Candidate]:
+    """Plans of the engine's flavour that were built from the folder's graphs and run here, one photograph at a time."""
+    for path in sorted(export.glob("*.plan")):
+        try:
+            record = read_record(path)
+            if record.key.flavour != run_time.engine:
+                continue
+            native = record.key.settings.version_compatible
+            require(trust or not native, f"{path} is version-compatible: {NATIVE_CODE}")
+            _check_plan(path, record, manifest, gpu)
+        except InputError as error:
+            refused.append(str(error).rstrip("."))
+        else:
+            yield _Candidate(path.name, run_time, record.key.precision, has_passed(record))
+
+
+def _check_plan(path: Path, record: PlanRecord, manifest: Manifest, gpu: Gpu | str) -> None:
+    """Refuse a plan of another graph than the folder's, of other batches than one, or for another machine."""
+    graph = manifest.artefacts.get(record.onnx)
+    same = graph is not None and graph.sha256 == record.key.onnx_sha256
+    require(same, f"{path} was built from another {record.onnx} than the folder's; build it again.")
+    choose_profile(record.key.settings.profiles, 1)
+    flavour, lean = FLAVOURS[record.key.flavour], record.key.settings.version_compatible
+    check_runs_here(record, path, version=load_tensorrt(flavour, lean=lean).__version__, gpu=gpu)
+
+
+def _measured(export: Path, found: list[_Candidate]) -> EngineChoice | None:
     """The fastest row of the benchmark within the gate."""
-    names = dict(_graphs(manifest))
+    runnable = {(one.name, one.run_time.engine) for one in found if one.passed is not False}
     rows = []
     for row in _rows(export / BENCH_NAME):
-        name, latency = row.get("artefact"), row.get("latency_ms_p50")
-        runner = row.get("runner")
-        usable = name in names and runner in installed and row.get("within_gate") is True and row.get("batch") == 1
+        name, latency, runner = row.get("artefact"), row.get("latency_ms_p50"), row.get("runner")
+        usable = (name, runner) in runnable and row.get("within_gate") is True and row.get("batch") == 1
         if usable and isinstance(latency, int | float):
             rows.append((float(latency), str(name), str(runner), str(row.get("precision"))))
     if not rows:
@@ -87,22 +150,23 @@ def _measured(export: Path, manifest: Manifest, installed: list[str]) -> EngineC
     )
 
 
-def _ordered(export: Path, manifest: Manifest, installed: list[str]) -> EngineChoice | None:
-    """The first of `ORDER` that is there, and that is exact or has passed the gate."""
-    passed = _verdicts(export / PARITY_NAME)
-    for runner, precision in ORDER:
-        for name, stored in _graphs(manifest):
-            if runner not in installed or stored != precision:
-                continue
-            verdict = passed.get((name, runner))
-            if verdict is False or (verdict is None and precision != EXACT):
-                continue
-            proof = f"{PARITY_NAME} says that it passed the gate" if verdict else "FP32 needs no gate"
-            why = f"{name} in {runner} comes first of what is installed, and {proof}; there is no usable {BENCH_NAME}"
-            return EngineChoice(export / name, runner, why)
-    if installed == ["openvino-reduced"]:
-        graph = next((name for name, stored in _graphs(manifest) if stored == EXACT), None)
-        return None if graph is None else EngineChoice(export / graph, installed[0], "it was asked for by name")
+def _ordered(export: Path, found: list[_Candidate]) -> EngineChoice | None:
+    """The first in the order of the engines and of their precisions that is exact or has passed the gate."""
+    proven = [one for one in found if one.proven and one.precision in one.run_time.precisions]
+    if not proven:
+        return None
+    best = min(proven, key=lambda one: (RUN_TIMES.index(one.run_time), one.run_time.precisions.index(one.precision)))
+    proof = "it passed the gate" if best.passed else "FP32 needs no gate"
+    why = f"{best.name} in {best.run_time.engine} comes first of what runs here, and {proof}; no {BENCH_NAME} is of use"
+    return EngineChoice(export / best.name, best.run_time.engine, why)
+
+
+def _named(export: Path, found: list[_Candidate]) -> EngineChoice | None:
+    """What an engine that was asked for by name runs although nothing is proven: no graph that is less than FP32."""
+    for one in found:
+        if one.passed is not False and (one.precision == EXACT or one.run_time.kind != ".onnx"):
+            runner = one.run_time.engine
+            return EngineChoice(export / one.name, runner, f"{one.name} in {runner}: it was asked for by name")
     return None
 
 

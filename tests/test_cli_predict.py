@@ -6,8 +6,10 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import onnxruntime
 import pytest
 import typer
+from fake_gpu import FakeGpu, answer
 from linear_hand import SIDE, expected, save_export
 from typer.testing import CliRunner, Result
 
@@ -16,7 +18,10 @@ from cliphand.config import CropConfig
 from cliphand.data.crop import crop_box, crop_matrix, cut, normalise
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
+from engines.cuda_device import find_gpu
+from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
 
 app = typer.Typer()
 app.command()(predict)
@@ -102,3 +107,50 @@ def test_openvino_keeps_what_it_compiled_unless_told_not_to(
     assert run(*common).exit_code == 0
     for folder in (tmp_path / "mine", tmp_path / "home" / "cliphand" / "openvino"):
         assert [path.suffix for path in folder.iterdir()] == [".blob"]
+
+
+def test_a_plan_runs_where_there_is_a_gpu(
+    export: Path, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpu = FakeGpu(side=SIDE)
+    gpu.install(monkeypatch)
+    plan = export / "model.plan"
+    plan.write_bytes(b"plan")
+    settings = BuildSettings(profiles=(BatchRange(1, 1, 4),))
+    key = PlanKey("tensorrt", "fp32", "0", sha256_of(export / "model.onnx"), "11.4.0", find_gpu(), settings)
+    findings = {"parity": {"passed": True, "failures": []}}
+    write_record(PlanRecord(key, "model.onnx", SIDE, sha256_of(plan), 1.0, findings), plan)
+    common = (photographs[0], "--export", export, "--out", tmp_path, "--no-picture")
+    for engine in ("auto", "tensorrt"):
+        result = run(*common, "--engine", engine)
+        assert result.exit_code == 0, result.exception
+        value = json.loads((tmp_path / f"{photographs[0].stem}.hand.json").read_text())
+        assert (value["engine"], Path(value["model"]).name, value["precision"]) == ("tensorrt", "model.plan", "fp32")
+        matrix = crop_matrix(crop_box(CropConfig(), (224, 224)), SIDE)
+        images = normalise(cut(read_image(photographs[0]), matrix, side_px=SIDE), CropConfig())[None]
+        np.testing.assert_allclose(value["verts_uvd"], answer(images, "verts_uvd")[0], rtol=1e-5)
+    assert gpu.alive == []
+
+
+def test_onnx_runtime_runs_on_the_gpu_where_it_has_the_provider(
+    export: Path, photographs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class OnGpu(onnxruntime.InferenceSession):
+        """The CPU's session under the GPU's name."""
+
+        def __init__(self, path: str, options: object, providers: list[str]) -> None:
+            assert providers == ["CUDAExecutionProvider"]
+            super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+        def get_providers(self) -> list[str]:
+            return ["CUDAExecutionProvider"]
+
+    FakeGpu(side=SIDE).install(monkeypatch, "tensorrt_rtx")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr("onnxruntime.InferenceSession", OnGpu)
+    common = (photographs[0], "--export", export, "--out", tmp_path, "--no-picture")
+    for engine in ("auto", "onnxruntime-cuda"):
+        result = run(*common, "--engine", engine)
+        assert result.exit_code == 0, result.exception
+        value = json.loads((tmp_path / f"{photographs[0].stem}.hand.json").read_text())
+        assert (value["engine"], Path(value["model"]).name) == ("onnxruntime-cuda", "model.onnx")

@@ -5,18 +5,24 @@ import json
 from pathlib import Path
 
 import pytest
-from linear_hand import make_manifest, save_onnx
+from fake_gpu import FakeGpu
+from linear_hand import SIDE, make_manifest, save_onnx
 
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
+from engines.available import choices
 from engines.choose import choose_engine
+from engines.cuda_device import Gpu
 from engines.manifest import Manifest
+from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
 
 PRECISIONS = {"model.onnx": "fp32", "model.fp16.onnx": "fp16", "model.int8.onnx": "int8"}
 
 
 @pytest.fixture
 def export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("engines.choose.importlib.util.find_spec", lambda name: name)
+    monkeypatch.setattr("engines.available.is_installed", lambda name: True)
+    monkeypatch.setattr("engines.choose.find_gpu", lambda: "there is no NVIDIA GPU")
     for name in PRECISIONS:
         save_onnx(tmp_path / name)
     return tmp_path
@@ -80,14 +86,14 @@ def test_a_rejected_graph_is_never_chosen(export: Path) -> None:
 
 
 def test_what_is_not_installed_is_not_chosen(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.choose.importlib.util.find_spec", lambda name: None if name == "openvino" else name)
+    monkeypatch.setattr("engines.available.is_installed", lambda name: name != "openvino")
     assert choose_engine(export, manifest_of(export)).runner == "onnxruntime"
-    with pytest.raises(InputError, match=r"openvino is not installed: pip install 'cliphand\[openvino\]'"):
+    with pytest.raises(InputError, match=r"openvino cannot be used here: openvino not installed: `pip install -e"):
         choose_engine(export, manifest_of(export), "openvino")
 
 
 def test_an_unknown_engine_is_refused_with_the_valid_ones(export: Path) -> None:
-    with pytest.raises(InputError, match="no engine 'tflite'; valid are auto, ort, onnxruntime"):
+    with pytest.raises(InputError, match="no engine 'tflite'; valid are auto, ort, tensorrt, "):
         choose_engine(export, manifest_of(export), "tflite")
 
 
@@ -98,5 +104,99 @@ def test_reduced_precision_by_name_takes_the_fp32_graph(export: Path) -> None:
 
 def test_a_folder_without_a_usable_graph_says_so(export: Path) -> None:
     manifest = dataclasses.replace(manifest_of(export), artefacts={})
-    with pytest.raises(InputError, match="holds no graph"):
+    with pytest.raises(InputError, match="holds nothing that openvino"):
         choose_engine(export, manifest)
+
+
+L4 = Gpu("NVIDIA L4", "8.9", "13.3", "CUDA 13.3")
+PASSED = {"parity": {"passed": True, "failures": []}}
+
+
+@pytest.fixture
+def gpu(export: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """A GPU that runs TensorRT's plans of the folder."""
+    stand_in = FakeGpu(side=SIDE)
+    stand_in.install(monkeypatch)
+    monkeypatch.setattr("engines.choose.find_gpu", lambda: L4)
+    monkeypatch.setattr("engines.available.is_installed", lambda name: name != "tensorrt_rtx")
+    monkeypatch.setattr("engines.available._has_distribution", lambda name: False)
+    return stand_in
+
+
+def save_plan(export: Path, name: str = "model.plan", *, precision: str = "fp32", **changes: object) -> Path:
+    """A plan of `model.onnx` that passed the gate, changed."""
+    plan = export / name
+    plan.write_bytes(name.encode())
+    settings = BuildSettings(profiles=(BatchRange(1, 1, 4),), version_compatible=bool(changes.pop("native", False)))
+    findings = changes.pop("findings", PASSED)
+    sha256 = sha256_of(export / "model.onnx")
+    key = PlanKey("tensorrt", precision, "0", sha256, str(changes.pop("version", "11.4.0")), L4, settings)
+    write_record(PlanRecord(key, "model.onnx", SIDE, sha256_of(plan), 1.0, findings), plan)
+    return plan
+
+
+def test_the_order_is_the_one_that_doctor_shows(export: Path, gpu: FakeGpu, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every engine in turn, as the better ones go; what doctor marks first is what is taken."""
+    save_plan(export)
+    gone: set[str] = set()
+    monkeypatch.setattr("engines.available.is_installed", lambda name: name not in gone)
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CUDAExecutionProvider"])
+    order = (("tensorrt", "tensorrt"), ("onnxruntime-cuda", ""), ("openvino", "openvino"), ("onnxruntime", ""))
+    for expected, module in order:
+        if expected == "openvino":
+            monkeypatch.setattr("onnxruntime.get_available_providers", lambda: ["CPUExecutionProvider"])
+        gone.add("tensorrt_rtx")
+        usable = [choice.engine for choice in choices(L4) if choice.usable]
+        assert usable[0] == expected
+        assert choose_engine(export, manifest_of(export)).runner == expected
+        gone.add(module)
+
+
+def test_a_plan_is_taken_where_it_passed_the_gate_and_the_better_precision_first(export: Path, gpu: FakeGpu) -> None:
+    save_plan(export)
+    found = choose_engine(export, manifest_of(export))
+    assert (found.path.name, found.runner) == ("model.plan", "tensorrt")
+    assert "it passed the gate" in found.why
+    save_plan(export, "model.fp16.plan", precision="fp16")
+    assert choose_engine(export, manifest_of(export)).path.name == "model.fp16.plan"
+    save_plan(export, "model.fp16.plan", precision="fp16", findings={"parity": {"passed": False}})
+    assert choose_engine(export, manifest_of(export)).path.name == "model.plan"
+
+
+def test_a_plan_that_was_not_judged_is_taken_by_name_only(export: Path, gpu: FakeGpu) -> None:
+    save_plan(export, findings={"parity": "not executed here"})
+    assert choose_engine(export, manifest_of(export)).runner == "openvino"
+    assert choose_engine(export, manifest_of(export), "tensorrt").path.name == "model.plan"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"version": "10.16.1"}, "differs in tensorrt_version: built for 10.16.1, here is 11.4.0"),
+        ({"native": True}, "is version-compatible: it brings native code"),
+    ],
+)
+def test_a_plan_that_does_not_run_here_is_no_choice_and_by_name_the_reason_is_said(
+    export: Path, gpu: FakeGpu, changes: dict[str, object], said: str
+) -> None:
+    save_plan(export, **changes)
+    assert choose_engine(export, manifest_of(export)).runner == "openvino"
+    with pytest.raises(InputError) as caught:
+        choose_engine(export, manifest_of(export), "tensorrt")
+    assert said in str(caught.value)
+    if "native" in changes:
+        assert choose_engine(export, manifest_of(export), trust=True).runner == "tensorrt"
+
+
+def test_without_a_gpu_a_plan_is_refused_by_name(export: Path) -> None:
+    with pytest.raises(InputError, match="tensorrt cannot be used here: there is no NVIDIA GPU"):
+        choose_engine(export, manifest_of(export), "tensorrt")
+
+
+def test_a_package_of_native_code_is_no_choice_until_it_is_trusted(export: Path) -> None:
+    (export / "model.pt2").write_bytes(b"native code")
+    manifest = manifest_of(export, PRECISIONS | {"model.pt2": "fp32"})
+    rows = [bench_row("model.pt2", "inductor", 1.0), bench_row("model.onnx", "onnxruntime", 40.0)]
+    save_rows(export / "bench.json", rows)
+    assert choose_engine(export, manifest).path.name == "model.onnx"
+    assert choose_engine(export, manifest, trust=True).path.name == "model.pt2"

@@ -70,7 +70,9 @@ def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> 
         machine.add_row(name, Text(found))  # brackets in a command are no markup
     console.print(machine)
     first = next((choice.engine for choice in ranked if choice.usable), None)
-    engines = Table(box=box.SIMPLE_HEAD, title="Engines, best first; -> is the first of here", title_justify="left")
+    engines = Table(
+        box=box.SIMPLE_HEAD, title="Engines in the order of --engine auto, -> the first here", title_justify="left"
+    )
     for heading in ("", "engine", "why, or what is missing"):
         engines.add_column(heading, overflow="fold")
     for choice in ranked:

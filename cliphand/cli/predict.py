@@ -17,7 +17,16 @@ JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, one hand in each.")],
     export: Annotated[Path, typer.Option("--export", help="Folder that `cliphand export` wrote.")],
-    engine: Annotated[str, typer.Option(help="auto, onnxruntime (ort), openvino or openvino-reduced.")] = "auto",
+    engine: Annotated[
+        str,
+        typer.Option(
+            help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, onnxruntime (ort), openvino-reduced or "
+            "inductor."
+        ),
+    ] = "auto",
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the native code that .pt2 packages and version-compatible plans bring.")
+    ] = False,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder to write to.", show_default="beside each image")
     ] = None,
@@ -55,11 +64,11 @@ def predict(
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     manifest = read_manifest(export)
-    choice = choose_engine(export, manifest, engine)
+    choice = choose_engine(export, manifest, engine, trust=trust)
     typer.echo(f"{choice.why}.")
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
-    with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept) as opened:
+    with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
         for hand in read_hands(opened, images, manifest.crop, box=place, camera=camera):
             target = (out or hand.image.parent) / (hand.image.stem + JSON_SUFFIX)
             _write(hand, target, choice, opened.precision)
