@@ -15,17 +15,18 @@ from annotated_types import Interval
 from cliphand.errors import InputError
 
 if TYPE_CHECKING:
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 Kind = TypeVar("Kind")
 
 Share = Annotated[float, Interval(ge=0, le=1)]
 Weight = Annotated[float, Interval(ge=0, le=1e6)]
 Count = Annotated[int, Interval(ge=1, le=100_000)]
-Seed = Annotated[int, Interval(ge=0, le=2**32 - 1)]  # what NumPy, PyTorch and Lightning all take
+SEED = Interval(ge=0, le=2**32 - 1)  # what NumPy, PyTorch and Lightning all take
+Seed = Annotated[int, SEED]
 
 # Infinity and NaN are refused for every float, and so is a number for a string or a truth value for a number.
-RULES = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "arbitrary_types_allowed": True}
+RULES: "ConfigDict" = {"strict": True, "extra": "forbid", "allow_inf_nan": False, "arbitrary_types_allowed": True}
 # The library's words for a rule, and ours.
 WORDS = {
     r"^\w+ should": "it must",
@@ -61,7 +62,7 @@ def checked(kind: type[Kind]) -> type[Kind]:
             checker = _adapter(type(self)).validator  # type: ignore[arg-type]  # typeshed has no type as hashable
             checker.validate_python(ArgsKwargs(values, named), self_instance=self)
         except ValidationError as error:
-            raise InputError(_sentence(error, type(self), {})) from None
+            raise InputError(_sentence(error, type(self).__name__, {})) from None
 
     made.__init__ = init  # type: ignore[method-assign]
     made.__pydantic_config__ = RULES  # type: ignore[attr-defined]
@@ -92,9 +93,24 @@ def from_json(kind: type[Kind], value: object, *, source: str, called: Mapping[s
         # As text, because pydantic is strict about lists and tuples in Python but knows that JSON has only lists.
         return cast("Kind", _adapter(kind).validate_json(json.dumps(value)))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InputError(f"{where}{_sentence(error, kind, called or {})}") from None
+        raise InputError(f"{where}{_sentence(error, kind.__name__, called or {})}") from None
     except InputError as error:
         raise InputError(f"{where}{error}") from None
+
+
+def require_within(number: object, limits: Interval, *, name: str) -> None:
+    """Refuse a number that is not finite or not within its limits.
+
+    Raises:
+        InputError: it is; `name` is told.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    try:
+        kind = Annotated[type(number), limits]
+        TypeAdapter(kind, config=RULES).validate_python(number)  # type: ignore[arg-type]  # known only here
+    except ValidationError as error:
+        raise InputError(_sentence(error, name, {})) from None
 
 
 @functools.cache
@@ -104,11 +120,11 @@ def _adapter(kind: type[object]) -> "TypeAdapter[object]":
     return TypeAdapter(kind)
 
 
-def _sentence(error: "ValidationError", kind: type, called: Mapping[str, str]) -> str:
+def _sentence(error: "ValidationError", whole: str, called: Mapping[str, str]) -> str:
     """The first thing that is wrong: the field, what was given, what is valid."""
     first = error.errors(include_url=False, include_context=False)[0]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
-    name = called.get(path.partition("[")[0], path) or kind.__name__
+    name = called.get(path.partition("[")[0], path) or whole
     match first["type"]:
         case "unexpected_keyword_argument":
             return f"{name} is unknown; remove it, or write the file again with this version."

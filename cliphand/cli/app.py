@@ -1,5 +1,6 @@
 """`cliphand`: one command for each job. `cliphand COMMAND --help` tells its options."""
 
+import errno
 import sys
 from typing import Annotated
 
@@ -17,11 +18,26 @@ from cliphand.cli.inspect import inspect
 from cliphand.cli.licences import licences
 from cliphand.cli.predict import predict
 from cliphand.cli.quickstart import quickstart
+from cliphand.cli.ranges import within_ranges
 from cliphand.cli.report import report
 from cliphand.cli.score import score
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
 from cliphand.errors import InputError
+
+# Errors of the system that a user can mend, wherever they come up.
+MENDABLE = {
+    errno.EACCES: "change its permissions, or name another place",
+    errno.EPERM: "change its permissions, or name another place",
+    errno.EROFS: "name a place that can be written to",
+    errno.ENOSPC: "make room, or name another place",
+    errno.EDQUOT: "make room, or name another place",
+    errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EISDIR: "name a file",
+    errno.ENOTDIR: "name a folder",
+    errno.ELOOP: "name the file itself",
+}
+LONGEST = 200  # characters of a name that an error shows
 
 app = typer.Typer(
     help="Train CLIP-Hand3D, export it, and prove in millimetres that the engine still does what PyTorch did.",
@@ -46,7 +62,7 @@ COMMANDS = (
     import_released,
 )
 for command in COMMANDS:
-    app.command()(command)
+    app.command()(within_ranges(command))
 app.add_typer(data_app, name="data")
 
 
@@ -67,12 +83,29 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: bad input is one sentence on stderr and exit code 2."""
+    """Run the command line: what a user can mend is one sentence on stderr and exit code 2."""
     debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
-        app(args=[argument for argument in sys.argv[1:] if argument != "--debug"])
+        _refuse_empty(arguments)
+        app(args=arguments)
     except InputError as error:
         if debug:
             raise
         sys.stderr.write(f"cliphand: {error}\n")
         sys.exit(2)
+    except OSError as error:
+        # Others, and those without a file, are faults of the program and keep their traceback.
+        if debug or error.errno not in MENDABLE or error.filename is None:
+            raise
+        advice = MENDABLE[error.errno]
+        sys.stderr.write(f"cliphand: {str(error.filename)[:LONGEST]}: {error.strerror}; {advice}.\n")
+        sys.exit(2)
+
+
+def _refuse_empty(arguments: list[str]) -> None:
+    """An empty path would mean the current folder."""
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if not argument or (argument.startswith("--") and argument.endswith("=")):
+            option = argument or before
+            raise InputError(f"an argument is empty ({option!r}); leave it out, or give it a value.")

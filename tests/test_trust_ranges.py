@@ -1,0 +1,243 @@
+"""Numbers that no run can have are refused, by option and by field, before anything is done."""
+
+import dataclasses
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, get_args, get_origin, get_type_hints
+
+import pytest
+from annotated_types import Interval
+
+from cliphand.checked import from_json, to_json
+from cliphand.cli import app as command_line
+from cliphand.cli.ranges import RANGES
+from cliphand.cli.train import train
+from cliphand.cli.train_options import (
+    AUGMENT_OPTIONS,
+    CROP_OPTIONS,
+    LOSS_OPTIONS,
+    MODEL_OPTIONS,
+    TEACHER_OPTIONS,
+    TEXT_OPTIONS,
+    TRAIN_OPTIONS,
+)
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.errors import InputError
+from cliphand.training.distil_config import DistilConfig
+
+NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
+REQUIRED = {
+    "bench": ("--data", "data"),
+    "build": ("export",),
+    "export": ("run",),
+    "import_released": ("weights.pth.tar", "--out", "made"),
+    "predict": ("photo.jpg", "--export", "export"),
+    "report": (),
+    "synth": ("--out", "made"),
+    "train": ("--data", "data", "--out", "made"),
+}
+OPTIONS_OF_TRAIN = {
+    **TRAIN_OPTIONS,
+    **AUGMENT_OPTIONS,
+    **LOSS_OPTIONS,
+    **TEXT_OPTIONS,
+    **CROP_OPTIONS,
+    **MODEL_OPTIONS,
+    **TEACHER_OPTIONS,
+}
+
+
+def numbers_of(command: Callable[..., None]) -> Iterator[tuple[str, int]]:
+    """The numeric options of a command and how many numbers each takes."""
+    for name, hint in get_type_hints(command).items():
+        kinds = [kind for kind in (hint, *get_args(hint)) if kind is not type(None)]
+        inner = [part for kind in kinds for part in (kind, *get_args(kind))]
+        if float in inner or int in inner:
+            fixed = next((get_args(kind) for kind in kinds if get_origin(kind) is tuple), (0,))
+            yield name, len(fixed)
+
+
+COMMANDS = {command.__name__: command for command in command_line.COMMANDS}
+NUMERIC = {name: dict(numbers_of(command)) for name, command in COMMANDS.items()}
+ROWS = [
+    (command, option, (value, *["1"] * (count - 1)))
+    for command, options in NUMERIC.items()
+    for option, count in options.items()
+    if not option.startswith("weight_teacher")  # read after the teacher; the table of fields has them
+    for value in NEVER
+]
+BELOW = [
+    (command, option, ("1",) * (len(limits) - 1) + (str(least - 1),))
+    for command, options in RANGES.items()
+    for option, given in options.items()
+    for limits in [given if isinstance(given, tuple) else (given,)]
+    for least in [limits[-1].ge if limits[-1].gt is None else limits[-1].gt]
+]
+ZERO = [
+    ("train", option, ("0",))
+    for option in ("epochs", "batch", "learning_rate", "step_factor", "crop_side", "lixel_channels", "devices")
+]
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """The command line in an empty folder: exit code and what stands on stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr(sys, "argv", ["cliphand", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            command_line.main()
+        assert list(tmp_path.iterdir()) == []
+        return int(ended.value.code or 0), capsys.readouterr().err
+
+    return call
+
+
+def arguments_for(command: str, option: str, values: tuple[str, ...]) -> list[str]:
+    return [command.replace("_", "-"), *REQUIRED[command], f"--{option.replace('_', '-')}", *values]
+
+
+@pytest.mark.parametrize(("command", "option", "values"), [*ROWS, *BELOW, *ZERO])
+def test_a_number_out_of_range_is_one_sentence_that_names_the_option(
+    run: Callable[..., tuple[int, str]], command: str, option: str, values: tuple[str, ...]
+) -> None:
+    code, said = run(*arguments_for(command, option, values))
+    assert code == 2
+    assert f"--{option.replace('_', '-')}" in " ".join(said.split())
+    assert "Traceback" not in said
+    if said.startswith("cliphand: "):  # else the parser's own words, in a frame
+        assert said.count("\n") == 1
+
+
+def test_every_number_of_every_command_has_a_range_and_the_table_is_long() -> None:
+    for command, options in NUMERIC.items():
+        ranged = set(OPTIONS_OF_TRAIN) if command == "train" else set(RANGES.get(command, {}))
+        assert set(options) <= ranged, f"{command} has numbers without a range: {set(options) - ranged}"
+        assert command == "train" or ranged <= set(inspect.signature(COMMANDS[command]).parameters)
+    print(f"{len(ROWS) + len(BELOW) + len(ZERO)} options out of range, {len(FIELDS)} fields")  # noqa: T201
+    assert len(ROWS) + len(BELOW) + len(ZERO) + len(FIELDS) >= 1000
+
+
+CONFIGS = (CropConfig(), ModelConfig(), TextConfig(), AugmentConfig(), LossConfig(), DistilConfig(), TrainConfig())
+WRONG: tuple[object, ...] = (None, "1", True, [], {}, float("nan"), float("inf"), -float("inf"), 1e30, -1e30, 10**30)
+NEVER_TEXT: tuple[object, ...] = (None, 1, True, [], {}, 1.5, "", "x" * 5000)
+
+
+def broken(value: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
+    """A JSON object with one thing wrong, for every field at every depth and every wrong value."""
+    for key, right in value.items():
+        if isinstance(right, dict):
+            for path, inner in broken(right):
+                yield f"{key}.{path}", value | {key: inner}
+            continue
+        wrong = NEVER_TEXT if isinstance(right, str) else WRONG
+        if isinstance(right, list | tuple):
+            yield from ((key, value | {key: [bad, *right[1:]]}) for bad in wrong)
+            yield from ((key, value | {key: bad}) for bad in (*right[:-1], [*right, right[0]], right[:-1]))
+        yield from ((key, value | {key: bad}) for bad in wrong if bad != right)
+    yield "surprise", value | {"surprise": 1}
+
+
+FIELDS = [(type(config), path, value) for config in CONFIGS for path, value in broken(to_json(config))]
+
+
+def test_a_field_of_the_wrong_type_or_out_of_range_is_one_sentence_that_names_it() -> None:
+    for kind, path, value in FIELDS:
+        with pytest.raises(InputError) as caught:
+            from_json(kind, value, source="config.json")
+        sentence = str(caught.value)
+        assert sentence.startswith("config.json: "), sentence
+        assert path.rpartition(".")[2] in sentence, (path, sentence)
+        assert "\n" not in sentence
+        assert len(sentence) < 400
+
+
+def test_every_number_of_a_config_has_limits() -> None:
+    def limited(hint: object, limits: bool = False) -> bool:
+        if get_origin(hint) is Annotated:
+            inner, *facts = get_args(hint)
+            return limited(inner, limits or any(isinstance(fact, Interval) for fact in facts))
+        if get_args(hint):
+            return all(limited(part) for part in get_args(hint) if part is not Ellipsis)
+        return hint not in (int, float) or limits
+
+    for config in CONFIGS:
+        hints = get_type_hints(type(config), include_extras=True)
+        for field in dataclasses.fields(config):
+            assert limited(hints[field.name]), f"{type(config).__name__}.{field.name} has no range"
+
+
+def test_a_config_in_json_is_what_it_was() -> None:
+    for config in CONFIGS:
+        assert from_json(type(config), json.loads(json.dumps(to_json(config))), source="x") == config
+
+
+def test_train_knows_its_options() -> None:
+    assert set(OPTIONS_OF_TRAIN) <= set(inspect.signature(train).parameters)
+
+
+@pytest.mark.parametrize("arguments", [("export", ""), ("train", "--data", "x", "--out="), ("synth", "--out", "")])
+def test_an_empty_argument_is_refused(run: Callable[..., tuple[int, str]], arguments: tuple[str, ...]) -> None:
+    code, said = run(*arguments)
+    assert code == 2
+    assert said.startswith("cliphand: an argument is empty")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("export", "NAME"),
+        ("bench", "NAME", "--data", "NAME"),
+        ("inspect", "NAME"),
+        ("build", "NAME"),
+        ("predict", "NAME", "--export", "NAME"),
+        ("report", "NAME"),
+        ("score", "NAME", "--data", "NAME"),
+        ("hand", "NAME", "--out", "hand.npz"),
+        ("synth", "--out", "NAME", "--train", "1"),
+        ("import-released", "NAME", "--out", "made"),
+        ("train", "--data", "NAME", "--out", "made"),
+        ("train", "--data", "data", "--out", "NAME"),
+    ],
+)
+def test_a_name_that_no_file_system_takes_is_one_sentence(
+    run: Callable[..., tuple[int, str]], arguments: tuple[str, ...]
+) -> None:
+    code, said = run(*(argument.replace("NAME", "n" * 300) for argument in arguments))
+    assert code == 2
+    assert said.splitlines()[-1].startswith("cliphand: ")  # a progress bar may have begun
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("fault", ["ENOSPC", "EACCES", "EROFS", "ENAMETOOLONG", "EISDIR"])
+def test_what_the_system_refuses_is_one_sentence(
+    run: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    import errno
+    import os
+
+    number = getattr(errno, fault)
+
+    def refuse(**_: object) -> None:
+        raise OSError(number, os.strerror(number), "a/file")
+
+    monkeypatch.setattr(command_line, "app", refuse)
+    code, said = run("synth")
+    assert code == 2
+    assert said.startswith(f"cliphand: a/file: {os.strerror(number)}; ")
+
+
+def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise OSError("no file")
+
+    monkeypatch.setattr(command_line, "app", fail)
+    monkeypatch.setattr(sys, "argv", ["cliphand"])
+    with pytest.raises(OSError, match="no file"):
+        command_line.main()
