@@ -107,8 +107,8 @@ def require_within(number: object, limits: Interval, *, name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        kind = Annotated[type(number), limits]
-        TypeAdapter(kind, config=RULES).validate_python(number)  # type: ignore[arg-type]  # known only here
+        # The number's type is known only here, which a type checker does not take.
+        TypeAdapter(Annotated[type(number), limits], config=RULES).validate_python(number)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InputError(_sentence(error, name, {})) from None
 
