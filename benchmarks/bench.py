@@ -24,11 +24,11 @@ from benchmarks.turns import SpeedSettings
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
+from cliphand.data.identity import refuse_other_hand
 from cliphand.data.predictions import write_predictions
 from cliphand.errors import InputError
-from cliphand.hand import load_hand
 from cliphand.provenance import git_commit, library_versions
-from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, read_manifest
+from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, open_hand, read_manifest
 from engines.open import RUNNERS
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -125,8 +125,10 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         InputError: the export folder, the checkpoint or the data are missing or do not fit one another.
     """
     manifest = read_manifest(request.export)
-    regressor = load_hand(request.export / HAND_NAME).joint_regressor
+    hand = open_hand(manifest, request.export)
+    regressor = hand.joint_regressor
     data = open_freihand(request.data, request.split)
+    refuse_other_hand(data, hand, source=request.export / HAND_NAME)
     photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root=request.root)
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:

@@ -30,6 +30,7 @@ def untrained_subject(out: Path, *, backbone: str, input_size: int) -> Subject:
         input_size=input_size,
         crop=CropConfig(),
         checkpoint=CheckpointRecord(path="none", sha256="untrained"),
+        hand_sha256="none",
         artefacts={graph.name: describe(graph, precision="fp32")},
         cliphand_version=__version__,
         commit=git_commit(),

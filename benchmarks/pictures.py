@@ -12,8 +12,7 @@ from cliphand.data.freihand import open_freihand
 from cliphand.data.overlay import draw_mesh, draw_skeleton
 from cliphand.data.photograph import read_image
 from cliphand.files import whole_file
-from cliphand.hand import load_hand
-from engines.manifest import HAND_NAME, read_manifest
+from engines.manifest import open_hand, read_manifest
 from engines.open import open_engine
 
 COLUMNS = ("photograph", "predicted mesh", "turned by 90 degrees", "predicted skeleton", "true mesh")
@@ -34,7 +33,8 @@ def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "mod
     Returns:
         `out`.
     """
-    manifest, topology = read_manifest(export), load_hand(export / HAND_NAME)
+    manifest = read_manifest(export)
+    topology = open_hand(manifest, export)
     data = open_freihand(data_dir, "evaluation")
     photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root="truth")
     count = min(count, len(data))

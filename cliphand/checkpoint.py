@@ -1,9 +1,15 @@
 """A trained model as a folder: `model.safetensors` and `config.json`. Loading never unpickles.
 
+Weights and config belong to each other: the config holds the weights' hash and its own, so that an edit of either, or
+a file from another checkpoint, is noticed on open.
+
 The weights hold the hand model (`hand.`), the trained part of the text branch (`text.`; the frozen tower is named in
 the config and had again from there) and the topology (`topology.`).
 """
 
+import hashlib
+import json
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +30,11 @@ from cliphand.model.text_encoder import TextTower
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
-FORMAT = 1
+FORMAT = 2
+UNBOUND_FORMAT = 1  # before weights and config held hashes
 OF_A_RUN = ("best", "last")  # a run's checkpoints, the one that it stands for first
 TOWER = "text.tower."
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +88,29 @@ def save_checkpoint(
     }
     with whole_folder(folder) as fresh:
         save_file({key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}, fresh / WEIGHTS)
-        write_json(fresh / CONFIG, config)
+        bound = {**config, "weights_sha256": sha256_of(fresh / WEIGHTS)}
+        write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)})
+
+
+def config_sha256(config: Mapping[str, object]) -> str:
+    """Hash of what a checkpoint's config says, its own `sha256` left out; spaces and the order of keys do not count."""
+    said = {key: value for key, value in config.items() if key != "sha256"}
+    plain = json.loads(json.dumps(said, allow_nan=False))  # tuples are lists in the file
+    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
 
 
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint folder, the weights file in it, or a run folder's best checkpoint.
 
     Raises:
-        InputError: something is missing, unreadable, of a newer format, or the tensors do not fit the config.
+        InputError: something is missing, unreadable, edited, of a newer format, the tensors do not fit the config, or
+            are no trained weights (not finite, of another type, all zero).
     """
     folder = checkpoint_folder(path)
     config = _read_config(folder)
     model_config = from_json(ModelConfig, config.get("model"), source=f"{folder / CONFIG}, model")
     weights = _read_weights(folder / WEIGHTS)
+    sha256 = _bound_sha256(folder, config)
     hand = _part(weights, "hand.")
     templates = tuple(
         _tensor(hand, f"mesh_regressor.levels.{level}.template", folder) for level in range(len(model_config.levels))
@@ -103,7 +121,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     train, facts = config.get("train"), config.get("facts")
     return Checkpoint(
         path=folder,
-        sha256=sha256_of(folder / WEIGHTS),
+        sha256=sha256,
         model=model.eval(),
         model_config=model_config,
         crop=from_json(CropConfig, config.get("crop"), source=f"{folder / CONFIG}, crop"),
@@ -153,11 +171,34 @@ def _read_config(folder: Path) -> Mapping[str, object]:
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; give one that `cliphand train` wrote.")
     config = read_json_object(folder / CONFIG)
-    if config.get("format") != FORMAT:
+    if config.get("format") not in (FORMAT, UNBOUND_FORMAT):
         raise InputError(
             f"{folder / CONFIG} has format {config.get('format')!r}; this version of cliphand reads {FORMAT}."
         )
     return config
+
+
+def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
+    """Hash of the weights file, which must be the one in the config, as the config must be what it was."""
+    sha256 = sha256_of(folder / WEIGHTS)
+    if config.get("format") == UNBOUND_FORMAT and "weights_sha256" not in config:
+        _log.warning(
+            "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
+            "a checkpoint that is trained or imported anew can tell.",
+            folder,
+        )
+        return sha256
+    if config.get("sha256") != config_sha256(config):
+        raise InputError(
+            f"{folder / CONFIG} was edited since it was written (its sha256 differs): the weights were trained with "
+            "what it said; copy the checkpoint again, or train with other options."
+        )
+    if config.get("weights_sha256") != sha256:
+        raise InputError(
+            f"{folder / WEIGHTS} is not the file that {CONFIG} beside it describes (sha256 {sha256[:12]}, not "
+            f"{str(config.get('weights_sha256'))[:12]}); copy both files of one checkpoint again."
+        )
+    return sha256
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
@@ -179,11 +220,22 @@ def _tensor(weights: Mapping[str, Tensor], key: str, folder: Path) -> Tensor:
 
 
 def _fill(module: torch.nn.Module, weights: Mapping[str, Tensor], folder: Path) -> None:
-    """Copy weights into a module, exactly: nothing missing, unexpected or of another shape."""
+    """Copy weights into a module, exactly: nothing missing, unexpected, of another shape or type, or broken."""
     expected = module.state_dict()
     for key in [*expected, *weights]:
-        if key not in weights or key not in expected or weights[key].shape != expected[key].shape:
-            have = tuple(weights[key].shape) if key in weights else "missing"
-            want = tuple(expected[key].shape) if key in expected else "absent"
+        have, want = _spell(weights.get(key), "missing"), _spell(expected.get(key), "absent")
+        if have != want:
             raise InputError(f"{folder / WEIGHTS} does not fit its config.json: '{key}' is {have}, must be {want}.")
+        values = weights[key]
+        if not torch.isfinite(values).all():
+            raise InputError(f"{folder / WEIGHTS}: '{key}' holds NaN or infinity; take another checkpoint of the run.")
+        if key.endswith("running_var") and (values < 0).any():
+            raise InputError(f"{folder / WEIGHTS}: '{key}' is a variance with negative values; copy or train it again.")
+    matrices = [values for values in weights.values() if values.dim() > 1]
+    if matrices and not any(values.any() for values in matrices):
+        raise InputError(f"{folder / WEIGHTS} holds zeros only, which no training gives; copy or train it again.")
     module.load_state_dict(dict(weights))
+
+
+def _spell(tensor: Tensor | None, without: str) -> str:
+    return without if tensor is None else f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

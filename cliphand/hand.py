@@ -55,6 +55,21 @@ _SHAPES: dict[str, tuple[tuple[int, int], str]] = {
     "joint_regressor": ((N_JOINTS, N_VERTICES), "f"),
 }
 _NO_FACES = (0, 3)
+MAX_BYTES = 4 * 2**20  # a hand has 190 kB
+_BROKEN = (
+    ValueError,
+    OSError,
+    EOFError,
+    LookupError,
+    TypeError,
+    NotImplementedError,  # an unknown compression
+    RuntimeError,  # an encrypted entry
+    MemoryError,  # an array that declares more than there is
+    OverflowError,
+    SyntaxError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def check_topology(arrays: Mapping[str, object], *, source: str) -> HandTopology:
@@ -107,11 +122,23 @@ def load_hand(path: Path) -> HandTopology:
     """
     require_file(path, advice="`cliphand hand MANO_RIGHT.pkl --out hand.npz` writes such a file")
     try:
+        _refuse_large(path)
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is not a readable npz archive ({error}).") from None
+            arrays = {name: archive[name] for name in _SHAPES if name in archive.files}
+    except _BROKEN as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise InputError(
+            f"{path} is not a readable npz archive ({reason[:200]}); write it again with `cliphand hand`."
+        ) from None
     return check_topology(arrays, source=str(path))
+
+
+def _refuse_large(path: Path) -> None:
+    """Refuse an archive whose arrays are larger than a hand's before anything in it is unpacked."""
+    with zipfile.ZipFile(path) as archive:
+        declared = sum(entry.file_size for entry in archive.infolist())
+    if declared > MAX_BYTES:
+        raise ValueError(f"it declares {declared} bytes, where a hand has less than {MAX_BYTES}")
 
 
 def save_hand(topology: HandTopology, path: Path) -> None:

@@ -12,6 +12,8 @@ Source: github ShaoXiang23/CLIP_Hand_Demo, `demo/model_inderence.py`, `datasets/
 """
 
 import pickle
+import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,20 @@ from cliphand.released_table import (
 
 STATE = "state_dict"
 SHORT_HASH = 12
+COUNTER = "num_batches_tracked"  # the only whole numbers
+MAX_BYTES = 2 * 2**30
+# What PyTorch's reader raises for files that are broken or none of its own.
+_BROKEN = (
+    RuntimeError,
+    EOFError,
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    MemoryError,
+    OverflowError,
+)
 CONFIG = ModelConfig(
     backbone="resnet50",
     bin_position="index",
@@ -119,17 +135,50 @@ def read_released(path: Path) -> Released:
 def _load(path: Path) -> Mapping[str, object]:
     """The content of the file's `state_dict`."""
     require_file(path, advice="give the authors' CLIP_Hand_3D_PE_*.pth.tar")
+    _refuse_bomb(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"{path} is refused: it holds more than tensors and plain values ({reason}).") from None
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        named = re.search(r"GLOBAL [\w.]+", str(error))  # the rest of the message advises to load it unsafely
+        reason = f" ({named[0]})" if named else ""
+        raise InputError(
+            f"{path} is refused: it holds something else than tensors and plain values{reason}; give the authors' file."
+        ) from None
+    except _BROKEN as error:
         raise InputError(f"{path} is not a PyTorch file ({' '.join(str(error).split())[:200]}).") from None
     state = content.get(STATE) if isinstance(content, dict) else None
     if not isinstance(state, dict):
         raise InputError(f"{path} has no '{STATE}'; give the authors' CLIP_Hand_3D_PE_*.pth.tar as it was released.")
     return cast("Mapping[str, object]", state)
+
+
+def _refuse_bomb(path: Path) -> None:
+    """Refuse an archive that unpacks to far more than the released weights, before anything in it is unpacked."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            declared = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
+        raise InputError(f"{path} is not a PyTorch file ({error}); download it again.") from None
+    if declared > MAX_BYTES:
+        raise InputError(
+            f"{path} unpacks to {declared} bytes, where the released weights have 0.2 GB; it is not that file."
+        )
+
+
+def _oddity(tensor: Tensor, entry: Entry) -> str | None:
+    """Why a tensor is no plain array of numbers of the wanted kind; None where it is."""
+    whole = entry.key.endswith(COUNTER)
+    oddities = {
+        "on the meta device, without values": tensor.is_meta,
+        "quantised": tensor.is_quantized,
+        "sparse": tensor.layout is not torch.strided,
+        "complex": tensor.is_complex(),
+        "nested": tensor.is_nested,
+        f"of type {tensor.dtype}": tensor.is_floating_point() == whole or tensor.dtype == torch.bool,
+    }
+    return next((name for name, holds in oddities.items() if holds), None)
 
 
 def _checked(state: Mapping[str, object], path: Path) -> dict[str, Tensor]:
@@ -142,12 +191,17 @@ def _checked(state: Mapping[str, object], path: Path) -> dict[str, Tensor]:
     checked = {}
     for key, entry in table.items():
         tensor = state[key]
+        odd = _oddity(tensor, entry) if isinstance(tensor, Tensor) else None
+        if odd is not None:
+            raise InputError(f"{path}: '{key}' is {odd}; it is not the released model.")
         shape = tuple(tensor.shape) if isinstance(tensor, Tensor) else type(tensor).__name__
         if not isinstance(tensor, Tensor) or shape != entry.shape:
             raise InputError(f"{path}: '{key}' is {shape}, must be {entry.shape}; it is not the released model.")
-        if not torch.isfinite(tensor).all():
+        if not torch.isfinite(tensor.float()).all():
             raise InputError(f"{path}: '{key}' holds NaN or infinity; download the file again.")
         checked[key] = tensor.float() if tensor.is_floating_point() else tensor
+    if not any(tensor.any() for tensor in checked.values() if tensor.dim() > 1):
+        raise InputError(f"{path} holds zeros only; it is not the released model: download it again.")
     return checked
 
 

@@ -11,12 +11,12 @@ from cliphand.checked import checked, from_json
 from cliphand.config import CropConfig, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
-from cliphand.hand import JOINT_NAMES
+from cliphand.hand import JOINT_NAMES, HandTopology, load_hand, topology_sha256
 from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 
 MANIFEST_NAME = "manifest.json"
 HAND_NAME = "hand.npz"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 LONGEST_NAME = 200  # bytes; file systems end at 255, and what is made beside a file has a longer name
 
 
@@ -59,6 +59,7 @@ class Manifest:
         input_size: side of the square crop in pixels.
         crop: how a photograph becomes that crop, and its normalisation.
         checkpoint: where the weights came from.
+        hand_sha256: of the topology in `hand.npz`, as `topology_sha256` gives it.
         artefacts: model file name to its facts.
         cliphand_version: of the exporter.
         commit: of the project at export, or `unknown`.
@@ -69,6 +70,7 @@ class Manifest:
     input_size: Annotated[int, Interval(ge=1, le=4096)]
     crop: CropConfig
     checkpoint: CheckpointRecord
+    hand_sha256: str
     artefacts: Mapping[str, Artefact]
     cliphand_version: str
     commit: str
@@ -134,6 +136,10 @@ def read_manifest(directory: Path) -> Manifest:
         not (isinstance(version, int) and version > FORMAT_VERSION),
         f"{path} has format {version}; this cliphand reads up to {FORMAT_VERSION}: update it, or export again.",
     )
+    require(
+        version is None or version == FORMAT_VERSION,
+        f"{path} has format {version}, which does not say which hand belongs to the graphs; export again.",
+    )
     names = {field.name for field in dataclasses.fields(_Fixed)}
     fixed = from_json(_Fixed, {name: value.pop(name) for name in names & {*value}}, source=str(path))
     manifest = from_json(Manifest, value, source=str(path))
@@ -168,6 +174,21 @@ def check_artefact(manifest: Manifest, path: Path) -> Artefact:
         f"{path} is not the file that {MANIFEST_NAME} describes (size or sha256 differs); export again.",
     )
     return artefact
+
+
+def open_hand(manifest: Manifest, directory: Path) -> HandTopology:
+    """The topology in an export folder, which must be the one that was exported.
+
+    Raises:
+        InputError: `hand.npz` is missing, broken or another hand.
+    """
+    path = directory / HAND_NAME
+    topology = load_hand(path)
+    require(
+        topology_sha256(topology) == manifest.hand_sha256,
+        f"{path} is not the hand that {MANIFEST_NAME} beside it describes (its sha256 differs); export again.",
+    )
+    return topology
 
 
 def checkpoint_path(manifest: Manifest, directory: Path) -> Path:

@@ -13,10 +13,10 @@ import onnx
 
 from cliphand.config import require
 from cliphand.data.crop import normalise
-from cliphand.hand import load_hand
+from cliphand.data.identity import refuse_other_hand
 from engines.base import Engine
 from engines.eager import EagerEngine
-from engines.manifest import HAND_NAME, Manifest, checkpoint_path
+from engines.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand
 from engines.open import open_engine
 from engines.openvino_cpu import OpenVinoEngine
 from engines.ort import OrtEngine
@@ -271,7 +271,9 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
     calibration = read_calibration(
         request.calibration, crop, side, progress=lambda done: progress("reading calibration images", done, wanted)
     )
-    regressor = load_hand(folder / HAND_NAME).joint_regressor
+    hand = open_hand(manifest, folder)
+    refuse_other_hand(gate.data, hand, source=folder / HAND_NAME)
+    regressor = hand.joint_regressor
     total = len(gate.indices)
     with engine:
         reference = gate.predict(engine, regressor, progress=lambda done: progress("running PyTorch", done, total))

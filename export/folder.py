@@ -8,7 +8,7 @@ import torch
 from cliphand import __version__
 from cliphand.checkpoint import load_checkpoint
 from cliphand.files import whole_folder
-from cliphand.hand import save_hand
+from cliphand.hand import save_hand, topology_sha256
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, CheckpointRecord, Manifest, describe, write_manifest
 from export.deploy_model import count_parameters, deploy_model
@@ -43,6 +43,7 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
             input_size=checkpoint.model_config.input_size,
             crop=checkpoint.crop,
             checkpoint=CheckpointRecord(path=str(checkpoint.path.resolve()), sha256=checkpoint.sha256),
+            hand_sha256=topology_sha256(checkpoint.topology),
             artefacts={GRAPH_NAME: describe(graph, precision=PRECISION)},
             cliphand_version=__version__,
             commit=git_commit(),

@@ -13,7 +13,7 @@ from benchmarks.photographs import Photographs, read_batch
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig, ModelConfig
-from cliphand.hand import JOINT_NAMES, HandTopology, save_hand
+from cliphand.hand import JOINT_NAMES, HandTopology, load_hand, save_hand, topology_sha256
 from engines.base import HandOutput
 from engines.manifest import CheckpointRecord, Manifest, describe, write_manifest
 
@@ -79,10 +79,12 @@ def save_onnx(
 
 def make_manifest(folder: Path, precisions: dict[str, str], **changes: object) -> Manifest:
     """A manifest for the model files of `folder`, by file name."""
+    hand = folder / "hand.npz"
     values: dict[str, object] = {
         "input_size": SIDE,
         "crop": CropConfig(),
         "checkpoint": CheckpointRecord(path="checkpoint", sha256=CHECKPOINT_SHA256),
+        "hand_sha256": topology_sha256(load_hand(hand)) if hand.exists() else "0" * 64,
         "artefacts": {name: describe(folder / name, precision=precision) for name, precision in precisions.items()},
         "cliphand_version": "0.1.0",
         "commit": "unknown",

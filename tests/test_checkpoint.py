@@ -1,11 +1,11 @@
 """Checkpoints come back as they were, and broken ones are refused by name."""
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from checkpoint_files import edit_config, edit_weights, rebind
+from safetensors.torch import load_file
 
 from cliphand.checkpoint import checkpoint_folder, load_checkpoint, load_text_branch, newest_checkpoint, save_checkpoint
 from cliphand.config import CropConfig, ModelConfig, TextConfig, TrainConfig
@@ -102,33 +102,30 @@ def test_a_failed_save_leaves_the_old_one(
 
 
 def test_a_missing_tensor_is_named(broken: Path) -> None:
-    weights = load_file(broken / "model.safetensors")
-    del weights["hand.mesh_regressor.out.bias"]
-    save_file(weights, broken / "model.safetensors")
-    with pytest.raises(InputError, match=r"'mesh_regressor.out.bias' is missing, must be \(3,\)"):
+    edit_weights(broken, lambda weights: weights.pop("hand.mesh_regressor.out.bias"))
+    rebind(broken)
+    with pytest.raises(InputError, match=r"'mesh_regressor.out.bias' is missing, must be float32 \(3,\)"):
         load_checkpoint(broken)
 
 
 def test_a_tensor_of_another_shape_is_named(broken: Path) -> None:
-    config = json.loads((broken / "config.json").read_text())
-    config["model"]["joint_feature"] = 256
-    (broken / "config.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match=r"joint_feature.flatten.weight' is \(512, 256\), must be \(256, 256\)"):
+    edit_config(broken, lambda config: config["model"].update(joint_feature=256))
+    rebind(broken)
+    said = r"joint_feature.flatten.weight' is float32 \(512, 256\), must be float32 \(256, 256\)"
+    with pytest.raises(InputError, match=said):
         load_checkpoint(broken)
 
 
 def test_an_unknown_config_key_is_named(broken: Path) -> None:
-    config = json.loads((broken / "config.json").read_text())
-    config["model"]["widht"] = 3
-    (broken / "config.json").write_text(json.dumps(config))
+    edit_config(broken, lambda config: config["model"].update(widht=3))
+    rebind(broken)
     with pytest.raises(InputError, match=r"config\.json, model: widht is unknown"):
         load_checkpoint(broken)
 
 
 def test_a_newer_format_is_refused(broken: Path) -> None:
-    config = json.loads((broken / "config.json").read_text())
-    (broken / "config.json").write_text(json.dumps({**config, "format": 2}))
-    with pytest.raises(InputError, match="has format 2; this version of cliphand reads 1"):
+    edit_config(broken, lambda config: config.update(format=3))
+    with pytest.raises(InputError, match="has format 3; this version of cliphand reads 2"):
         load_checkpoint(broken)
 
 

@@ -37,6 +37,7 @@ manifests = st.builds(
         margin=st.floats(1, 3),
     ),
     checkpoint=st.builds(CheckpointRecord, path=st.text(), sha256=st.text()),
+    hand_sha256=st.text(),
     artefacts=st.dictionaries(names, st.builds(Artefact, names, st.text(), st.integers(0)), max_size=3),
     cliphand_version=st.text(),
     commit=st.text(),
@@ -78,8 +79,8 @@ def test_the_file_names_every_tensor_and_joint(folder: Path) -> None:
 
 
 def test_a_newer_format_is_refused_before_its_unknown_keys(folder: Path) -> None:
-    edit(folder, lambda value: value.update(format_version=2, novelty=1))
-    with pytest.raises(InputError, match="has format 2; this cliphand reads up to 1"):
+    edit(folder, lambda value: value.update(format_version=3, novelty=1))
+    with pytest.raises(InputError, match="has format 3; this cliphand reads up to 2"):
         read_manifest(folder)
 
 

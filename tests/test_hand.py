@@ -151,5 +151,5 @@ def test_a_missing_file_says_which_command_writes_one(tmp_path: Path) -> None:
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="is not a readable npz archive"):
+    with pytest.raises(InputError, match="is a folder"):
         load_hand(tmp_path)

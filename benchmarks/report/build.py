@@ -23,10 +23,10 @@ from benchmarks.report.stage_times import PROFILERS, StageTimes, stage_times
 from benchmarks.report.theme import make_palette
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
+from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
-from cliphand.hand import load_hand
 from engines.choose import BENCH_NAME
-from engines.manifest import HAND_NAME, Manifest, checkpoint_path, read_manifest
+from engines.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand, read_manifest
 from engines.open import RUNNERS
 from export.inventory import StageCost, read_inventory
 
@@ -153,7 +153,8 @@ def _measure(
     """Run every engine over the images."""
     recorded = None if isinstance(bench, str) or request.data else bench.fact("data", "images", int)
     n_images = min(request.n_images or recorded or len(photographs.data), len(photographs.data))
-    topology = load_hand(request.export / HAND_NAME)
+    topology = open_hand(manifest, request.export)
+    refuse_other_hand(photographs.data, topology, source=request.export / HAND_NAME)
     with ExitStack() as stack:
         entrants, omitted = open_entrants(
             request.export,

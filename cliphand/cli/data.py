@@ -48,7 +48,7 @@ def allow(
         list[str],
         typer.Argument(
             metavar="CHECK...",
-            help="extent, bone, scale, agreement (of joints and mesh), chirality (left hands), projection.",
+            help="extent, bone, scale, agreement (joints and mesh), chirality (left hands), projection, hand (npz).",
         ),
     ],
 ) -> None:

@@ -56,14 +56,14 @@ def predict(
     With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera frame, else in bones.
     """
     from cliphand.data.crop import Box
-    from cliphand.hand import load_hand
     from engines.choose import choose_engine
     from engines.hand_reader import read_hands
-    from engines.manifest import HAND_NAME, read_manifest
+    from engines.manifest import open_hand, read_manifest
     from engines.open import open_engine
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     manifest = read_manifest(export)
+    faces = open_hand(manifest, export).faces
     choice = choose_engine(export, manifest, engine, trust=trust)
     typer.echo(f"{choice.why}.")
     place = None if box is None else Box(*box)
@@ -74,7 +74,7 @@ def predict(
             _write(hand, target, choice, opened.precision)
             typer.echo(f"{hand.image} -> {target}")
             if picture:
-                _draw(hand, target.with_name(hand.image.stem + PICTURE_SUFFIX), load_hand(export / HAND_NAME).faces)
+                _draw(hand, target.with_name(hand.image.stem + PICTURE_SUFFIX), faces)
 
 
 def cache_folder() -> Path:

@@ -1,4 +1,4 @@
-"""Which data a run was trained on, as hashes: a run that goes on with other data is another run.
+"""What belongs together: a run and its data, as hashes, and labels and the hand whose mesh they hold.
 
 Labels count byte by byte. Images and masks count by number and size in bytes: reading 130,000 photographs would take
 minutes at every start, and other photographs practically never have the same sizes.
@@ -8,13 +8,19 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
+
+from cliphand.camera import MM_PER_M
 from cliphand.data.freihand import FreiHand
 from cliphand.data.label_file import FIELD_SHAPES
+from cliphand.data.plausible import HAND, read_allowed
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology, topology_sha256
 
-HAND = "hand"
+LABELS_SEEN = 64
+# FreiHAND's joints lie up to 3 mm from those of its meshes; fingertips alone differ by 10 mm between conventions.
+MAX_APART_MM = 10.0
 
 
 def data_identity(data: FreiHand, topology: HandTopology) -> dict[str, str]:
@@ -58,6 +64,30 @@ def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path) -> N
         raise InputError(
             f"{run} was started with {what}; resume with what it was started with, or start a new run in another "
             "folder."
+        )
+
+
+def refuse_other_hand(data: FreiHand, topology: HandTopology, *, source: Path) -> None:
+    """Refuse a hand whose joint regressor does not find the labels' joints in the labels' vertices.
+
+    Args:
+        data: an open split; without joints and vertices nothing can be told.
+        topology: the hand.
+        source: its file, named in errors.
+
+    Raises:
+        InputError: they differ by far more than datasets' own conventions do, and the folder does not allow it.
+    """
+    if data.xyz is None or data.verts is None or HAND in read_allowed(data.root):
+        return
+    seen = np.unique(np.linspace(0, data.n_labels - 1, LABELS_SEEN).round().astype(int))
+    apart = np.linalg.norm(topology.joint_regressor @ data.verts[seen] - data.xyz[seen], axis=-1)
+    apart_mm = MM_PER_M * float(np.median(apart.mean(axis=-1)))
+    if apart_mm > MAX_APART_MM:
+        raise InputError(
+            f"{source} is not the hand of these labels: the joints that it finds in {data.label_path('verts')} lie "
+            f"{apart_mm:.1f} mm from those of {data.label_path('xyz').name}, where {MAX_APART_MM:g} mm are allowed; "
+            f"give the hand.npz of this data. If it is meant so: cliphand data allow {data.root} {HAND}"
         )
 
 

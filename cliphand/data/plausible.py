@@ -227,4 +227,5 @@ CHECKS: dict[str, Callable[[Labels], Fault | None]] = {
     "chirality": _chirality,
 }
 PROJECTION = "projection"  # needs the images' sizes
-NAMES = (*CHECKS, PROJECTION)
+HAND = "hand"  # needs the mesh's topology
+NAMES = (*CHECKS, PROJECTION, HAND)
