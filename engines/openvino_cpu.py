@@ -111,6 +111,8 @@ class OpenVinoEngine(Engine):
         self._requests: SimpleQueue[InferRequest] = SimpleQueue()
         for _ in range(n_requests):
             self._requests.put(self._compiled.create_infer_request())
+        if options.reduced:
+            self._check_reduced()
 
     def __call__(self, images: FloatArray) -> HandOutput:
         """See `engines.base.Engine`."""
@@ -125,6 +127,15 @@ class OpenVinoEngine(Engine):
         finally:
             self._requests.put(request)
         return HandOutput(joints_uvd=joints, verts_uvd=verts)
+
+    def _check_reduced(self) -> None:
+        """Run one image: where oneDNN is kept to an instruction set without the precision, outputs have no rows."""
+        found = self(np.zeros((1, 3, self.input_size, self.input_size), np.float32))
+        require(
+            len(found.joints_uvd) == 1,
+            f"OpenVINO computes nothing in {self.precision} here (does ONEDNN_MAX_CPU_ISA forbid it?); run the graph "
+            "in FP32 (engine openvino).",
+        )
 
     def bare_call(self, images: FloatArray) -> Callable[[], object]:
         """The run-time's own call on these images, input in place and outputs left where they are."""

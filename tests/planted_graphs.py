@@ -17,6 +17,7 @@ from engines.ort import OrtEngine
 from export.calibration import CalibrationRequest, read_calibration
 from export.candidates import GRAPH_NAME, TypedRequest, Workshop
 from export.gate_images import GateRequest, read_gate_images
+from export.parity import TOLERANCES, Tolerance
 
 SIDE = 32
 CHANNELS = 64
@@ -126,11 +127,16 @@ def planted_workshop(folder: Path, topology: HandTopology, request: TypedRequest
 
 
 def request_on(data: Path, **changes: object) -> TypedRequest:
-    """A request that calibrates on a folder's training split and judges on its evaluation split."""
+    """A request that calibrates on a folder's training split and judges on its evaluation split.
+
+    A processor whose INT8 sums saturate at 16 bits (x86 without VNNI) moves these noisy networks by 3.6 mm where others
+    move them by 2.2, and a planted fault by 110: the bound lies well off both.
+    """
     given = {
         "precisions": (),
         "calibration": CalibrationRequest(data, images=4),
         "gate": GateRequest(data),
         "threads": 1,
+        "tolerances": dict(TOLERANCES) | {"int8": Tolerance(TOLERANCES["int8"].delta_mm, 15.0)},
     }
     return TypedRequest(**(given | changes))

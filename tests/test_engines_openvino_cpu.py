@@ -1,5 +1,6 @@
 """OpenVINO follows the engine protocol, computes FP32 in FP32 and INT8 graphs as ONNX Runtime does."""
 
+import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -75,6 +76,24 @@ def test_reduced_precision_goes_by_the_name_that_openvino_reports(model: Path) -
         assert engine.precision == f"int8-{ {'bf16': 'bf16', 'f16': 'fp16'}[hint] }"
 
 
+def test_reduced_precision_that_gives_nothing_is_refused(model: Path) -> None:
+    """oneDNN kept to AVX2 has no bfloat16, which OpenVINO takes all the same; its outputs then have no rows."""
+    code = (
+        "import sys, pathlib, numpy as np\n"
+        "from cliphand.errors import InputError\n"
+        "from engines.openvino_cpu import load_reduced\n"
+        "try:\n"
+        "    engine = load_reduced(pathlib.Path(sys.argv[1]), precision='fp32', threads=1)\n"
+        f"    print(len(engine(np.zeros((2, 3, {SIDE}, {SIDE}), np.float32)).verts_uvd))\n"
+        "except InputError as error:\n"
+        "    print(error)\n"
+    )
+    environment = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    command = [sys.executable, "-c", code, str(model)]
+    result = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    assert result.stdout == "2\n" or "run the graph in FP32" in result.stdout
+
+
 def test_a_processor_without_reduced_precision_says_so(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         OpenVinoOptions, "settings", lambda self: {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -140,7 +159,9 @@ def test_an_int8_graph_is_as_near_to_fp32_as_in_onnx_runtime(tmp_path: Path, res
         found = [engine(images(3)).verts_uvd for engine in (ours, theirs, exact)]
         assert (ours.name, ours.precision, ours.input_size) == ("openvino", "int8", 32)
     ours_error, theirs_error = (np.sqrt(np.square(value - found[2]).mean()) for value in found[:2])
-    assert 0 < ours_error < 1.5 * theirs_error
+    # Equal where both have 32-bit sums, three times where OpenVINO's saturate at 16 bits (x86 without VNNI); scales on
+    # the wrong axis would cost a hundred times as much.
+    assert 0 < ours_error < 10 * theirs_error
 
 
 @pytest.mark.parametrize(
