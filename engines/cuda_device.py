@@ -19,6 +19,7 @@ MODULE = "cuda.bindings.driver"
 VERSIONS = ((12, 9), (14, 0))  # of cuda-bindings: the first that works and the first that is not known to
 INSTALL = "pip install 'cuda-bindings>=12.9,<14'"
 OLDEST_CUDA = 12000  # that a driver must serve
+NO_LIBCUDA = re.compile("dlopen|libcuda|can only be found")
 # What the driver's codes mean, and what to do. Any other is passed on as it is.
 MEANINGS = {
     "CUDA_ERROR_NO_DEVICE": "there is no NVIDIA GPU",
@@ -79,8 +80,9 @@ def open_driver() -> ModuleType | str:
         return f"cuda-bindings {version} is installed, 12.9 up to 13 is needed: {INSTALL}"
     try:
         (status,) = initialise(0)
-    except Exception as error:  # cuda-bindings found no libcuda, by classes that changed between its versions
-        return f"there is no NVIDIA driver ({_words(error)}): install the GPU's driver"
+    except Exception as error:  # cuda-bindings found no libcuda, in words that changed between its versions
+        words = "" if NO_LIBCUDA.search(str(error)) else f" ({_words(error)})"
+        return f"there is no NVIDIA driver{words}: install the GPU's driver"
     if status != driver.CUresult.CUDA_SUCCESS:
         return _meaning(str(getattr(status, "name", status)))
     return driver

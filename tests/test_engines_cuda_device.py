@@ -42,7 +42,12 @@ def raising(error: Exception) -> object:
         ("cuInit", (CUresult.CUDA_ERROR_NO_DEVICE,), "there is no NVIDIA GPU"),
         ("cuInit", (CUresult.CUDA_ERROR_SYSTEM_DRIVER_MISMATCH,), "differ in version: restart the machine"),
         ("cuInit", (CUresult.CUDA_ERROR_UNKNOWN,), "no NVIDIA GPU can be used (CUDA_ERROR_UNKNOWN)"),
-        ("cuInit", RuntimeError("Failed to dlopen\nlibcuda.so.1"), "dlopen libcuda.so.1): install the GPU's driver"),
+        (
+            "cuInit",
+            RuntimeError("Failed to dlopen\nlibcuda.so.1"),
+            "there is no NVIDIA driver: install the GPU's driver",
+        ),
+        ("cuInit", RuntimeError("odd"), "there is no NVIDIA driver (RuntimeError: odd): install the GPU's driver"),
         ("cuDeviceGetCount", (CUresult.CUDA_SUCCESS, 0), "there is no NVIDIA GPU"),
         ("cuDriverGetVersion", (CUresult.CUDA_SUCCESS, 11040), "serves CUDA 11.4, 12.0 is the least: install a newer"),
         ("cuDeviceGetName", (CUresult.CUDA_ERROR_UNKNOWN, None), "does not answer (the GPU's driver failed at cuDev"),
