@@ -44,6 +44,7 @@ class Rule:
         places: where its nodes lie.
         constant_rank: only nodes with a constant input of at least this many dimensions.
         no_constant: only nodes without a constant input.
+        constant_left: only nodes whose first input is a constant.
         makes_output: only nodes that make an output of the graph.
     """
 
@@ -53,6 +54,7 @@ class Rule:
     places: tuple[Place, ...] = (Place(),)
     constant_rank: int = 0
     no_constant: bool = False
+    constant_left: bool = False
     makes_output: bool = False
 
 
@@ -105,6 +107,14 @@ TABLE = (
         "the scales for each channel of a constant with three dimensions cannot be run by ONNX Runtime",
         (Place(op_types=frozenset({"MatMul"})),),
         constant_rank=3,
+    ),
+    Rule(
+        "constant-left",
+        ("int8",),
+        "a constant on the left gets a scale for each entry of the axis that is summed over, which no engine can take "
+        "out of the sum",
+        (Place(op_types=frozenset({"MatMul"})),),
+        constant_left=True,
     ),
 )
 RULE_NAMES = tuple(rule.name for rule in TABLE)
@@ -175,5 +185,6 @@ def _holds(rule: Rule, node: onnx.NodeProto, constants: Mapping[str, int], outpu
         )
         and (not rule.makes_output or any(output in outputs for output in node.output))
         and not (rule.no_constant and any(name in constants for name in node.input))
+        and (not rule.constant_left or node.input[0] in constants)
         and (not rule.constant_rank or any(constants.get(name, 0) >= rule.constant_rank for name in node.input))
     )

@@ -116,6 +116,7 @@ def table_graph() -> onnx.GraphProto:
         node("LayerNormalization", "mesh_regressor/levels/0/norm/LayerNormalization", ["x", "w"]),
         node("MatMul", "mesh_regressor/out/MatMul", ["x", "w"]),
         node("MatMul", "mesh_regressor/levels/0/MatMul", ["x", "w"]),
+        node("MatMul", "mesh_regressor/levels/0/MatMul_3", ["w", "x"]),
         node("MatMul", "mesh_regressor/levels/0/attention/MatMul", ["x", "x"]),
         node("MatMul", "heatmap/MatMul", ["x", "deep"]),
         node("Concat", "graph/Concat", ["x"], "y"),
@@ -140,6 +141,7 @@ def test_each_rule_of_the_table_keeps_its_nodes_and_no_others() -> None:
     assert kept_nodes(table_graph(), "int8", Keep()) == both | {
         "products": ["mesh_regressor/levels/0/attention/MatMul"],
         "batched-constant": ["heatmap/MatMul"],
+        "constant-left": ["mesh_regressor/levels/0/MatMul_3"],
     }
 
 
@@ -147,7 +149,7 @@ def test_the_table_is_changed_by_name() -> None:
     kept = kept_nodes(table_graph(), "fp16", Keep(more=("mesh_regressor/levels/0", "heatmap/MatMul"), fewer=("bins",)))
     assert "bins" not in kept
     assert kept["heatmap/MatMul"] == ["heatmap/MatMul"]
-    assert len(kept["mesh_regressor/levels/0"]) == 4
+    assert len(kept["mesh_regressor/levels/0"]) == 5
     assert "joint_regressor/Softmax" not in union(kept)
 
 

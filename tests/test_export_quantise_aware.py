@@ -25,6 +25,7 @@ from cliphand.training.recorder import read_history
 from export.calibration import CalibrationRequest, read_calibration
 from export.deploy_model import example_images
 from export.fake_quantise import FakeQuantisation, Place, round_activation, round_weight
+from export.inventory import FLOP
 from export.quantise_aware import QuantiseAware, calibrated_graph, find_places, measure
 from export.trainable_fold import trainable_fold
 
@@ -64,6 +65,34 @@ def placed() -> Placed:
     images = example_images(4, MODEL.input_size)
     graph = calibrated_graph(model, images, MODEL.input_size)
     return Placed(model, images, graph, find_places(model, graph.graph, images[:1]))
+
+
+def summed_axes(node: onnx.NodeProto, position: int, rank: int) -> set[int]:
+    """Axes of a weight over which a product or convolution sums; no scale can be taken out of such a sum."""
+    if node.op_type == "MatMul":
+        return {rank - 1} if position == 0 else {rank - 2}
+    if node.op_type == "Gemm":
+        transposed = onnx.helper.get_node_attr_value(node, "transB") if node.attribute else 0
+        return {1 if transposed else 0}
+    return {0, *range(2, rank)} if node.op_type == "ConvTranspose" else set(range(1, rank))
+
+
+def test_every_weights_scales_belong_to_outputs(placed: Placed) -> None:
+    graph = placed.graph.graph
+    producers = {output: node for node in graph.node for output in node.output}
+    constants = {constant.name: constant for constant in graph.initializer}
+    seen = set()
+    for node in graph.node:
+        for position, name in enumerate(node.input):
+            dequantise = producers.get(name)
+            if node.op_type not in FLOP or dequantise is None or dequantise.op_type != "DequantizeLinear":
+                continue
+            weight = constants.get(producers[dequantise.input[0]].input[0])
+            if weight is not None and constants[dequantise.input[1]].dims:  # one scale for all belongs everywhere
+                axis = onnx.helper.get_node_attr_value(dequantise, "axis") % len(weight.dims)
+                assert axis not in summed_axes(node, position, len(weight.dims)), node.name
+                seen.add(node.op_type)
+    assert {"Conv", "MatMul"} <= seen
 
 
 def test_every_quantised_input_of_the_graph_is_found(placed: Placed) -> None:
