@@ -31,7 +31,7 @@ def read_graph(path: Path) -> ModelProto:
         model = onnx.load_model_from_string(content)
     except DecodeError:
         raise InputError(f"{path} is not an ONNX graph, or only the beginning of one; export it again.") from None
-    if (fault := next(_faults(model), None)) is not None:
+    if (fault := next(foreign_parts(model), None)) is not None:
         raise InputError(f"{path} {fault}; export it again.")
     try:
         onnx.checker.check_model(content)
@@ -55,8 +55,8 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}); make it readable.") from None
 
 
-def _faults(model: ModelProto) -> Iterator[str]:
-    """What speaks against a graph, the worst first."""
+def foreign_parts(model: ModelProto) -> Iterator[str]:
+    """What a graph needs beyond its own file and ONNX's own operators, as ends of sentences."""
     messages = list(_messages(model))
     for tensor in messages:
         if isinstance(tensor, TensorProto) and (tensor.data_location == TensorProto.EXTERNAL or tensor.external_data):

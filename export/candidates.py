@@ -50,6 +50,7 @@ class TypedRequest:
         search_s: time for the search for layers to blame where a graph fails; 0 leaves it out.
         auto: whether the blamed layers are kept in higher precision and the graph is judged again.
         threads: of one call; None leaves the choice to each run-time.
+        tensorrt: have TensorRT for RTX, where it is installed, parse and build each graph.
     """
 
     precisions: tuple[Low, ...]
@@ -60,6 +61,7 @@ class TypedRequest:
     search_s: float = 600.0
     auto: bool = False
     threads: int | None = None
+    tensorrt: bool = True
 
     def __post_init__(self) -> None:
         require(self.search_s >= 0, f"the search's time is {self.search_s} s; it cannot be negative.")

@@ -7,6 +7,7 @@ import torch
 
 from cliphand import __version__
 from cliphand.checkpoint import load_checkpoint
+from cliphand.errors import InputError
 from cliphand.files import whole_folder
 from cliphand.hand import save_hand, topology_sha256
 from cliphand.provenance import git_commit, library_versions
@@ -37,7 +38,11 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
     with whole_folder(out) as folder:
         graph = folder / GRAPH_NAME
         agreement = export_graph(model, graph, input_size=checkpoint.model_config.input_size)
-        proof = prove(graph, PRECISION) if tensorrt else None
+        try:
+            proof = prove(graph, PRECISION, tensorrt=tensorrt)
+        except InputError as error:
+            remedy = "choose another backbone, or export without TensorRT (--no-tensorrt)"
+            raise InputError(f"{str(error).rstrip('.')}; {remedy}.") from None
         save_hand(checkpoint.topology, folder / HAND_NAME)
         manifest = Manifest(
             input_size=checkpoint.model_config.input_size,
@@ -58,7 +63,7 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
                 "max_difference_relative": agreement.max_difference_relative,
                 "max_difference_mm": agreement.max_difference_mm,
                 "max_neighbour_effect": agreement.max_neighbour_effect,
-                "tensorrt_rtx": None if proof is None else proof.tensorrt,
+                "tensorrt_rtx": proof.tensorrt,
                 "versions": library_versions(),
             },
             training={"backbone": checkpoint.model_config.backbone, **checkpoint.facts},

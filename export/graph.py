@@ -12,14 +12,16 @@ import onnx
 import onnxsim
 import torch
 
+from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.model.hand_model import HandModel
 from engines.base import INPUT_NAME, OUTPUT_SHAPES
+from engines.graph_file import MAX_BYTES
 from export.agreement import Agreement, check_agreement
 from export.deploy_model import example_images
 from export.fold import fold
 from export.folded_model import FoldedHand
-from export.guarantees import BATCH_NAME, OPSET, check_guarantees
+from export.guarantees import BATCH_NAME, OPSET, check_guarantees, too_large
 from export.node_names import name_nodes
 from export.translations import TRANSLATIONS, Translations
 
@@ -42,6 +44,8 @@ def export_graph(model: HandModel, path: Path, *, input_size: int) -> Agreement:
         InputError: the graph cannot be made, breaks a guarantee, or does not compute what the model computes.
     """
     folded = fold(model)
+    n_bytes = sum(weight.numel() * weight.element_size() for weight in folded.state_dict().values())
+    require(n_bytes <= MAX_BYTES, f"the graph is not written: {too_large(n_bytes)}.")  # it could not even be traced
     graph = simplify(trace(folded, input_size, translations=TRANSLATIONS))
     check_guarantees(graph, layer_norms=count_layer_norms(folded))
     onnx.checker.check_model(graph, full_check=True)

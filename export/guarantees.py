@@ -8,16 +8,29 @@ from onnx import ModelProto, NodeProto, TensorProto
 
 from cliphand.errors import InputError
 from engines.base import INPUT_NAME, OUTPUT_SHAPES
+from engines.graph_file import MAX_BYTES, foreign_parts
 from export.node_names import stage_of
-from export.tensorrt_ops import FORBIDDEN, SUPPORTED
 from export.tensors import TensorType, tensor_types
 
 OPSET = 18  # from 20 on, TensorRT's parser reads GridSample and others differently
-MAX_WEIGHT_BYTES = 200_000_000  # protobuf files end at 2 GB, but a graph that large is not for real time
 BATCH_NAME = "batch"
 PROBE_BATCHES = (3, 5)  # two sizes tell what follows the batch
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 QUANTISED = frozenset({TensorProto.INT8, TensorProto.INT4, TensorProto.FLOAT8E4M3FN})
+RUN_TIME_SHAPES = "shapes would be computed at run time"
+CONTROL_FLOW = "control flow splits an engine"
+DATA_SHAPES = "its output's shape depends on the data"
+CHANCE = "its results change from call to call"
+# Operator: why a graph never holds it, whatever TensorRT and the other run-times make of it. What they lack is theirs
+# to say: the export has TensorRT's own parser read the graph, and ONNX Runtime run it.
+FORBIDDEN: dict[str, str] = {
+    "GridSample": "TensorRT's parser falls back to nearest neighbours from opset 20 on (NVIDIA/TensorRT issue 4646)",
+    **dict.fromkeys(("If", "Loop", "Scan"), CONTROL_FLOW),
+    **dict.fromkeys(("Range", "Shape", "Size"), RUN_TIME_SHAPES),
+    **dict.fromkeys(("Compress", "NonMaxSuppression", "NonZero", "Unique"), DATA_SHAPES),
+    **dict.fromkeys(("Bernoulli", "Multinomial", "RandomNormal", "RandomNormalLike"), CHANCE),
+    **dict.fromkeys(("RandomUniform", "RandomUniformLike"), CHANCE),
+}
 NORMALISED_STAGE = "mesh_regressor"  # its LayerNorms are this project's; a backbone's are its own affair
 
 
@@ -32,6 +45,7 @@ def check_guarantees(model: ModelProto, *, layer_norms: int | None = None) -> No
         InputError: a rule is broken; the sentence names the rule and the node or tensor.
     """
     faults = [
+        *(f"it {part}" for part in foreign_parts(model)),
         *_opset(model),
         *_operators(model),
         *_weights(model),
@@ -48,33 +62,29 @@ def check_guarantees(model: ModelProto, *, layer_norms: int | None = None) -> No
 
 def _opset(model: ModelProto) -> list[str]:
     found = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    wrong = [f"it uses opset {found}; it must be ai.onnx {OPSET} alone"] if found != {"ai.onnx": OPSET} else []
-    return wrong + (["it holds local functions, which run-times inline differently"] if model.functions else [])
+    return [f"it uses opset {found}; it must be ai.onnx {OPSET} alone"] if found != {"ai.onnx": OPSET} else []
 
 
 def _operators(model: ModelProto) -> list[str]:
-    faults = []
-    for node in model.graph.node:
-        if node.op_type in FORBIDDEN:
-            faults.append(f"node '{node.name}' is a {node.op_type}: {FORBIDDEN[node.op_type]}")
-        elif node.domain or node.op_type not in SUPPORTED:
-            kind = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-            faults.append(f"node '{node.name}' is a {kind}, which TensorRT 10.12 to 11 lacks")
-    return faults
+    nodes = [node for node in model.graph.node if node.op_type in FORBIDDEN]
+    return [f"node '{node.name}' is a {node.op_type}: {FORBIDDEN[node.op_type]}" for node in nodes]
 
 
 def _weights(model: ModelProto) -> list[str]:
     faults, n_bytes = [], 0.0
     for tensor in model.graph.initializer:
-        if tensor.data_location == TensorProto.EXTERNAL:
-            faults.append(f"weight '{tensor.name}' lies in another file; weights must be inline")
         if tensor.data_type == TensorProto.DOUBLE:
             faults.append(f"weight '{tensor.name}' is float64; the widest type is float32")
         n_bytes += TensorType(tensor.data_type, tuple(tensor.dims)).n_bytes
-    if n_bytes > MAX_WEIGHT_BYTES:
-        limit = MAX_WEIGHT_BYTES / 1e6
-        faults.append(f"its weights take {n_bytes / 1e6:.0f} MB, more than {limit:.0f}; choose a smaller backbone")
-    return faults
+    return faults + ([too_large(n_bytes)] if n_bytes > MAX_BYTES else [])
+
+
+def too_large(n_bytes: float) -> str:
+    """Why weights of this size cannot be exported, as the end of a sentence."""
+    return (
+        f"its weights take {n_bytes / 1e9:.1f} GB, and an ONNX file ends at {MAX_BYTES / 1e9:.1f}; more would have to "
+        "lie in further files, which the manifest's hash does not cover: choose a smaller backbone"
+    )
 
 
 def _dead(model: ModelProto) -> list[str]:

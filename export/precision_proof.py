@@ -31,9 +31,9 @@ class Proof:
     """What TensorRT and the file itself say about a graph.
 
     Attributes:
-        tensorrt: version that parsed and built it; None where it is not installed.
-        layers: such as `CONVOLUTION HALF`, with their count; empty where TensorRT is not installed.
-        plan_bytes: size of the built plan; 0 where TensorRT is not installed.
+        tensorrt: version that parsed and built it; None where TensorRT was not asked.
+        layers: such as `CONVOLUTION HALF`, with their count; empty where TensorRT was not asked.
+        plan_bytes: size of the built plan; 0 where TensorRT was not asked.
         weight_bytes: bytes of the graph's floating-point and INT8 constants by type.
     """
 
@@ -43,12 +43,13 @@ class Proof:
     weight_bytes: Mapping[str, int]
 
 
-def prove(path: Path, precision: str) -> Proof:
+def prove(path: Path, precision: str, *, tensorrt: bool = True) -> Proof:
     """Parse, build and count.
 
     Args:
         path: the ONNX graph.
         precision: `fp32`, `fp16` or `int8`: what its name says.
+        tensorrt: ask TensorRT for RTX where it is installed; without it only the file speaks.
 
     Raises:
         InputError: TensorRT rejects the graph, in its own words, or the graph is not mostly of that precision.
@@ -57,7 +58,7 @@ def prove(path: Path, precision: str) -> Proof:
     side = graph.input[0].type.tensor_type.shape.dim[3].dim_value
     weights = weight_bytes(graph)
     check_weights(precision, weights, source=str(path))
-    if why_not_built(TENSORRT_RTX) is not None:
+    if not tensorrt or why_not_built(TENSORRT_RTX) is not None:
         return Proof(None, {}, 0, weights)
     try:
         with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:

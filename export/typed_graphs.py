@@ -102,7 +102,7 @@ def _make(workshop: Workshop, low: Low) -> Verdict:
             candidate = workshop.make(low, candidate.rest, frozenset(blame.nodes))
     proof, refusal = None, None
     try:
-        proof = prove(candidate.path, low)
+        proof = prove(candidate.path, low, tensorrt=workshop.request.tensorrt)
     except InputError as error:
         refusal = str(error)
     path = workshop.folder / f"model.{low}.onnx"

@@ -73,7 +73,7 @@ def test_the_newest_runs_best_becomes_an_export_of_its_name(
 def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """An export that takes no time, with one graph that was rejected; and why each flavour cannot build."""
 
-    def write(source: Path, out: Path) -> Manifest:
+    def write(source: Path, out: Path, *, tensorrt: bool) -> Manifest:
         save_typed_export(out, fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True})
         (out / "model.int8.onnx").rename(out / "model.int8.onnx.rejected")
         manifest = read_manifest(out)

@@ -113,3 +113,13 @@ def test_an_exporter_that_returns_nothing_is_reported(monkeypatch: pytest.Monkey
     monkeypatch.setattr(torch.onnx, "export", lambda *_, **__: None)
     with pytest.raises(InputError, match="returned no graph"):
         graph_module.trace(small_hand(), SIDE)
+
+
+def test_weights_beyond_what_a_file_holds_are_refused_before_the_graph_is_traced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(graph_module, "MAX_BYTES", 1_000_000)
+    monkeypatch.setattr(graph_module, "trace", lambda *_, **__: pytest.fail("the graph was traced"))
+    with pytest.raises(InputError, match=r"the graph is not written: its weights take .* choose a smaller backbone"):
+        export_graph(small_hand(), tmp_path / "model.onnx", input_size=SIDE)
+    assert not (tmp_path / "model.onnx").exists()

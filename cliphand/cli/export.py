@@ -52,7 +52,7 @@ def export(
     threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
     tensorrt: Annotated[
         bool | None,
-        typer.Option("--tensorrt/--no-tensorrt", help="Insist on TensorRT's plans, or leave all plans out."),
+        typer.Option("--tensorrt/--no-tensorrt", help="Insist on TensorRT's plans, or leave TensorRT out of it."),
     ] = None,
     tensorrt_rtx: Annotated[bool, typer.Option("--tensorrt-rtx", help="Insist on plans of TensorRT for RTX.")] = False,
     aot: Annotated[bool, typer.Option("--aot", help="Add a package of native code, compiled by AOTInductor.")] = False,
@@ -72,7 +72,7 @@ def export(
     place = source.resolve()  # which has a name where `source` is `.` or `best`
     target = out or EXPORTS / (place.parent.name if place.name in OF_A_RUN else place.name)
     console = Console(soft_wrap=True)
-    manifest = export_checkpoint(source, target)
+    manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
     _describe(manifest, target, console)
     passed = True
     if fp16 or int8:
@@ -93,6 +93,7 @@ def export(
             search_s=search_s,
             auto=auto,
             threads=threads,
+            tensorrt=tensorrt is not False,
         )
         passed = _write_typed(target, request, console)
     if aot:
@@ -162,7 +163,7 @@ def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
 def _builder(version: object) -> str:
     """What TensorRT for RTX made of the graph."""
     if version is None:
-        return "operators within TensorRT's list (TensorRT for RTX, which would build it, is not installed)"
+        return "not shown to TensorRT's parser (TensorRT for RTX, which has one, is not installed or was left out)"
     return f"parsed and built by TensorRT for RTX {version}"
 
 

@@ -118,7 +118,7 @@ def _agreement_table(exporter: Mapping[str, object]) -> "Table":
         value = exporter.get(key)
         table.add_row(meaning, f"{value:.2g}" if isinstance(value, int | float) else "-")
     version = exporter.get("tensorrt_rtx")
-    table.add_row("parsed and built by TensorRT for RTX", str(version) if version else "not tried: it is not installed")
+    table.add_row("parsed and built by TensorRT for RTX", str(version) if version else "not asked")
     return table
 
 
