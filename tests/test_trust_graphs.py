@@ -114,14 +114,21 @@ def test_every_engine_for_graphs_reads_them_with_the_same_checks(engine: str, ex
         open_engine(export / MODEL, engine=engine, threads=1)
 
 
-def test_bench_and_build_refuse_a_bad_graph(
+def test_bench_refuses_a_bad_graph_and_build_says_why_it_has_no_plan(
     export: Path, photograph: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (export / MODEL).write_bytes(GRAPHS["weights at an absolute path"][0]((export / MODEL).read_bytes()))
     rehash(export)
     before = contents(export)
-    for name in ("bench", "build"):
-        assert "in another file (/etc/passwd)" in refusal(command(name, export, photograph), monkeypatch, capsys)
+    said = "keeps weight 'joints_uvd.matrix' in another file (/etc/passwd)"
+    assert said in refusal(command("bench", export, photograph), monkeypatch, capsys)
+    monkeypatch.setattr(sys, "argv", ["cliphand", *command("build", export, photograph)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 1  # the folder's other graphs would have been built
+    told = capsys.readouterr()
+    assert "Traceback" not in told.err
+    assert f"{MODEL}: no plan: {export / MODEL} {said}" in told.out
     assert contents(export) == before
 
 
@@ -146,10 +153,14 @@ def test_what_is_not_the_file_of_the_manifest_is_refused(
     put(export / MODEL)
     assert said in refusal(command("inspect", export, photograph), monkeypatch, capsys)
     assert MODEL in refusal(command("predict", export, photograph), monkeypatch, capsys)
-    with pytest.raises(InputError, match=MODEL):
-        build_folder(export, TENSORRT_RTX, BuildSettings(), lambda *_: None)
+    messages: list[object] = []
+    build_folder(export, TENSORRT_RTX, BuildSettings(), [MODEL], messages.append)
+    ((name, reason),) = messages
+    assert name == MODEL
+    assert said in reason
 
 
+IMPROPER = "is not a plain file name|Invalid JSON"
 NAMES = (
     "/etc/passwd",
     "../model.onnx",
@@ -174,8 +185,8 @@ def test_a_name_that_is_not_of_a_file_in_the_folder_is_refused(
     value["artefacts"] = {name: value["artefacts"][MODEL]}
     (export / MANIFEST_NAME).write_text(json.dumps(value))
     for each in ("inspect", "predict", "bench", "build"):
-        assert "is not a plain file name" in refusal(command(each, export, photograph), monkeypatch, capsys)
-    with pytest.raises(InputError, match="is not a plain file name"):
+        assert re.search(IMPROPER, refusal(command(each, export, photograph), monkeypatch, capsys))
+    with pytest.raises(InputError, match=IMPROPER):
         read_record(save_plan(export, onnx=name))
 
 
