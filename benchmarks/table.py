@@ -22,6 +22,7 @@ MISSING = "-"
 WIDEST = 1000  # columns; more than any table needs
 AUC_RANGE = f"{AUC_RANGES_MM[0][0]:g}-{AUC_RANGES_MM[0][1]:g}"
 SHORT_HASH = 12
+CROP_NOTES = {"joints": " (about the true joints: an upper bound)", "mask": " (about the true mask)"}
 GATE: dict[bool | None, str] = {True: "in", False: "OUT", None: MISSING}
 _MILLIMETRES = "{:.2f}"
 _SHARE = "{:.3f}"
@@ -174,7 +175,7 @@ def title(report: Report) -> str:
         f"{report.export['path']} (checkpoint {str(report.export['checkpoint_sha256'])[:SHORT_HASH]}): "
         f"{_facts(report.training)}",
         f"data: {data['path']}, {data['split']} split, {data['images']} images{floor_text}",
-        f"crop: {crop['rule']}, {crop['input_size']} px",
+        f"crop: {crop['rule']}{CROP_NOTES.get(str(crop['rule']), '')}, {crop['input_size']} px",
         f"protocol: {report.protocol}",
         f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
         f"threads {_threads(speed)}; engines in turns, up to {speed['calls']} calls or "

@@ -13,13 +13,15 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_from_scale, uvd_to_camera
-from cliphand.config import CropConfig
+from cliphand.config import CropConfig, require
 from cliphand.data.crop import Box, crop_box, crop_matrix
 from cliphand.hand import WRIST
 from engines.base import Engine
 from engines.prepare import Preparer, prepared_ahead
 
 LONG_LENS = 10.0  # focal length in widths of the crop where the camera is not known
+# A photograph's shorter side over the box in its centre, at most: FreiHAND's is 1.7 times the default box, RHD's 2.5.
+LARGEST_OVER_BOX = 2.5
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +94,8 @@ def read_hands(
         camera: of all photographs; None gives hands without size.
 
     Raises:
-        InputError: a photograph cannot be read, or the crop's rule needs labels and there is no box.
+        InputError: a photograph cannot be read; there is no box and the crop's rule needs labels, or its centred box
+            is of pictures much smaller than the photograph.
     """
     side = engine.input_size
 
@@ -101,7 +104,7 @@ def read_hands(
 
         def matrix_of(place: int, shape: tuple[int, int]) -> FloatArray:
             shapes.append(shape)
-            return crop_matrix(box or crop_box(crop, shape), side)
+            return crop_matrix(box or _own_box(path, crop, shape), side)
 
         crops, matrices = preparer.read([path], matrix_of)
         return path, crops, matrices[0], shapes[0]
@@ -112,6 +115,17 @@ def read_hands(
             known = None if camera is None else (camera.matrix(shape), camera.scale_m)
             uvd = output.joints_uvd[0], output.verts_uvd[0]
             yield make_hand(path, *uvd, shape=shape, matrix=matrix, side_px=side, camera=known)
+
+
+def _own_box(path: Path, crop: CropConfig, shape: tuple[int, int]) -> Box:
+    """The box of the export's crop, where that can be what holds the hand."""
+    found = crop_box(crop, shape)
+    require(
+        found.side_px * LARGEST_OVER_BOX >= min(shape),
+        f"{path} is {shape[1]} x {shape[0]} px; this model looks at the central {found.side_px:g} px of smaller "
+        "pictures. Say where the hand is with --box X Y SIDE.",
+    )
+    return found
 
 
 def make_hand(

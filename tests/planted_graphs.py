@@ -108,7 +108,7 @@ def save_planted_export(folder: Path, topology: HandTopology, **fault: bool) -> 
 @contextmanager
 def planted_workshop(folder: Path, topology: HandTopology, request: TypedRequest) -> Iterator[Workshop]:
     """A workshop whose reference is the FP32 graph in ONNX Runtime instead of a checkpoint in PyTorch."""
-    gate = read_gate_images(request.gate, CropConfig(), SIDE)
+    gate = read_gate_images(request.gate, CropConfig(rule="whole"), SIDE)
     with OrtEngine(folder / GRAPH_NAME, precision="fp32") as engine:
         reference = gate.predict(engine, topology.joint_regressor)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -118,7 +118,7 @@ def planted_workshop(folder: Path, topology: HandTopology, request: TypedRequest
             manifest=read_manifest(folder),
             request=request,
             source=onnx.load(folder / GRAPH_NAME),
-            calibration=read_calibration(request.calibration, CropConfig(), SIDE),
+            calibration=read_calibration(request.calibration, CropConfig(rule="whole"), SIDE),
             gate=gate,
             joint_regressor=topology.joint_regressor,
             reference=reference,

@@ -152,3 +152,8 @@ def test_what_was_measured_alone_has_a_table_of_its_own_with_the_reasons() -> No
     assert "no counter here" in text
     assert "model.onnx: something to know" in text
     assert "each engine alone" not in table_text(REPORT)
+
+
+def test_a_crop_about_the_true_joints_is_called_an_upper_bound() -> None:
+    report = dataclasses.replace(REPORT, crop={"rule": "joints", "input_size": 256})
+    assert "crop: joints (about the true joints: an upper bound), 256 px" in table_text(report)

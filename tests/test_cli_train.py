@@ -83,6 +83,7 @@ def test_every_option_reaches_its_config(hand_file: Path) -> None:
         crop_margin=2.0,
         learning_rate=1e-4,
         schedule="cosine",
+        reduction="sum",
         blur=0.5,
         weight_normals=0.3,
         weight_heatmaps=0.2,
@@ -94,6 +95,7 @@ def test_every_option_reaches_its_config(hand_file: Path) -> None:
     assert run.train == TrainConfig(
         learning_rate=1e-4,
         schedule="cosine",
+        reduction="sum",
         augment=AugmentConfig(blur_px=0.5),
         loss=LossConfig(normals=0.3, heatmaps=0.2),
         text=TextConfig(joints=5),

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from cliphand.config import CropConfig
 from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
+from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 
 SHAPE = (120, 200)  # height, width
@@ -143,6 +145,15 @@ def test_normalise_subtracts_mean_and_divides_by_std_per_channel() -> None:
     np.testing.assert_allclose(batch[0, :, 0, 0], (0, -1, -2), atol=1e-6)
     np.testing.assert_allclose(batch[1, :, 3, 2], (1, -0.6, 2), atol=1e-6)
     np.testing.assert_array_equal(normalise(crops[1], config), batch[1])
+
+
+def test_the_default_crop_holds_freihands_hands_and_little_else(real_dir: Path) -> None:
+    data = open_freihand(real_dir / "freihand5", "training")
+    box = crop_box(CropConfig(), (224, 224))
+    for label in range(data.n_labels):
+        joints = data.joints_uv(label)
+        assert np.abs(joints - (box.centre_x, box.centre_y)).max() < box.side_px / 2
+        assert np.ptp(joints, axis=0).max() > box.side_px / 2
 
 
 @pytest.mark.parametrize("crops", [np.zeros((4, 4, 3), np.float32), np.zeros((3, 4, 4), np.uint8)])

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from linear_hand import SIDE, TrueHand
@@ -11,6 +12,7 @@ from benchmarks.photographs import Photographs
 from cliphand.config import CropConfig
 from cliphand.data.crop import Box
 from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.errors import InputError
 from cliphand.hand import MIDDLE_MCP, WRIST
 from engines.hand_reader import Camera, Hand, read_hands
 
@@ -66,3 +68,11 @@ def test_a_box_says_where_to_look(data: FreiHand) -> None:
     # The same uvd, read in another square: the crop's middle is the box's.
     middle = (whole.joints_uvd[0, :2] * SIDE - (SIDE - 1) / 2) * 80 / SIDE + (100, 120)
     np.testing.assert_allclose(found.joints_px[0], middle, atol=1e-6)
+
+
+def test_a_photograph_much_larger_than_the_training_pictures_needs_a_box(data: FreiHand, tmp_path: Path) -> None:
+    path = tmp_path / "phone.png"
+    assert cv2.imwrite(str(path), np.full((900, 1200, 3), 128, np.uint8))
+    reader = TrueHand(Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth"))
+    with pytest.raises(InputError, match=r"phone.png is 1200 x 900 px; .*central 130 px.*--box X Y SIDE"):
+        list(read_hands(reader, [path], CropConfig()))

@@ -182,7 +182,7 @@ def test_training_recovers_more_than_half_of_what_int8_costs(
         tmp_path / "start",
         model=ClipHand(model, None),
         model_config=MODEL,
-        crop=CropConfig(),
+        crop=CropConfig(rule="whole"),
         topology=hand_topology,
         train=TRAIN,
         facts={},
@@ -196,13 +196,15 @@ def test_training_recovers_more_than_half_of_what_int8_costs(
         topology=hand_topology,
         out=tmp_path / "run",
         model=MODEL,
-        crop=CropConfig(),
+        crop=CropConfig(rule="whole"),
         train=TRAIN,
         start=start.path,
         recipe=QuantiseAware(start, CalibrationRequest(data)),
     )
     train_hand(run, progress=False)
-    images = torch.from_numpy(read_calibration(CalibrationRequest(data), CropConfig(), MODEL.input_size).images)
+    images = torch.from_numpy(
+        read_calibration(CalibrationRequest(data), CropConfig(rule="whole"), MODEL.input_size).images
+    )
     with torch.no_grad():
         exact = start.model(images)[1]
     end = load_checkpoint(run.out / "last")

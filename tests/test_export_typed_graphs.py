@@ -236,7 +236,13 @@ def test_a_real_model_passes_and_another_checkpoint_is_refused(
     torch.manual_seed(0)
     holder = torch.nn.Module()
     holder.hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels)).eval()
-    facts = {"model_config": MODEL, "crop": CropConfig(), "topology": hand_topology, "train": None, "facts": {}}
+    facts = {
+        "model_config": MODEL,
+        "crop": CropConfig(rule="whole"),
+        "topology": hand_topology,
+        "train": None,
+        "facts": {},
+    }
     save_checkpoint(tmp_path / "checkpoint", model=holder, **facts)
     folder = tmp_path / "export"
     export_checkpoint(tmp_path / "checkpoint", folder)

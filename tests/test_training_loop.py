@@ -71,7 +71,7 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 def run(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run of three epochs with every loss term on."""
     out = tmp_path_factory.mktemp("runs") / "full"
-    made = Run(data=data, topology=hand_topology, out=out, model=MODEL, crop=CropConfig(), train=TRAIN)
+    made = Run(data=data, topology=hand_topology, out=out, model=MODEL, crop=CropConfig(rule="whole"), train=TRAIN)
     train_hand(made, progress=False)
     return made
 

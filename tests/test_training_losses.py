@@ -1,14 +1,16 @@
 """Each loss term against a hand-computed value."""
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cliphand.config import LossConfig
+from cliphand.config import LossConfig, Reduction
 from cliphand.model.joint_regressor import bin_positions, expected_bin
+from cliphand.training.contrast import clip_loss
 from cliphand.training.losses import (
     consistency_2d,
     consistency_3d,
@@ -116,6 +118,23 @@ def test_consistency_3d_compares_root_relative_vertices() -> None:
     first = torch.tensor([[[2.0, 1.0, 1.5]]])  # (1, 0, 0.5) from the root, turned onto (0, 1, 0.5)
     second = torch.tensor([[[1.0, 2.3, 1.5]]])  # (0, 1.3, 0.5) from the root
     assert consistency_3d(first, second, joints, joints, affine).item() == pytest.approx(0.3 / 3)
+
+
+def test_a_sum_is_the_mean_times_what_a_sample_has_of_each() -> None:
+    generator = torch.Generator().manual_seed(0)
+    (joints, other), (verts, true) = torch.rand(2, 4, 21, 3, generator=generator), torch.rand(2, 4, 9, 3)
+    faces, affine = torch.tensor([[0, 1, 2], [3, 4, 5], [6, 7, 8], [2, 4, 8]]), turned(0.4).expand(4, -1, -1)
+    logits = torch.randn(3, 4, 4, generator=generator)
+    counts: dict[Callable[[Reduction], torch.Tensor], int] = {
+        lambda how: point_l1(joints, other, reduction=how): 21 * 3,
+        lambda how: normal_loss(verts, true, faces, reduction=how): 4 * 3,
+        lambda how: edge_loss(verts, true, faces, reduction=how): 4 * 3,
+        lambda how: consistency_2d(joints, other, affine, reduction=how): 21 * 2,
+        lambda how: consistency_3d(verts, true, joints, other, affine, reduction=how): 9 * 3,
+        lambda how: clip_loss(logits, reduction=how): 2,
+    }
+    for term, count in counts.items():
+        torch.testing.assert_close(term("sum"), term("mean") * count)
 
 
 def test_the_sum_has_the_papers_weights() -> None:

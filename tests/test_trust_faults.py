@@ -203,7 +203,7 @@ def checkpoint(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest
         folder,
         model=ClipHand(hand, None),
         model_config=SMALL,
-        crop=CropConfig(),
+        crop=CropConfig(rule="whole"),
         topology=hand_topology,
         train=None,
         facts={"data": str(data)},

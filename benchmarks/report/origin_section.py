@@ -100,7 +100,7 @@ def origin_section(
         "whole": "the largest centred square",
         "centre": f"a centred square of {crop.side_px:g} px",
         "mask": f"a square around the hand's mask, {crop.margin:g} times its size",
-        "joints": f"a square around the true joints, {crop.margin:g} times their extent",
+        "joints": f"a square around the true joints, {crop.margin:g} times their extent: an upper bound",
     }[crop.rule]
     facts = {
         "checkpoint": f"{manifest.checkpoint.path} (sha256 {manifest.checkpoint.sha256[:SHORT_HASH]})",

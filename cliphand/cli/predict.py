@@ -33,7 +33,8 @@ def predict(
     box: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
-            help="Where the hand is: centre x, centre y and side in pixels.", show_default="the export's crop"
+            help="Where the hand is: centre x, centre y and side in pixels.",
+            show_default="the export's own crop, in a picture of its data's size",
         ),
     ] = None,
     focal: Annotated[

@@ -45,6 +45,9 @@ def train(
     batch: Annotated[int | None, defaults("Photographs per process and step, two views each.", TRAIN.batch)] = None,
     learning_rate: Annotated[float | None, defaults("Of AdamW.", TRAIN.learning_rate)] = None,
     weight_decay: Annotated[float | None, defaults("Of AdamW.", TRAIN.weight_decay)] = None,
+    reduction: Annotated[
+        str | None, defaults("Of each loss term: mean, or sum as in the paper.", TRAIN.reduction)
+    ] = None,
     schedule: Annotated[str | None, defaults("Of the learning rate: step or cosine.", TRAIN.schedule)] = None,
     step_epochs: Annotated[
         int | None, defaults("Epochs between steps of the learning rate.", TRAIN.step_epochs)
@@ -66,7 +69,9 @@ def train(
     ] = None,
     prompt_joints: Annotated[int | None, defaults("Joints a prompt names, of 21.", TEXT.joints)] = None,
     crop: Annotated[str | None, defaults("whole, centre, mask or joints.", CROP.rule)] = None,
-    crop_side: Annotated[float | None, defaults("Side of the centre crop in pixels.", CROP.side_px)] = None,
+    crop_side: Annotated[
+        float | None, defaults("Side of the centre crop in pixels; 200 for rendered hands.", CROP.side_px)
+    ] = None,
     crop_margin: Annotated[
         float | None, defaults("Side of mask and joints crops over what they hold.", CROP.margin)
     ] = None,

@@ -21,7 +21,7 @@ TRAIN_OPTIONS = {
     name: name
     for name in (
         *("stage", "epochs", "repeats", "batch", "learning_rate", "weight_decay"),
-        *("schedule", "step_epochs", "step_factor"),
+        *("reduction", "schedule", "step_epochs", "step_factor"),
         *("gradient_clip", "precision", "accelerator", "devices", "workers", "seed", "validation_fraction"),
         "backbone_weights",
     )

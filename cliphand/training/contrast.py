@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, distributed
 from torch.nn import functional
 
+from cliphand.config import Reduction
 from cliphand.model.clip_hand import Matched
 
 
@@ -55,13 +56,13 @@ def match_logits(matched: Matched, scales: Tensor) -> Tensor:
     return scales.view(-1, 1, 1) * pose @ text.transpose(1, 2)
 
 
-def clip_loss(logits: Tensor) -> Tensor:
-    """L_CLIP: symmetric InfoNCE of (3, B, B) logits, rows and columns, averaged over the axes."""
+def clip_loss(logits: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """L_CLIP: symmetric InfoNCE of (3, B, B) logits, mean or sum of rows' and columns', averaged over the axes."""
     axes, batch, _ = logits.shape
     target = torch.arange(batch, device=logits.device).repeat(axes)
     rows = functional.cross_entropy(logits.flatten(0, 1), target)
     columns = functional.cross_entropy(logits.transpose(1, 2).flatten(0, 1), target)
-    return (rows + columns) / 2
+    return (rows + columns) / 2 if reduction == "mean" else rows + columns
 
 
 def retrieval_accuracy(logits: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 """Every term of the training loss as a function of its own.
 
-All points are uvd, (B, N, 3): u and v over the crop's side, d in bones from the wrist.
+All points are uvd, (B, N, 3): u and v over the crop's side, d in bones from the wrist. The paper's terms take a
+`reduction`: `mean` over everything, or the paper's `sum` over a sample's points and coordinates, mean over the batch.
 
 Source: paper section 3.5.
 """
@@ -9,12 +10,18 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from cliphand.config import Reduction
 from cliphand.hand import WRIST
 
 
-def point_l1(predicted: Tensor, target: Tensor) -> Tensor:
-    """L_P and L_V: mean absolute difference of coordinates; both (B, N, 3)."""
-    return (predicted - target).abs().mean()
+def reduced(values: Tensor, reduction: Reduction) -> Tensor:
+    """A term from the values of its samples: (B, ...) to a scalar."""
+    return values.mean() if reduction == "mean" else values.flatten(1).sum(dim=1).mean()
+
+
+def point_l1(predicted: Tensor, target: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """L_P and L_V: absolute difference of coordinates; both (B, N, 3)."""
+    return reduced((predicted - target).abs(), reduction)
 
 
 def heatmap_cross_entropy(logits: Tensor, positions: Tensor, target: Tensor) -> Tensor:
@@ -34,24 +41,25 @@ def heatmap_cross_entropy(logits: Tensor, positions: Tensor, target: Tensor) -> 
     return -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
 
 
-def normal_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:
-    """L_N: mean |cosine| between each predicted edge of a face and the true normal of that face.
+def normal_loss(verts: Tensor, target: Tensor, faces: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """L_N: |cosine| between each predicted edge of a face and the true normal of that face.
 
     Args:
         verts: (B, 778, 3) predicted.
         target: (B, 778, 3) true.
         faces: (F, 3) int64.
+        reduction: over faces and edges.
     """
     corners = target[:, faces]  # (B, F, 3, 3)
     normals = torch.linalg.cross(corners[:, :, 1] - corners[:, :, 0], corners[:, :, 2] - corners[:, :, 0])
     normals = functional.normalize(normals, dim=-1).unsqueeze(2)  # (B, F, 1, 3)
     edges = functional.normalize(_face_edges(verts, faces), dim=-1)  # (B, F, 3, 3)
-    return (edges * normals).sum(-1).abs().mean()
+    return reduced((edges * normals).sum(-1).abs(), reduction)
 
 
-def edge_loss(verts: Tensor, target: Tensor, faces: Tensor) -> Tensor:
-    """L_E: mean absolute difference of edge lengths over the edges of all faces; arguments as `normal_loss`."""
-    return (_lengths(_face_edges(verts, faces)) - _lengths(_face_edges(target, faces))).abs().mean()
+def edge_loss(verts: Tensor, target: Tensor, faces: Tensor, *, reduction: Reduction = "mean") -> Tensor:
+    """L_E: absolute difference of edge lengths over the edges of all faces; arguments as `normal_loss`."""
+    return reduced((_lengths(_face_edges(verts, faces)) - _lengths(_face_edges(target, faces))).abs(), reduction)
 
 
 def _face_edges(verts: Tensor, faces: Tensor) -> Tensor:
@@ -65,20 +73,27 @@ def _lengths(vectors: Tensor) -> Tensor:
     return (vectors.square().sum(-1) + 1e-12).sqrt()
 
 
-def consistency_2d(first: Tensor, second: Tensor, affine: Tensor) -> Tensor:
+def consistency_2d(first: Tensor, second: Tensor, affine: Tensor, *, reduction: Reduction = "mean") -> Tensor:
     """L_C2d: distance of view 1's joints, mapped into view 2, from view 2's joints.
 
     Args:
         first: (B, 21, 3) joints predicted in view 1.
         second: (B, 21, 3) joints predicted in view 2.
         affine: (B, 2, 3) maps (u, v) of view 1 onto (u, v) of view 2 (the paper's Aff).
+        reduction: over joints and coordinates.
     """
     mapped = first[..., :2] @ affine[:, :, :2].transpose(1, 2) + affine[:, None, :, 2]
-    return (mapped - second[..., :2]).abs().mean()
+    return reduced((mapped - second[..., :2]).abs(), reduction)
 
 
 def consistency_3d(
-    first: Tensor, second: Tensor, first_joints: Tensor, second_joints: Tensor, affine: Tensor
+    first: Tensor,
+    second: Tensor,
+    first_joints: Tensor,
+    second_joints: Tensor,
+    affine: Tensor,
+    *,
+    reduction: Reduction = "mean",
 ) -> Tensor:
     """L_C3d: distance of view 1's root-relative vertices, turned into view 2, from view 2's.
 
@@ -91,7 +106,8 @@ def consistency_3d(
         first_joints: (B, 21, 3) joints predicted in view 1, whose wrist is the root.
         second_joints: (B, 21, 3) the same in view 2.
         affine: (B, 2, 3), as in `consistency_2d`.
+        reduction: over vertices and coordinates.
     """
     from_root = first - first_joints[:, WRIST : WRIST + 1]
     turned = torch.cat([from_root[..., :2] @ affine[:, :, :2].transpose(1, 2), from_root[..., 2:]], dim=-1)
-    return (turned - (second - second_joints[:, WRIST : WRIST + 1])).abs().mean()
+    return reduced((turned - (second - second_joints[:, WRIST : WRIST + 1])).abs(), reduction)

@@ -141,11 +141,13 @@ class HandTraining(lightning.LightningModule):
         target = torch.cat([batch.first.verts_uvd, batch.second.verts_uvd])
         first_joints, second_joints = joints.chunk(2)
         first, second = verts.chunk(2)
+        how = self.train_config.reduction
+        views = (first, second, first_joints, second_joints, batch.affine)
         terms = {
-            "vertices": lambda: point_l1(verts, target),
-            "normals": lambda: normal_loss(verts, target, self.faces),
-            "edges": lambda: edge_loss(verts, target, self.faces),
-            "consistency_3d": lambda: consistency_3d(first, second, first_joints, second_joints, batch.affine),
+            "vertices": lambda: point_l1(verts, target, reduction=how),
+            "normals": lambda: normal_loss(verts, target, self.faces, reduction=how),
+            "edges": lambda: edge_loss(verts, target, self.faces, reduction=how),
+            "consistency_3d": lambda: consistency_3d(*views, reduction=how),
         }
         return self.joint_terms(joints, batch) | self._weighed(terms)
 
@@ -153,9 +155,10 @@ class HandTraining(lightning.LightningModule):
         """The terms of joints (2 B, 21, 3) in uvd, first views first."""
         target = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd])
         first, second = joints.chunk(2)
+        how = self.train_config.reduction
         terms = {
-            "joints": lambda: point_l1(joints, target),
-            "consistency_2d": lambda: consistency_2d(first, second, batch.affine),
+            "joints": lambda: point_l1(joints, target, reduction=how),
+            "consistency_2d": lambda: consistency_2d(first, second, batch.affine, reduction=how),
         }
         return self._weighed(terms)
 
@@ -183,7 +186,7 @@ class HandTraining(lightning.LightningModule):
         size = batch.affine.shape[0]
         accuracy = retrieval_accuracy(logits.detach())
         self.log("retrieval_accuracy", accuracy, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
-        return clip_loss(logits)
+        return clip_loss(logits, reduction=self.train_config.reduction)
 
     def on_train_batch_end(self, *_: object) -> None:
         """Keep the temperatures in their range."""
