@@ -1,5 +1,15 @@
-"""The one error a user can mend: the command line prints its sentence and exits with code 2."""
+"""The errors that the command line tells in one sentence instead of a traceback."""
 
 
 class InputError(Exception):
-    """Bad input: the message is one sentence that says what was given, what is valid and what to do."""
+    """Bad input, which the user can mend: exit code 2.
+
+    The message is one sentence that says what was given, what is valid and what to do.
+    """
+
+
+class RunError(Exception):
+    """A run that began and could not go on, such as one whose loss is not finite: exit code 3.
+
+    What it had saved stays; the message is one sentence that says what happened and how to go on.
+    """

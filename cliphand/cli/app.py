@@ -23,7 +23,7 @@ from cliphand.cli.report import report
 from cliphand.cli.score import score
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
-from cliphand.errors import InputError
+from cliphand.errors import InputError, RunError
 
 # Errors of the system that a user can mend, wherever they come up.
 MENDABLE = {
@@ -61,6 +61,7 @@ COMMANDS = (
     synth,
     import_released,
 )
+EXIT_CODES: dict[type[Exception], int] = {InputError: 2, RunError: 3}
 for command in COMMANDS:
     app.command()(within_ranges(command))
 app.add_typer(data_app, name="data")
@@ -83,17 +84,17 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: what a user can mend is one sentence on stderr and exit code 2."""
+    """Run the command line: what a user can mend is one sentence on stderr and exit code 2; see `EXIT_CODES`."""
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         _refuse_empty(arguments)
         app(args=arguments)
-    except InputError as error:
+    except tuple(EXIT_CODES) as error:
         if debug:
             raise
         sys.stderr.write(f"cliphand: {error}\n")
-        sys.exit(2)
+        sys.exit(EXIT_CODES[type(error)])
     except OSError as error:
         # Others, and those without a file, are faults of the program and keep their traceback.
         if debug or error.errno not in MENDABLE or error.filename is None:

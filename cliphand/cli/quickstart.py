@@ -60,7 +60,8 @@ def _train(out: Path) -> None:
     from cliphand.hand import load_hand
     from cliphand.presets import PRESETS
     from cliphand.training.from_scratch import FROM_SCRATCH
-    from cliphand.training.loop import RESUME_FILE, Run, fastest_precision, train_hand
+    from cliphand.training.loop import Run, fastest_precision, train_hand
+    from cliphand.training.recorder import RESUME_FILE
 
     data, run = out / "data", out / "run"
     train_hand(

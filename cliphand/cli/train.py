@@ -117,8 +117,17 @@ def train(
 
     from rich.console import Console
 
+    from cliphand.cli.stopping import stoppable
     from cliphand.training.loop import train_hand
+    from cliphand.training.recorder import read_history
 
-    train_hand(run, resume=resume)
+    def advice() -> str:
+        done = len(read_history(out))
+        again = "go on with --resume" if done else "the same command starts again"
+        return f"{done} epochs of {run.train.epochs} had finished; {again}."
+
+    console = Console()
+    with stoppable(advice):
+        train_hand(run, resume=resume, tell=console.print)
     export = "cliphand export" if quantise_aware is None else "cliphand export --int8"
-    Console().print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {export} {out / 'best'}")
+    console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {export} {out / 'best'}")

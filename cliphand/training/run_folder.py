@@ -1,0 +1,130 @@
+"""Whether a run may begin in a folder, or go on there, and from which state."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import cast
+
+from filelock import FileLock, Timeout
+
+from cliphand.data.identity import refuse_other_data
+from cliphand.errors import InputError
+from cliphand.files import read_json_object
+from cliphand.training.recorder import FINISHED, RESUME_FILE, STATE_KEY, read_history
+from cliphand.training.state import read_state
+
+RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
+LOCK_S = 5.0  # the processes of a run that was killed end within this time
+CONFIGS = ("model", "crop", "train", "recipe")
+
+Facts = Mapping[str, object]
+
+
+def check_place(out: Path, *, resume: bool) -> None:
+    """Refuse a folder in which a run can neither begin nor go on.
+
+    Raises:
+        InputError: it holds something else, or a run that would be lost, or nothing to resume.
+    """
+    begun, finished = (out / RUN_FILE).exists(), [name for name in FINISHED if (out / name).exists()]
+    if not begun:
+        if resume:
+            raise InputError(f"{out} holds no run to resume; check --out, or leave --resume out.")
+        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
+            raise InputError(f"{out} exists and is no run folder; choose an --out that is absent or empty.")
+    elif not finished:
+        return
+    elif not resume:
+        raise InputError(f"{out} already holds a run; choose another --out, or go on with --resume.")
+    elif RESUME_FILE not in finished:
+        raise InputError(
+            f"{out} holds no {RESUME_FILE}, only {' and '.join(finished)}; put it back, or choose another --out."
+        )
+
+
+def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> Path | None:
+    """The state from which a run with these facts goes on in `out`; None for the beginning.
+
+    Raises:
+        InputError: what stands there belongs to another run, or is damaged.
+    """
+    check_place(out, resume=resume)
+    if not resume:
+        return None
+    before = read_json_object(out / RUN_FILE)
+    _check_same(before, facts, out)
+    path = out / RESUME_FILE
+    if not path.exists():
+        return None
+    recorded = _recorded(read_state(path))
+    if recorded.get("run") != fingerprint(before):
+        raise InputError(f"{path} is of another run than {out / RUN_FILE}; put the right one back.")
+    epochs, told = len(cast("list[object]", recorded["history"])), len(read_history(out))
+    if epochs < told:
+        raise InputError(f"{path} is of epoch {epochs}, but {out} tells of {told} epochs; put the newest one back.")
+    return path
+
+
+def _recorded(state: Mapping[str, object]) -> Mapping[str, object]:
+    callbacks = cast("Mapping[str, Mapping[str, object]]", state.get("callbacks", {}))
+    return callbacks.get(STATE_KEY, {})
+
+
+def fingerprint(facts: Facts) -> str:
+    """A hash of all that the states of one run have in common."""
+    return hashlib.sha256(json.dumps(_comparable(facts), sort_keys=True).encode()).hexdigest()
+
+
+def _comparable(facts: Facts) -> dict[str, object]:
+    """The configs without what may change, and the identity, as JSON gives them back."""
+    chosen = {name: facts.get(name) for name in (*CONFIGS, "identity", "start_sha256")}
+    train = dict(cast("Mapping[str, object]", chosen["train"] or {}))
+    for name in free_options(facts):
+        train.pop(name, None)
+    return cast("dict[str, object]", json.loads(json.dumps(chosen | {"train": train})))
+
+
+def free_options(facts: Facts) -> tuple[str, ...]:
+    """Options that may differ when a run goes on."""
+    train = cast("Mapping[str, object]", facts.get("train") or {})
+    # A cosine falls over all epochs: with more of them every step so far would have been another.
+    return ("workers",) if train.get("schedule") == "cosine" else ("epochs", "workers")
+
+
+def _check_same(before: Facts, now: Facts, out: Path) -> None:
+    ours, theirs = _comparable(now), _comparable(before)
+    for section in CONFIGS:
+        if ours[section] != theirs[section]:
+            free = " and ".join(f"--{name}" for name in free_options(now))
+            raise InputError(
+                f"{out} was started with another {section} config; resume with the same options (only {free} may "
+                "differ)."
+            )
+    refuse_other_data(before.get("identity"), cast("Mapping[str, str]", now["identity"]), run=out)
+    if ours["start_sha256"] != theirs["start_sha256"]:
+        raise InputError(f"{out} was started from other weights; resume with the --start that it had.")
+
+
+@contextmanager
+def writing(out: Path, *, resume: bool) -> Iterator[None]:
+    """Make the folder, and keep other processes from training in it until the block ends.
+
+    Raises:
+        InputError: another process is training there, or has been since it was looked at, or it cannot be written.
+    """
+    lock = FileLock(out / LOCK_FILE)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=LOCK_S)
+    except Timeout:
+        raise InputError(f"another process is training in {out}; wait for its end, or choose another --out.") from None
+    except OSError as error:
+        raise InputError(f"{out} cannot be written ({error.strerror}); choose another --out.") from None
+    try:
+        check_place(out, resume=resume)
+        yield
+    finally:
+        lock.release()

@@ -1,0 +1,58 @@
+"""`cliphand train` on a tiny model, in processes of its own that can be killed; see `start`.
+
+A server that has imported everything forks them: each is a process as real as any, without the seconds of its imports.
+"""
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.context import ForkServerProcess
+from pathlib import Path
+
+TINY = {
+    "backbone": "test_resnet",
+    "input-size": 64,
+    "lixel-channels": 32,
+    "joint-feature": 32,
+    "depths": "1 0 0 0",
+    "heads": "4 4 2 1",
+    "epochs": 3,
+    "batch": 2,
+    "accelerator": "cpu",
+    "workers": 0,
+    "validation-fraction": 0,
+    "backbone-weights": "none",
+    "text-tower": "random",
+    "weight-clip": 0,
+}
+
+
+def arguments(data: Path, hand: Path, out: Path, *flags: str, **options: object) -> list[str]:
+    """Of `cliphand`; options by their names with underscores."""
+    chosen = TINY | {name.replace("_", "-"): value for name, value in options.items()}
+    named = {"data": data, "hand": hand, "out": out, **chosen}
+    words = [word for name, value in named.items() for word in (f"--{name}", *str(value).split())]
+    return ["train", *words, *flags]
+
+
+def start(words: list[str], log: Path) -> ForkServerProcess:
+    """The command as a process; what it prints goes to the end of a file."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["cliphand.cli.app", "cliphand.training.loop", "train_command"])
+    process = context.Process(target=run, args=(words, log))
+    process.start()
+    return process
+
+
+def run(words: list[str], log: Path) -> None:
+    """What the process does."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(output, stream)
+    import torch
+
+    from cliphand.cli.app import main
+
+    torch.set_num_threads(1)
+    sys.argv[1:] = words
+    main()
