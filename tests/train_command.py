@@ -27,11 +27,11 @@ TINY = {
 }
 
 
-def arguments(data: Path, hand: Path, out: Path, *flags: str, **options: object) -> list[str]:
+def arguments(data: Path, hand: Path, out: Path, /, *flags: str, **options: object) -> list[str]:
     """Of `cliphand`; options by their names with underscores."""
-    chosen = TINY | {name.replace("_", "-"): value for name, value in options.items()}
-    named = {"data": data, "hand": hand, "out": out, **chosen}
-    words = [word for name, value in named.items() for word in (f"--{name}", *str(value).split())]
+    given = {name.replace("_", "-"): value for name, value in options.items()}
+    chosen = {"data": data, "hand": hand, "out": out} | TINY | given
+    words = [word for name, value in chosen.items() for word in (f"--{name}", *str(value).split())]
     return ["train", *words, *flags]
 
 

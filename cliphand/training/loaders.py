@@ -1,5 +1,7 @@
 """The batches of one process of a run: what it trains on, and what it validates on."""
 
+import sys
+
 import cv2
 import open_clip
 import torch
@@ -13,6 +15,9 @@ from cliphand.model.text_encoder import TOWER as TOWER_NAME
 from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, PairDataset
 from cliphand.training.ranks import Rank
 from cliphand.training.recipe import Recipe
+
+# Forked workers share the labels, which are hundreds of megabytes; elsewhere than on Linux forking is not safe.
+START = "fork" if sys.platform == "linux" else None
 
 
 def make_loaders(
@@ -56,6 +61,7 @@ def make_loaders(
             batch_size=train.batch,
             sampler=EpochSampler(pairs, train=train, rank=rank.number, processes=rank.processes),
             num_workers=train.workers,
+            multiprocessing_context=START if train.workers else None,
             persistent_workers=train.workers > 0,
             worker_init_fn=_start_worker,
             pin_memory=pin,
