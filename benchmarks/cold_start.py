@@ -1,12 +1,13 @@
 """From nothing to the first result: a new process opens one model, runs it once, and says what it cost.
 
-    python -m benchmarks.cold_start FILE ENGINE THREADS
+    python -m benchmarks.cold_start FILE ENGINE THREADS PARENT
 
 `start_s` counts from before the process exists to the line that it prints after its first result, on an input of zeros:
 interpreter, imports, hashing and loading the model, first call. The peak is that of the whole process.
 """
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import IO, cast
 
 from benchmarks.peak_memory import resident_peak_bytes
 from benchmarks.turns import MS_PER_S
+from cliphand.lifeline import end_with_parent
 
 REPEATS = 3
 STEADY_CALLS = 5
@@ -51,7 +53,15 @@ def cold_start(path: Path, engine: str, *, threads: int | None, repeats: int = R
     """Measure an engine in processes of its own; a sentence where that fails."""
     found: list[dict[str, float]] = []
     for _ in range(repeats):
-        command = [sys.executable, "-m", "benchmarks.cold_start", str(path), engine, str(threads or 0)]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.cold_start",
+            str(path),
+            engine,
+            str(threads or 0),
+            str(os.getpid()),
+        ]
         start = time.perf_counter()
         # Its own module with a path, an engine's name and a number.
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:  # noqa: S603
@@ -69,8 +79,9 @@ def cold_start(path: Path, engine: str, *, threads: int | None, repeats: int = R
     return ColdStart(**(middle | {"torch": bool(middle["torch"])}))  # type: ignore[arg-type]
 
 
-def main(path: str, engine: str, threads: str) -> None:
+def main(path: str, engine: str, threads: str, parent: str) -> None:
     """What the child does; it prints a line after the first result and one at its end."""
+    end_with_parent(int(parent))
     import numpy as np
 
     from engines.open import open_engine

@@ -1,6 +1,6 @@
 """Images a second when several processes, each with a model of its own on one thread, run side by side.
 
-    python -m benchmarks.processes FILE ENGINE PLACE
+    python -m benchmarks.processes FILE ENGINE PLACE PARENT
 
 Every process opens the model, warms up and waits. Once all are ready they call without a pause until the common window
 is over; what counts are the calls that end within it, so that at no time of it a core stands idle for a process that
@@ -24,6 +24,7 @@ from typing import IO, cast
 from benchmarks.throughput import Throughput
 from cliphand.config import require
 from cliphand.errors import InputError
+from cliphand.lifeline import end_with_parent
 
 WARM_UP_CALLS = 3
 LEAD_S = 0.05  # between the word to start and the window, for the word to arrive
@@ -110,7 +111,7 @@ def _start(path: Path, engine: str, place: int, stack: ExitStack) -> _Worker:
     """A process that is ended, whatever happens, when the stack closes."""
     # A pipe that nobody reads could fill up.
     errors = stack.enter_context(tempfile.TemporaryFile("w+"))  # noqa: SIM115 - the stack closes it
-    command = [sys.executable, "-m", "benchmarks.processes", str(path), engine, str(place)]
+    command = [sys.executable, "-m", "benchmarks.processes", str(path), engine, str(place), str(os.getpid())]
     process = stack.enter_context(
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True)  # noqa: S603
     )
@@ -125,8 +126,9 @@ def keep_to_core(place: int) -> None:
         os.sched_setaffinity(0, {cores[place % len(cores)]})
 
 
-def main(path: str, engine: str, place: str) -> None:
+def main(path: str, engine: str, place: str, parent: str) -> None:
     """What a process does: `ready`, then, after being told the window, the number of calls that ended within it."""
+    end_with_parent(int(parent))
     keep_to_core(int(place))  # before any run-time counts them
     import numpy as np
 

@@ -15,6 +15,7 @@ from threading import Lock
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, whole_file
+from cliphand.lifeline import end_with_parent
 from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import check_artefact, read_manifest
 from engines.trt_build import Progress, build_bytes, inspect
@@ -148,6 +149,7 @@ def _build_apart(
 
 def _build(pipe: Connection, folder: Path, flavour: str, settings: BuildSettings, names: Sequence[str]) -> None:
     """The process: send every step, and each plan or why there is none."""
+    end_with_parent()
     lock = Lock()  # TensorRT reports from several threads
 
     def send(message: Message) -> None:

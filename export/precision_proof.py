@@ -17,6 +17,7 @@ import onnx
 
 from cliphand.config import require
 from cliphand.errors import InputError
+from cliphand.lifeline import end_with_parent
 from engines.graph_file import read_graph
 from engines.trt_build import build_bytes
 from engines.trt_flavour import TENSORRT_RTX, load_tensorrt, why_not_built
@@ -61,7 +62,7 @@ def prove(path: Path, precision: str, *, tensorrt: bool = True) -> Proof:
     if not tensorrt or why_not_built(TENSORRT_RTX) is not None:
         return Proof(None, {}, 0, weights)
     try:
-        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as process:
             version, layers, plan_bytes = process.submit(_build, path, precision, side).result()
     except BrokenProcessPool:
         raise InputError(f"TensorRT for RTX ended its process while it built {path}; export it again.") from None

@@ -2,17 +2,14 @@
 
 import errno
 import os
-import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from multiprocessing import get_context, parent_process
-from multiprocessing.connection import wait as wait_for_any
+from multiprocessing import get_context
 from pathlib import Path
-from threading import Thread
 
 import cv2
 
@@ -37,6 +34,7 @@ from cliphand.data.synthetic.scene import Stage, prepare_stage
 from cliphand.errors import InputError
 from cliphand.files import whole_file
 from cliphand.hand import save_hand
+from cliphand.lifeline import end_with_parent
 
 Progress = Callable[[int, int], None]  # images done, images in all
 Task = tuple[str, int]  # split, part
@@ -116,7 +114,7 @@ def _finished(plan: Plan, tasks: list[Task], workers: int) -> Iterator[Task]:
         for task in tasks:
             yield _render_part(plan, task)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=_follow_parent)
+    pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"), initializer=end_with_parent)
     with _one_thread_each(), pool:
         waiting = iter(tasks)
         running: set[Future[Task]] = set()
@@ -138,20 +136,6 @@ def _finished(plan: Plan, tasks: list[Task], workers: int) -> Iterator[Task]:
             ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _follow_parent() -> None:
-    """Let a worker end with the process that started it, also where that is killed, and not before."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    parent = parent_process()
-    if parent is not None:
-        sentinel = parent.sentinel
-
-        def watch() -> None:
-            wait_for_any([sentinel])
-            os._exit(1)
-
-        Thread(target=watch, daemon=True).start()
 
 
 @contextmanager
