@@ -19,12 +19,15 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from torch import distributed
 from train_command import arguments, start
 
 from cliphand.checkpoint import load_checkpoint
 from cliphand.cli import app
 from cliphand.cli.stopping import stoppable
+from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
+from cliphand.training.ranks import Rank, train_in_processes
 from cliphand.training.recorder import RESUME_FILE, read_history
 from cliphand.training.run_folder import LOCK_FILE, RUN_FILE
 from cliphand.training.state import SealedState, read_state
@@ -155,6 +158,42 @@ def test_two_processes_train_as_one_does(freihand_folder: Callable[..., Path], h
     moved = alone[1]["loss"] / alone[0]["loss"]
     assert abs(moved - 1) > 1e-2  # what an epoch does is more than is allowed
     check_whole(two.out)
+
+
+def fail(how: str, rank: Rank) -> None:
+    """The second process fails; the first waits for it, for ever."""
+    if rank.number == 0:
+        distributed.barrier()
+    if how == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    raise {"bad input": InputError, "run": RunError, "bug": ValueError}[how]("in a sentence")
+
+
+@pytest.mark.parametrize(
+    ("how", "kind", "said"),
+    [
+        ("bad input", InputError, r"^in a sentence$"),
+        ("run", RunError, r"^in a sentence$"),
+        ("killed", RunError, r"process 1 of 2 was ended by SIGKILL.*--resume"),
+        ("bug", RunError, r"process [01] of 2 failed \(exit code 1, its last words are above\).*--resume"),
+    ],
+)
+def test_a_process_that_fails_ends_the_others(how: str, kind: type[Exception], said: str) -> None:
+    with pytest.raises(kind, match=said):
+        train_in_processes(fail, how, 2, backend="gloo")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+def test_the_processes_of_a_killed_run_end(command: Command) -> None:
+    with training(command, devices=2, workers=1) as pid:
+        found, new = {pid}, {pid}
+        while new:
+            new = {child for parent in new for child in children_of(parent)} - found
+            found |= new
+        assert len(found) >= 6  # two processes with a worker each, and the server that forks them
+        os.kill(pid, signal.SIGKILL)
+        await_that(lambda: not any(alive(each) for each in found))
 
 
 def test_the_tolerance_of_equal_runs_is_smaller_than_an_epoch(undisturbed: Path) -> None:
