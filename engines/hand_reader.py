@@ -14,11 +14,17 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig, require
-from cliphand.data.crop import Box, crop_box, crop_matrix
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
+from cliphand.data.photograph import read_image
 from cliphand.hand import WRIST
 from engines.base import Engine
-from engines.prepare import Preparer, prepared_ahead
+from engines.prepare import prepared_ahead
+from engines.steadiness import confidence, moved_boxes, movement
 
+BONE_M = (0.01, 0.08)  # bone 9-10: FreiHAND's are 20 to 40 mm
+MAX_BOX = 4.0  # sides of a box over the longer side of its photograph
+MIN_BOX_PX = 8.0
+FOCAL = (0.1, 100.0)  # over the longer side of the photograph
 LONG_LENS = 10.0  # focal length in widths of the crop where the camera is not known
 # A photograph's shorter side over the box in its centre, at most: FreiHAND's is 1.7 times the default box, RHD's 2.5.
 LARGEST_OVER_BOX = 2.5
@@ -38,13 +44,47 @@ class Camera:
     K: FloatArray | None = None
     focal_px: float | None = None
 
+    def __post_init__(self) -> None:
+        """Refuse a bone or a matrix that no hand or camera has."""
+        low, high = BONE_M
+        require(
+            low <= self.scale_m <= high,
+            f"the bone 9-10 is {1000 * self.scale_m:g} mm long; hands have {1000 * low:g} to {1000 * high:g} mm: give "
+            "--bone-mm in millimetres.",
+        )
+        K = self.K
+        if K is not None:
+            good = np.isfinite(K).all() and K[0, 0] > 0 and K[1, 1] > 0 and K[1, 0] == 0 and tuple(K[2]) == (0, 0, 1)
+            require(
+                bool(good),
+                f"K is {K.tolist()}; it must be [[fx, s, cx], [0, fy, cy], [0, 0, 1]] with positive focal lengths in "
+                "pixels, row by row.",
+            )
+
     def matrix(self, shape: tuple[int, int]) -> FloatArray:
-        """K of a photograph of this height and width."""
+        """K of a photograph of this height and width.
+
+        Raises:
+            InputError: the camera cannot have taken it: its focal length or principal point is of other pixels.
+        """
+        height, width = shape
+        longer = max(height, width)
         if self.K is not None:
+            (fx, _, cx), (_, fy, cy) = self.K[:2]
+            inside = -width <= cx <= 2 * width and -height <= cy <= 2 * height
+            require(
+                inside and all(FOCAL[0] * longer <= f <= FOCAL[1] * longer for f in (fx, fy)),
+                f"K has focal lengths {fx:g}, {fy:g} and the principal point ({cx:g}, {cy:g}), which no photograph of "
+                f"{width} x {height} pixels has; give K in the photograph's own pixels.",
+            )
             return self.K
         if self.focal_px is None:
             raise ValueError("a camera needs K or a focal length")
-        height, width = shape
+        require(
+            FOCAL[0] * longer <= self.focal_px <= FOCAL[1] * longer,
+            f"--focal is {self.focal_px:g} pixels, where a photograph of {width} x {height} pixels has "
+            f"{FOCAL[0] * longer:g} to {FOCAL[1] * longer:g}; give it in pixels.",
+        )
         return np.array([[self.focal_px, 0, (width - 1) / 2], [0, self.focal_px, (height - 1) / 2], [0, 0, 1]])
 
 
@@ -65,6 +105,7 @@ class Hand:
         K: (3, 3) camera frame to the photograph's pixels: the given one, or the assumed long lens's.
         drawn: (778, 3) vertices in the frame of `K`, for pictures.
         drawn_joints: (21, 3) likewise.
+        confidence: from 0 to 1, as `engines.steadiness` measures it.
     """
 
     image: Path
@@ -79,6 +120,7 @@ class Hand:
     K: FloatArray
     drawn: FloatArray
     drawn_joints: FloatArray
+    confidence: float
 
 
 def read_hands(
@@ -94,27 +136,52 @@ def read_hands(
         camera: of all photographs; None gives hands without size.
 
     Raises:
-        InputError: a photograph cannot be read; there is no box and the crop's rule needs labels, or its centred box
-            is of pictures much smaller than the photograph.
+        InputError: a photograph cannot be read, the box or the camera does not fit it; or there is no box and the
+            crop's rule needs labels, or its centred box is of pictures much smaller than the photograph.
     """
     side = engine.input_size
 
-    def prepare(path: Path) -> tuple[Path, FloatArray, FloatArray, tuple[int, int]]:
-        shapes = []
+    def prepare(path: Path) -> tuple[Path, tuple[int, int], list[FloatArray], list[FloatArray]]:
+        photograph = read_image(path, upright=True)
+        shape = (photograph.shape[0], photograph.shape[1])
+        place = _own_box(path, crop, shape) if box is None else _within(box, shape, path)
+        matrices = [crop_matrix(each, side) for each in (place, *moved_boxes(place))]
+        crops = [normalise(cut(photograph, matrix, side_px=side), crop)[None] for matrix in matrices]
+        return path, shape, crops, matrices
 
-        def matrix_of(place: int, shape: tuple[int, int]) -> FloatArray:
-            shapes.append(shape)
-            return crop_matrix(box or _own_box(path, crop, shape), side)
+    for path, shape, crops, matrices in prepared_ahead(prepare, images):
+        known = None if camera is None else (camera.matrix(shape), camera.scale_m)
+        first, *moved = (engine(each) for each in crops)
+        first_px, *moved_px = (
+            _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side)
+            for output, matrix in zip((first, *moved), matrices, strict=True)
+        )
+        yield make_hand(
+            path,
+            first.joints_uvd[0],
+            first.verts_uvd[0],
+            shape=shape,
+            matrix=matrices[0],
+            side_px=side,
+            camera=known,
+            confidence=confidence(movement(first_px, np.stack(moved_px))),
+        )
 
-        crops, matrices = preparer.read([path], matrix_of)
-        return path, crops, matrices[0], shapes[0]
 
-    with Preparer(crop, side, upright=True) as preparer:
-        for path, crops, matrix, shape in prepared_ahead(prepare, images):
-            output = engine(crops)
-            known = None if camera is None else (camera.matrix(shape), camera.scale_m)
-            uvd = output.joints_uvd[0], output.verts_uvd[0]
-            yield make_hand(path, *uvd, shape=shape, matrix=matrix, side_px=side, camera=known)
+def _within(box: Box, shape: tuple[int, int], path: Path) -> Box:
+    """The box, refused where it shows little or nothing of its photograph."""
+    height, width = shape
+    require(
+        0 <= box.centre_x <= width and 0 <= box.centre_y <= height,
+        f"the box's centre ({box.centre_x:g}, {box.centre_y:g}) lies outside of {path}, which has {width} x {height} "
+        "pixels; give --box X Y SIDE in its pixels.",
+    )
+    require(
+        MIN_BOX_PX <= box.side_px <= MAX_BOX * max(shape),
+        f"the box's side is {box.side_px:g} pixels, where {path} of {width} x {height} pixels allows {MIN_BOX_PX:g} to "
+        f"{MAX_BOX * max(shape):g}; give --box X Y SIDE about the hand.",
+    )
+    return box
 
 
 def _own_box(path: Path, crop: CropConfig, shape: tuple[int, int]) -> Box:
@@ -137,6 +204,7 @@ def make_hand(
     matrix: FloatArray,
     side_px: int,
     camera: tuple[FloatArray, float] | None,
+    confidence: float,
 ) -> Hand:
     """Everything that follows from one image's uvd.
 
@@ -148,6 +216,7 @@ def make_hand(
         matrix: (3, 3) source pixels to crop pixels.
         side_px: of the crop.
         camera: K of the photograph and the length of bone 9-10 in metres; None assumes a long lens.
+        confidence: of the hand.
     """
     joints, verts = joints_uvd.astype(np.float64), verts_uvd.astype(np.float64)
     to_photograph = np.linalg.inv(matrix)
@@ -173,6 +242,7 @@ def make_hand(
         K=K,
         drawn=verts_m,
         drawn_joints=joints_m,
+        confidence=confidence,
     )
 
 

@@ -31,13 +31,10 @@ class Preparer(Closing):
         crop: mean and std.
         input_size: side S of the crops.
         workers: photographs at a time; the decoder and OpenCV give Python's lock back while they work.
-        upright: turn photographs as their EXIF orientation says; those of data sets, whose labels are counted in
-            stored pixels, must have none.
     """
 
-    def __init__(self, crop: CropConfig, input_size: int, *, workers: int = 1, upright: bool = False) -> None:
+    def __init__(self, crop: CropConfig, input_size: int, *, workers: int = 1) -> None:
         self.input_size = input_size
-        self.upright = upright
         self._tables = _tables(crop)
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
@@ -58,7 +55,7 @@ class Preparer(Closing):
         matrices = np.empty((len(paths), 3, 3))
 
         def fill(place: int) -> None:
-            photograph = read_image(paths[place], upright=self.upright)
+            photograph = read_image(paths[place])
             matrices[place] = matrix_of(place, (photograph.shape[0], photograph.shape[1]))
             self.normalise_into(images[place], cut(photograph, matrices[place], side_px=self.input_size))
 

@@ -119,9 +119,9 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
     batches: list[int] = []
     read: list[str] = []
 
-    def watched_read(path: Path, *, upright: bool) -> np.ndarray:
+    def watched_read(path: Path) -> np.ndarray:
         read.append(path.name)
-        return read_image(path, upright=upright)
+        return read_image(path)
 
     monkeypatch.setattr("engines.prepare.read_image", watched_read)
 

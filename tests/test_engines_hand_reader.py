@@ -14,7 +14,9 @@ from cliphand.data.crop import Box
 from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import MIDDLE_MCP, WRIST
+from engines.base import HandOutput
 from engines.hand_reader import Camera, Hand, read_hands
+from engines.steadiness import DOUBT_BELOW, MOVES, confidence, movement
 
 
 @pytest.fixture(scope="module")
@@ -22,10 +24,49 @@ def data(freihand_folder: Callable[..., Path]) -> FreiHand:
     return open_freihand(freihand_folder(n_labels=3), "evaluation")
 
 
-def hands(data: FreiHand, **options: object) -> list[Hand]:
+class Expecting(TrueHand):
+    """Gives a photograph's true uvd for its crop and for its moved crops alike, as if it had not looked."""
+
+    calls = 0
+
+    def __call__(self, images: np.ndarray) -> HandOutput:
+        if self.calls % (1 + len(MOVES)) == 0:
+            self.last = super().__call__(images)
+        self.calls += 1
+        return self.last
+
+
+class Looking(Expecting):
+    """Gives the uvd that each moved crop shows."""
+
+    def __call__(self, images: np.ndarray) -> HandOutput:
+        place = self.calls % (1 + len(MOVES))
+        output = super().__call__(images)
+        if place == 0:
+            return output
+        (x, y, zoom), joints = MOVES[place - 1], output.joints_uvd.copy()
+        middle = (SIDE - 1) / 2 / SIDE
+        joints[..., :2] = (joints[..., :2] - middle - (x, y)) / zoom + middle
+        return HandOutput(joints, output.verts_uvd)
+
+
+def hands(data: FreiHand, *, kind: type[TrueHand] = Expecting, **options: object) -> list[Hand]:
     photographs = Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth")
     paths = [data.image_path(index) for index in range(len(data))]
-    return list(read_hands(TrueHand(photographs), paths, CropConfig(), **options))
+    return list(read_hands(kind(photographs), paths, CropConfig(), **options))
+
+
+def test_a_hand_that_stays_when_the_crop_moves_is_sure_and_one_that_moves_along_is_not(data: FreiHand) -> None:
+    for seen, expected in zip(hands(data, kind=Looking), hands(data), strict=True):
+        assert seen.confidence > 0.99
+        assert expected.confidence < 0.7  # these hands fill the crop: the moves are small beside them
+        np.testing.assert_array_equal(seen.joints_px, expected.joints_px)
+
+
+def test_confidence_falls_with_the_movement_and_a_point_is_no_hand() -> None:
+    assert [confidence(moved) for moved in (0, 0.08, float("inf"))] == [1, 0.5, 0]
+    assert confidence(0.067) > DOUBT_BELOW > confidence(0.098)
+    assert movement(np.zeros((21, 2)), np.ones((2, 21, 2))) == float("inf")
 
 
 def pixels(points: np.ndarray, K: np.ndarray) -> np.ndarray:

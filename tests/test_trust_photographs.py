@@ -210,3 +210,54 @@ def test_predict_counts_pixels_in_the_picture_that_it_writes(
     assert written[0]["image_size"] == [upright.shape[1], upright.shape[0]]
     drawn = [cv2.imread(str(tmp_path / f"{name}.hand.png")) for name in ("photo", "upright")]
     np.testing.assert_array_equal(*drawn)
+
+
+K = [[60.0, 0.0, 32.0], [0.0, 60.0, 24.0], [0.0, 0.0, 1.0]]
+METRES = ("--bone-mm", "30")
+# what is asked of a photograph of 64 x 48 pixels: options, the camera's file, and what is said
+IMPOSSIBLE: dict[str, tuple[tuple[str, ...], object, str]] = {
+    "a box to the left": (("--box", "-50", "20", "40"), None, "centre .* lies outside of .* 64 x 48 pixels"),
+    "a box below": (("--box", "30", "400", "40"), None, "lies outside of"),
+    "a box of another photograph": (("--box", "2000", "1500", "800"), None, "lies outside of"),
+    "a box far too large": (("--box", "30", "20", "5000"), None, "the box's side is 5000 pixels"),
+    "a box of a pixel": (("--box", "30", "20", "1"), None, "the box's side is 1 pixels"),
+    "a bone in metres": (
+        ("--focal", "60", "--bone-mm", "0.03"),
+        None,
+        "is 0.03 mm long.* give .* in millimetres",
+    ),
+    "a bone of a giant": (("--focal", "60", "--bone-mm", "300"), None, "hands have 10 to 80 mm"),
+    "a focal length in millimetres": (("--focal", "4", *METRES), None, "--focal is 4 pixels.* give it in pixels"),
+    "a focal length of another camera": (("--focal", "90000", *METRES), None, "--focal is 90000 pixels"),
+    "K upside down": (METRES, K[::-1], r"it must be \[\[fx, s, cx\]"),
+    "K transposed": (METRES, np.transpose(K).tolist(), r"it must be \[\[fx, s, cx\]"),
+    "K mirrored": (METRES, [[-60, 0, 32], *K[1:]], "positive focal lengths"),
+    "K without a focal length": (METRES, [[0, 0, 32], *K[1:]], "positive focal lengths"),
+    "K in shares of the image": (METRES, [[0.9, 0, 0.5], [0, 0.9, 0.5], K[2]], "give K in the photograph's own pixels"),
+    "K of a larger photograph": (METRES, [[3000, 0, 2000], [0, 3000, 1500], K[2]], "own pixels"),
+    "K as a list": (METRES, [60, 32, 24], "a matrix of 3 rows and 3 columns"),
+}
+
+
+@pytest.mark.parametrize("case", IMPOSSIBLE)
+def test_predict_refuses_boxes_cameras_and_bones_that_cannot_be(
+    case: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, camera, says = IMPOSSIBLE[case]
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEG)
+    if camera is not None:
+        (tmp_path / "camera.json").write_text(json.dumps({"K": camera}))
+        options = (*options, "--intrinsics", str(tmp_path / "camera.json"))
+    sentence = refused(capsys, "predict", path, "--export", export, "--no-cache", *options, watched=tmp_path)
+    assert re.search(says, sentence), sentence
+
+
+def test_predict_says_how_sure_it_is(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The export's model answers to the mean colour alone: what it gives moves with the crop."""
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEG)
+    code, out, _ = run(capsys, "predict", path, "--export", export, "--no-cache")
+    assert code == 0
+    assert "in doubt: there may be no hand here" in out
+    assert json.loads((tmp_path / "photo.hand.json").read_text())["confidence"] < 0.5

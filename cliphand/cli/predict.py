@@ -55,12 +55,15 @@ def predict(
     """Predict the hand in each photograph: a JSON file and a picture.
 
     With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera frame, else in bones.
+    Pixels are those of the photograph as it is shown, turned as its EXIF orientation says. The confidence (0 to 1)
+    falls with how far the hand moves when the crop is moved a little: below 0.5 there may be no hand.
     """
     from cliphand.data.crop import Box
     from engines.choose import choose_engine
     from engines.hand_reader import read_hands
     from engines.manifest import open_hand, read_manifest
     from engines.open import open_engine
+    from engines.steadiness import DOUBT_BELOW
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     manifest = read_manifest(export)
@@ -73,7 +76,9 @@ def predict(
         for hand in read_hands(opened, images, manifest.crop, box=place, camera=camera):
             target = (out or hand.image.parent) / (hand.image.stem + JSON_SUFFIX)
             _write(hand, target, choice, opened.precision)
-            typer.echo(f"{hand.image} -> {target}")
+            doubt = "; in doubt: there may be no hand here, or none that this model can read"
+            sure = f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
+            typer.echo(f"{hand.image} -> {target} ({sure})")
             if picture:
                 _draw(hand, target.with_name(hand.image.stem + PICTURE_SUFFIX), faces)
 
@@ -123,6 +128,7 @@ def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -
             "engine": choice.runner,
             "precision": precision,
             "why": choice.why,
+            "confidence": hand.confidence,
             "joint_order": JOINT_NAMES,
             "joints_uvd": hand.joints_uvd.tolist(),
             "verts_uvd": hand.verts_uvd.tolist(),
