@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated, get_args, get_origin, get_type_hints
 
 import pytest
+import typer.main
 from annotated_types import Interval
 
 from cliphand.checked import from_json, to_json
@@ -60,6 +61,7 @@ def numbers_of(command: Callable[..., None]) -> Iterator[tuple[str, int]]:
             yield name, len(fixed)
 
 
+PARSER = typer.main.get_command(command_line.app)  # the application would make one for every call
 COMMANDS = {command.__name__: command for command in command_line.COMMANDS}
 NUMERIC = {name: dict(numbers_of(command)) for name, command in COMMANDS.items()}
 ROWS = [
@@ -88,6 +90,7 @@ def run(
 ) -> Callable[..., tuple[int, str]]:
     """The command line in an empty folder: exit code and what stands on stderr."""
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(command_line, "app", lambda args: PARSER(args))
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cliphand", *arguments])
