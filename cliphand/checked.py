@@ -98,8 +98,8 @@ def from_json(kind: type[Kind], value: object, *, source: str, called: Mapping[s
         raise InputError(f"{where}{error}") from None
 
 
-def require_within(number: object, limits: Interval, *, name: str) -> None:
-    """Refuse a number that is not finite or not within its limits.
+def require_within(number: object, limits: Interval, *, name: str, kind: type | None = None) -> None:
+    """Refuse a number that is not finite, not within its limits, or not of the kind where one is given.
 
     Raises:
         InputError: it is; `name` is told.
@@ -107,8 +107,8 @@ def require_within(number: object, limits: Interval, *, name: str) -> None:
     from pydantic import TypeAdapter, ValidationError
 
     try:
-        # The number's type is known only here, which a type checker does not take.
-        TypeAdapter(Annotated[type(number), limits], config=RULES).validate_python(number)  # type: ignore[arg-type]
+        # The type is known only here, which a type checker does not take.
+        TypeAdapter(Annotated[kind or type(number), limits], config=RULES).validate_python(number)  # type: ignore[arg-type]
     except ValidationError as error:
         raise InputError(_sentence(error, name, {})) from None
 

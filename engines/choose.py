@@ -10,6 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from annotated_types import Interval
+
+from cliphand.checked import require_within
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
@@ -28,6 +31,7 @@ ALIASES = {"ort": "onnxruntime"}
 REFERENCE = "pytorch"  # runs a checkpoint, which an export folder does not hold
 NAMES = (AUTO, *ALIASES, *(run_time.engine for run_time in RUN_TIMES if run_time.engine != REFERENCE))
 EXACT = "fp32"
+LATENCY_MS = Interval(gt=0, le=1e9)
 PACKAGE = ".pt2"
 
 
@@ -138,6 +142,7 @@ def _measured(export: Path, found: list[_Candidate]) -> EngineChoice | None:
         name, latency, runner = row.get("artefact"), row.get("latency_ms_p50"), row.get("runner")
         usable = (name, runner) in runnable and row.get("within_gate") is True and row.get("batch") == 1
         if usable and isinstance(latency, int | float):
+            require_within(latency, LATENCY_MS, name=f"{export / BENCH_NAME}: latency_ms_p50 of {name}", kind=float)
             rows.append((float(latency), str(name), str(runner), str(row.get("precision"))))
     if not rows:
         return None

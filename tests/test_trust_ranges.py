@@ -12,6 +12,7 @@ import pytest
 import typer.main
 from annotated_types import Interval
 
+from benchmarks.report.bench_file import read_bench
 from cliphand.checked import from_json, to_json
 from cliphand.cli import app as command_line
 from cliphand.cli.ranges import RANGES
@@ -28,6 +29,8 @@ from cliphand.cli.train_options import (
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.training.distil_config import DistilConfig
+from engines.available import RUN_TIMES
+from engines.choose import _Candidate, _measured
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
 REQUIRED = {
@@ -123,7 +126,7 @@ def test_every_number_of_every_command_has_a_range_and_the_table_is_long() -> No
         ranged = set(OPTIONS_OF_TRAIN) if command == "train" else set(RANGES.get(command, {}))
         assert set(options) <= ranged, f"{command} has numbers without a range: {set(options) - ranged}"
         assert command == "train" or ranged <= set(inspect.signature(COMMANDS[command]).parameters)
-    print(f"{len(ROWS) + len(BELOW) + len(ZERO)} options out of range, {len(FIELDS)} fields")  # noqa: T201
+    print(f"{len(ROWS) + len(BELOW) + len(ZERO)} options out of range, {len(FIELDS) + len(BENCH_ROWS)} fields")  # noqa: T201
     assert len(ROWS) + len(BELOW) + len(ZERO) + len(FIELDS) >= 1000
 
 
@@ -159,6 +162,39 @@ def test_a_field_of_the_wrong_type_or_out_of_range_is_one_sentence_that_names_it
         assert path.rpartition(".")[2] in sentence, (path, sentence)
         assert "\n" not in sentence
         assert len(sentence) < 400
+
+
+LATENCY = {f"{stem}_ms_p{share}": 10.0 for stem in ("latency", "end_to_end") for share in (50, 90, 99)}
+SAMPLES = {"latency_samples_ms": [9.0, 10.0], "end_to_end_samples_ms": [11.0]}
+BENCH_ROW = {"engine": "openvino", "precision": "fp32", "batch": 1, "threads": 2, **LATENCY, **SAMPLES}
+MAY_BE_NONE = {"threads", "end_to_end_ms_p50", "end_to_end_ms_p90", "end_to_end_ms_p99", *SAMPLES}
+BENCH_ROWS = [
+    (path, row)
+    for path, row in broken(BENCH_ROW)
+    if path != "surprise" and row[path] != [] and not (row[path] is None and path in MAY_BE_NONE)
+]
+
+
+def test_a_field_of_a_benchmark_that_it_cannot_have_written_is_one_sentence_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "bench.json"
+    for name, row in BENCH_ROWS:
+        if name in SAMPLES and isinstance(row[name], list) and all(isinstance(one, float) for one in row[name]):
+            continue  # as many samples as there are
+        path.write_text(json.dumps({"rows": [row]}))
+        with pytest.raises(InputError) as caught:
+            read_bench(path)
+        sentence = str(caught.value)
+        assert sentence.startswith(str(path)), sentence
+        assert name in sentence or "is no finite number" in sentence, (name, sentence)
+
+
+@pytest.mark.parametrize("latency", [-1.0, 0, 1e30, True])
+def test_a_latency_that_cannot_be_does_not_choose_the_engine(tmp_path: Path, latency: object) -> None:
+    found = [_Candidate("model.onnx", RUN_TIMES[0], "fp32", passed=None)]
+    row = {"artefact": "model.onnx", "runner": RUN_TIMES[0].engine, "within_gate": True, "batch": 1}
+    (tmp_path / "bench.json").write_text(json.dumps({"rows": [row | {"latency_ms_p50": latency}]}))
+    with pytest.raises(InputError, match=r"bench\.json: latency_ms_p50 of model\.onnx is"):
+        _measured(tmp_path, found)
 
 
 def test_every_number_of_a_config_has_limits() -> None:

@@ -4,16 +4,21 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, TypeVar
+
+from annotated_types import Interval, Len
 
 from benchmarks.plans import Skipped, skipped_lines
 from benchmarks.report.theme import engine_label
+from cliphand.checked import Count, checked, from_json
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from engines.open import REJECTED
 
 PYTORCH = "pytorch"
 Kind = TypeVar("Kind")
+Milliseconds = Annotated[float, Interval(gt=0, le=1e9)]
+Text = Annotated[str, Len(1, 1000)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +113,7 @@ def read_bench(path: Path) -> BenchFile:
     rows = value.get("rows")
     if not isinstance(rows, list) or not rows:
         raise InputError(f"{path} holds no rows; write it again with `cliphand bench DIR --json {path}`.")
-    return BenchFile(path=path, rows=tuple(_row(row, path) for row in rows), facts=value)
+    return BenchFile(path=path, rows=tuple(_row(number, row, path) for number, row in enumerate(rows)), facts=value)
 
 
 def smallest_batch(rows: Sequence[SpeedRow]) -> tuple[SpeedRow, ...]:
@@ -134,31 +139,47 @@ def speedup(row: SpeedRow, rows: Sequence[SpeedRow]) -> float | None:
     return told if told is not None else None if reference is None else reference.model.p50 / row.model.p50
 
 
-def _row(value: object, path: Path) -> SpeedRow:
-    row = value if isinstance(value, Mapping) else {}
-    model = _percentiles(row, "latency")
-    engine, precision, batch = row.get("engine"), row.get("precision"), row.get("batch")
-    if model is None or not (isinstance(engine, str) and isinstance(precision, str) and isinstance(batch, int)):
-        raise InputError(
-            f"{path} has a row without engine, precision, batch and latency_ms_p50, p90, p99; write it again with "
-            "this version's `cliphand bench`."
-        )
-    threads = row.get("threads")
+@checked
+class _Timed:
+    """What every row of the file must tell, and what it may."""
+
+    engine: Text
+    precision: Text
+    batch: Count
+    latency_ms_p50: Milliseconds
+    latency_ms_p90: Milliseconds
+    latency_ms_p99: Milliseconds
+    artefact: Text | None = None
+    threads: Count | None = None
+    end_to_end_ms_p50: Milliseconds | None = None
+    end_to_end_ms_p90: Milliseconds | None = None
+    end_to_end_ms_p99: Milliseconds | None = None
+    latency_samples_ms: tuple[Milliseconds, ...] | None = None
+    end_to_end_samples_ms: tuple[Milliseconds, ...] | None = None
+
+
+def _row(number: int, value: object, path: Path) -> SpeedRow:
+    facts = value if isinstance(value, Mapping) else {}
+    names = [field.name for field in dataclasses.fields(_Timed)]
+    told = {name: facts[name] for name in names if name in facts}
+    try:
+        row = from_json(_Timed, told, source=f"{path}: rows[{number}]")
+    except InputError as error:
+        raise InputError(f"{error} Write the file again with this version's `cliphand bench`.") from None
+    end_to_end = (row.end_to_end_ms_p50, row.end_to_end_ms_p90, row.end_to_end_ms_p99)
     return SpeedRow(
-        label=engine_label(engine, precision, str(row.get("artefact"))),
-        is_reference=engine == PYTORCH,
-        batch=batch,
-        threads=threads if isinstance(threads, int) else None,
-        model=model,
-        end_to_end=_percentiles(row, "end_to_end"),
-        facts=row,
+        label=engine_label(row.engine, row.precision, str(row.artefact)),
+        is_reference=row.engine == PYTORCH,
+        batch=row.batch,
+        threads=row.threads,
+        model=Percentiles(row.latency_ms_p50, row.latency_ms_p90, row.latency_ms_p99, row.latency_samples_ms or ()),
+        end_to_end=_percentiles(end_to_end, row.end_to_end_samples_ms or ()),
+        facts=facts,
     )
 
 
-def _percentiles(row: Mapping[object, object], stem: str) -> Percentiles | None:
-    p50, p90, p99 = (_number(row.get(f"{stem}_ms_{name}")) for name in ("p50", "p90", "p99"))
-    kept = row.get(f"{stem}_samples_ms")
-    samples = tuple(number for item in kept if (number := _number(item)) is not None) if isinstance(kept, list) else ()
+def _percentiles(values: tuple[float | None, ...], samples: tuple[float, ...]) -> Percentiles | None:
+    p50, p90, p99 = values
     return None if p50 is None or p90 is None or p99 is None else Percentiles(p50, p90, p99, samples)
 
 
