@@ -18,9 +18,10 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.config import require
 from cliphand.errors import InputError
-from cliphand.files import whole_file
+from cliphand.files import sha256_of, whole_file
 from engines.base import INPUT_NAME, NATIVE_CODE, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 from engines.cuda_device import find_gpu
+from engines.graph_file import read_graph
 from engines.trt_cuda import Buffer, open_cuda
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, WORDS, cache_folder, load_tensorrt
 from engines.trt_plan import check_runs_here, choose_profile, read_record, split_batch
@@ -174,6 +175,9 @@ class TrtEngine(Engine):
             require((kind, found[1:]) == ("FLOAT", shape[1:]), told)
         if settings.stripped:
             require(onnx.is_file(), f"{self._plan} has no weights and {onnx} is not there to take them from.")
+            same = sha256_of(onnx) == self._record.key.onnx_sha256
+            require(same, f"{self._plan} was built from another {onnx.name} than lies beside it; build it again.")
+            read_graph(onnx)  # for its checks
             self._check(self._refit(onnx), f"refitting with the weights of {onnx}")
 
     def _refit(self, onnx: Path) -> bool:

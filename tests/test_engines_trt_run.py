@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from fake_gpu import OUTPUTS, FakeGpu, answer
+from linear_hand import save_onnx
 
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
@@ -35,7 +36,9 @@ def save_plan(folder: Path, gpu: FakeGpu, *, flavour: str = "tensorrt", **settin
     plan.write_bytes(b"plan")
     profiles = tuple(BatchRange(*span) for span in gpu.profiles)
     version = {"tensorrt": "11.4.0", "tensorrt-rtx": "1.7.1"}[flavour]
-    key = PlanKey(flavour, "fp16", "0", "1", version, L4, BuildSettings(profiles=profiles, **settings))
+    onnx = folder / "model.onnx"
+    graph = sha256_of(onnx) if onnx.exists() else "1"
+    key = PlanKey(flavour, "fp16", "0", graph, version, L4, BuildSettings(profiles=profiles, **settings))
     record = PlanRecord(key=key, onnx="model.onnx", input_size=gpu.side, plan_sha256=sha256_of(plan), build_s=1.0)
     write_record(record, plan)
     return plan
@@ -188,7 +191,10 @@ def test_a_stripped_plan_gets_its_weights_from_the_graph(gpu: FakeGpu, tmp_path:
     plan = save_plan(tmp_path, gpu, stripped=True)
     with pytest.raises(InputError, match=r"has no weights and .*model\.onnx is not there"):
         TrtEngine(plan)
-    (tmp_path / "model.onnx").write_bytes(b"weights")
+    save_onnx(tmp_path / "model.onnx")
+    with pytest.raises(InputError, match=r"was built from another model\.onnx than lies beside it; build it again"):
+        TrtEngine(plan)
+    save_plan(tmp_path, gpu, stripped=True)
     gpu.calls.clear()
     with TrtEngine(plan):
         start = gpu.calls.index("deserialize_cuda_engine, host code False")
@@ -206,7 +212,7 @@ def every_fault(flavour: str, *, stripped: bool) -> list[str]:
 
 
 def live(recorder: FakeGpu, folder: Path, flavour: str, *, stripped: bool) -> None:
-    (folder / "model.onnx").write_bytes(b"weights")
+    save_onnx(folder / "model.onnx")
     with TrtEngine(save_plan(folder, recorder, flavour=flavour, stripped=stripped)) as engine:
         engine(images(1))
         engine(images(3))
