@@ -9,7 +9,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Le
 
 from cliphand.checked import checked, from_json
 from cliphand.config import require
@@ -20,6 +22,8 @@ from engines.manifest import is_plain
 from engines.trt_flavour import FLAVOURS, TENSORRT, TENSORRT_RTX, Flavour, FlavourName
 
 NOT_EXECUTED = "not executed here"
+Batch = Annotated[int, Le(65_536)]
+
 # Settings that only one of the flavours knows.
 OWNERS = {"version_compatible": TENSORRT, "hardware": TENSORRT, "compute_capabilities": TENSORRT_RTX}
 
@@ -28,9 +32,9 @@ OWNERS = {"version_compatible": TENSORRT, "hardware": TENSORRT, "compute_capabil
 class BatchRange:
     """Batch sizes that one optimisation profile serves; it is tuned for `opt`."""
 
-    min: int = 1
-    opt: int = 1
-    max: int = 64
+    min: Batch = 1
+    opt: Batch = 1
+    max: Batch = 64
 
     def __post_init__(self) -> None:
         given = f"{self.min}:{self.opt}:{self.max}"

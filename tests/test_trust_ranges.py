@@ -31,6 +31,7 @@ from cliphand.errors import InputError
 from cliphand.training.distil_config import DistilConfig
 from engines.available import RUN_TIMES
 from engines.choose import _Candidate, _measured
+from engines.trt_plan import parse_range
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
 REQUIRED = {
@@ -215,6 +216,12 @@ def test_every_number_of_a_config_has_limits() -> None:
 def test_a_config_in_json_is_what_it_was() -> None:
     for config in CONFIGS:
         assert from_json(type(config), json.loads(json.dumps(to_json(config))), source="x") == config
+
+
+@pytest.mark.parametrize("text", ["0:0:0", "64:8:1", "-1:1:2", "1:1:1000000000", "1:2:3:4", "nan", "", "1" * 5000])
+def test_a_profile_that_cannot_be_is_refused(text: str) -> None:
+    with pytest.raises(InputError):
+        parse_range(text)
 
 
 def test_train_knows_its_options() -> None:
