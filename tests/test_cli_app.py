@@ -38,7 +38,7 @@ def test_help_imports_nothing_but_what_prints_it() -> None:
         "print(*{name.partition('.')[0] for name in {*sys.modules} - before} - {*sys.stdlib_module_names})"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    printers = {"typer", "click", "rich", "shellingham", "annotated_doc", "typing_extensions"}
+    printers = {"typer", "click", "rich", "shellingham", "annotated_doc", "annotated_types", "typing_extensions"}
     assert set(result.stdout.split()) - {"cliphand"} <= printers
     assert "export" in run("--help").stdout
 
