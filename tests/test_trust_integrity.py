@@ -226,6 +226,16 @@ def test_a_hand_that_is_not_the_labels_is_refused(
     assert f"cliphand data allow {data} hand" in sentence
 
 
+@pytest.mark.parametrize("case", ["a permuted joint regressor", "joints in another order"])
+def test_training_refuses_a_hand_that_is_not_the_labels(
+    case: str, data: Path, hand_topology: HandTopology, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_hand(SWAPS[case](hand_topology), tmp_path / "hand.npz")
+    options = ("--hand", tmp_path / "hand.npz", "--out", tmp_path / "run", "--backbone-weights", "none")
+    sentence = refused(capsys, "train", "--data", data, *options, watched=tmp_path)
+    assert "the topology of this run (--hand, or the data's hand.npz) is not the hand of these labels" in sentence
+
+
 def test_an_export_from_before_the_hands_hash_is_refused(
     data: Path, hand_topology: HandTopology, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

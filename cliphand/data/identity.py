@@ -67,13 +67,13 @@ def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path) -> N
         )
 
 
-def refuse_other_hand(data: FreiHand, topology: HandTopology, *, source: Path) -> None:
+def refuse_other_hand(data: FreiHand, topology: HandTopology, *, source: Path | str) -> None:
     """Refuse a hand whose joint regressor does not find the labels' joints in the labels' vertices.
 
     Args:
         data: an open split; without joints and vertices nothing can be told.
         topology: the hand.
-        source: its file, named in errors.
+        source: its file, or what it is, named in errors.
 
     Raises:
         InputError: they differ by far more than datasets' own conventions do, and the folder does not allow it.

@@ -21,7 +21,7 @@ from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.freihand import FreiHand, open_freihand
-from cliphand.data.identity import data_identity
+from cliphand.data.identity import data_identity, refuse_other_hand
 from cliphand.errors import InputError, RunError
 from cliphand.files import write_json
 from cliphand.hand import HandTopology
@@ -97,7 +97,9 @@ def train_hand(
         RunError: the run could not go on; what it had saved stays.
     """
     check_place(run.out, resume=resume)
-    facts = run_facts(run, open_freihand(run.data, "training"))
+    data = open_freihand(run.data, "training")
+    refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
+    facts = run_facts(run, data)
     state = state_to_resume(run.out, facts, resume=resume)
     if state is None and (run.out / RUN_FILE).exists():
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
