@@ -27,6 +27,7 @@ from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
 from cliphand.data.predictions import write_predictions
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, MANIFEST_NAME, Manifest, open_hand, read_manifest
 from engines.open import RUNNERS
@@ -285,7 +286,7 @@ def _write_predictions(
     if predictions.n_nonfinite:
         return None, (f"{path} is not written: {key} gave NaN or infinity on {predictions.n_nonfinite} images",)
     write_predictions(path, predictions.xyz, predictions.verts)
-    return {"file": str(path), "of": key}, ()
+    return {"file": str(path), "sha256": sha256_of(path), "of": key}, ()
 
 
 def _speed_facts(request: BenchRequest) -> dict[str, object]:

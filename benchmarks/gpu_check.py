@@ -29,9 +29,12 @@ from benchmarks.gpu_rows import SETTINGS, EngineRow, measure
 from benchmarks.gpu_subject import exported_subject, untrained_subject
 from benchmarks.machine import machine_facts
 from benchmarks.speed import SpeedSettings
+from cliphand.claims import check_folder
 from cliphand.errors import InputError
 from cliphand.files import write_json
+from cliphand.kinds import GPU_CHECK, GPU_CHECK_FOLDER
 from cliphand.provenance import git_commit, library_versions
+from cliphand.told import told_in_one_sentence
 from engines.cuda_device import Gpu, find_gpu
 from engines.trt_flavour import FLAVOURS, load_tensorrt
 from export.deploy_model import deploy_model
@@ -100,7 +103,7 @@ def run_check(subject: Subject, out: Path, budget: Budget, *, settings: SpeedSet
         "findings": [dataclasses.asdict(finding) for finding in findings],
         "rows": [dataclasses.asdict(row) for row in rows],
     }
-    write_json(out / "gpu_check.json", report)
+    write_json(out / "gpu_check.json", report, GPU_CHECK)
     return report
 
 
@@ -144,6 +147,7 @@ def main(
     input_size: Annotated[int, typer.Option(help="Of the untrained model.")] = 256,
 ) -> None:
     """Run everything that needs a GPU, and the CPU's rows; the last line of stdout is one JSON object."""
+    check_folder(out, GPU_CHECK_FOLDER)
     budget = Budget(minutes)
     folder = out / "export"
     if export is None:
@@ -207,4 +211,5 @@ def _cell(value: object, form: str) -> str:
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    with told_in_one_sentence("gpu_check"):
+        typer.run(main)

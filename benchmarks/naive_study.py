@@ -16,7 +16,6 @@ Without a checkpoint the network is the default one with random weights: none of
 
 import dataclasses
 import json
-import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,11 +39,13 @@ from benchmarks.table import plain_text
 from cliphand.arrays import FloatArray
 from cliphand.checked import to_json
 from cliphand.checkpoint import load_checkpoint
+from cliphand.claims import check_file
 from cliphand.config import ModelConfig
-from cliphand.errors import InputError
 from cliphand.files import write_json
+from cliphand.kinds import NAIVE_STUDY
 from cliphand.model.hand_model import HandModel
 from cliphand.provenance import git_commit, library_versions
+from cliphand.told import told_in_one_sentence
 from engines.base import INPUT_NAME
 from engines.ort import OrtEngine
 from export.deploy_model import deploy_model, example_images
@@ -211,6 +212,8 @@ def main(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
     """Measure what the exact rewrites are worth, published form against exported form."""
+    if json_file is not None:
+        check_file(json_file, NAIVE_STUDY)
     model, config = _random_model() if checkpoint is None else _trained_model(checkpoint)
     settings = SpeedSettings(warmup_calls=3, calls=calls, seconds=seconds, calls_per_turn=1)
     rows = study(model, config.input_size, batches=tuple(batch or (1, 8)), settings=settings, threads=threads)
@@ -234,7 +237,7 @@ def main(
         "rows": [dataclasses.asdict(row) for row in rows],
     }
     if json_file is not None:
-        write_json(json_file, value)
+        write_json(json_file, value, NAIVE_STUDY)
     typer.echo(json.dumps(value))
 
 
@@ -251,8 +254,5 @@ def _trained_model(folder: Path) -> tuple[HandModel, ModelConfig]:
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_sentence("naive_study"):
         typer.run(main)
-    except InputError as error:
-        sys.stderr.write(f"naive_study: {error}\n")
-        sys.exit(2)

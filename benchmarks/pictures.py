@@ -11,7 +11,8 @@ from cliphand.arrays import ByteArray, FloatArray, IntArray
 from cliphand.data.freihand import open_freihand
 from cliphand.data.overlay import draw_mesh, draw_skeleton
 from cliphand.data.photograph import read_image
-from cliphand.files import whole_file
+from cliphand.kinds import QUICKSTART_PICTURE
+from cliphand.pictures import write_png
 from engines.manifest import open_hand, read_manifest
 from engines.open import open_engine
 
@@ -54,9 +55,7 @@ def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "mod
                 truth=truth,
             )
         )
-    with whole_file(out) as temporary:
-        if not cv2.imwrite(str(temporary), np.vstack(rows)[..., ::-1]):
-            raise OSError(f"OpenCV could not write {temporary}")
+    write_png(out, np.vstack(rows), QUICKSTART_PICTURE)
     return out
 
 

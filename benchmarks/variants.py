@@ -11,7 +11,6 @@ already holds is not trained again. The last line is one JSON object.
 
 import dataclasses
 import json
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,14 +32,17 @@ from benchmarks.variant_rows import Errors, Row, make_row, table
 from benchmarks.variant_times import Times, latencies
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
+from cliphand.claims import check_file, check_folder
 from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json
 from cliphand.hand import load_hand
+from cliphand.kinds import VARIANTS, VARIANTS_FOLDER
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
 from cliphand.provenance import git_commit, library_versions
+from cliphand.told import told_in_one_sentence
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.from_scratch import FROM_SCRATCH
@@ -178,7 +180,7 @@ def graphs_of(checkpoint: Checkpoint | None, config: ModelConfig, folder: Path, 
     origin = {"model": to_json(config), "weights": weights, "commit": git_commit()}
     if note.exists() and read_json_object(note) == json.loads(json.dumps(origin)):
         return paths
-    note.unlink(missing_ok=True)
+    write_json(note, origin | {"weights": "unfinished"})  # the folder is the study's, what is in it not yet
     write_graphs(untrained(config, shared) if checkpoint is None else checkpoint.model, config, paths, shared)
     write_json(note, origin)
     return paths
@@ -231,6 +233,8 @@ def main(
         "backbones": {name: dataclasses.replace(BASE, backbone=name, input_size=size) for name in BACKBONES},
     }
     require(which in kinds, f"{which!r} is no study; valid are {', '.join(kinds)}.")
+    check_folder(out, VARIANTS_FOLDER)
+    check_file(out / f"{which}.json", VARIANTS)
     variants = kinds[which]
     usual = [] if latency_only or which == "backbones" else list(variants)
     trained = usual if train is None else train
@@ -263,12 +267,10 @@ def main(
         "versions": library_versions(),
         "commit": git_commit(),
     }
-    write_json(out / f"{which}.json", report)
+    write_json(out / f"{which}.json", report, VARIANTS)
     typer.echo(json.dumps(report, allow_nan=False))
 
 
 if __name__ == "__main__":
-    try:
+    with told_in_one_sentence("benchmarks.variants"):
         app(standalone_mode=True)
-    except InputError as error:
-        sys.exit(f"benchmarks.variants: {error}")

@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliphand.checked import from_json, to_json
+from cliphand.claims import FolderKind, has_keys
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, require_file, sha256_of, whole_folder, write_json
@@ -35,6 +37,20 @@ UNBOUND_FORMAT = 1  # before weights and config held hashes
 OF_A_RUN = ("best", "last")  # a run's checkpoints, the one that it stands for first
 TOWER = "text.tower."
 _log = logging.getLogger(__name__)
+
+
+def _foreign(folder: Path, *, trained: bool) -> list[str]:
+    """Names in a folder that are no part of a checkpoint that was trained, or imported."""
+    names = [path.name for path in folder.iterdir()]
+    if not has_keys(folder / CONFIG, ("format", "model", "crop", "train", "facts")):
+        return names
+    if (read_json_object(folder / CONFIG)["train"] is not None) != trained:
+        return names
+    return [name for name in names if name not in (WEIGHTS, CONFIG)]
+
+
+TRAINED = FolderKind("cliphand train", partial(_foreign, trained=True))
+IMPORTED = FolderKind("cliphand import-released", partial(_foreign, trained=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +88,11 @@ def save_checkpoint(
     train: TrainConfig | None,
     facts: Mapping[str, object],
 ) -> None:
-    """Write a checkpoint folder, replacing an older one only when the new one is whole."""
+    """Write a checkpoint folder, replacing an older one, trained or imported like it, only when the new one is whole.
+
+    Raises:
+        InputError: the folder holds something else.
+    """
     weights = {key: value for key, value in model.state_dict().items() if not key.startswith(TOWER)}
     weights |= {
         "topology.faces": torch.from_numpy(topology.faces),
@@ -86,7 +106,7 @@ def save_checkpoint(
         "train": None if train is None else to_json(train),
         "facts": dict(facts),
     }
-    with whole_folder(folder) as fresh:
+    with whole_folder(folder, IMPORTED if train is None else TRAINED) as fresh:
         save_file({key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}, fresh / WEIGHTS)
         bound = {**config, "weights_sha256": sha256_of(fresh / WEIGHTS)}
         write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)})

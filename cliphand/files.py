@@ -1,9 +1,12 @@
 """Files that are either whole or absent: written under a temporary name, then renamed."""
 
+import errno
 import hashlib
 import json
 import math
 import os
+import platform
+import secrets
 import shutil
 import stat
 from collections.abc import Iterator, Mapping
@@ -11,55 +14,134 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
+from cliphand.claims import OWN, FileKind, FolderKind, check_file, check_folder, held, work_name
 from cliphand.errors import InputError
+from cliphand.told import FULL
+
+LONGEST_SUFFIX = 20  # characters; a longer one is no format's
+NO_ROOM = 1 << 16  # bytes free, below which a disk counts as full
 
 LARGEST_JSON = 64 * 2**20  # bytes; the benchmark of a large export has one
 LARGEST_DEPTH = 32
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, kind: FileKind | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
-    The temporary name ends in `path.name`, so that writers which choose a format by suffix still work.
+    The temporary name has the suffix of `path`, so that writers which choose a format by suffix still work.
+
+    Args:
+        path: the file to write.
+        kind: what may be overwritten; None only within a folder that is the writer's own.
+
+    Raises:
+        InputError: what stands at `path` is not of the kind.
+        OSError: it cannot be written; ENOSPC where the disk is full, whatever error the block then ended with.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    suffix = path.suffix if len(path.suffix) <= LONGEST_SUFFIX else ""
+    temporary = path.with_name(f"{process_prefix()}{os.getpid()}-{secrets.token_hex(4)}{suffix}")
     try:
-        yield temporary
+        with _full_disk_named(path):
+            yield temporary
+        if kind is not None:
+            check_file(path, kind)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextmanager
-def whole_folder(folder: Path) -> Iterator[Path]:
+def whole_folder(folder: Path, kind: FolderKind) -> Iterator[Path]:
     """Yield an empty temporary folder beside `folder`; put it in its place when the block ends without an error.
 
-    What `folder` held before is deleted only after the new content stands there.
+    What `folder` held before is deleted only after the new content stands there. No two processes do this at once; what
+    a process left that died in the middle is put right by the next.
+
+    Raises:
+        InputError: what stands at `folder` is not of the kind, or another process is writing it.
+        OSError: as `whole_file` does.
     """
-    fresh, old = (folder.with_name(f".{folder.name}.{state}") for state in ("new", "old"))
-    for leftover in (fresh, old):
-        shutil.rmtree(leftover, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    try:
-        yield fresh
-        if folder.exists():
-            folder.rename(old)
+    check_folder(folder, kind)
+    folder = folder.resolve()  # `.` and `..` have a name then
+    fresh, old = work_name(folder, "new"), work_name(folder, "old")
+    with held(folder):
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        _remove(fresh, old)
+        fresh.mkdir()
         try:
-            fresh.rename(folder)
-        except OSError:
-            if old.exists():
-                old.rename(folder)
+            with _full_disk_named(folder):
+                yield fresh
+            check_folder(folder, kind)
+            _swap(folder, fresh, old)
+        finally:
+            _remove(fresh, old)
+
+
+def _swap(folder: Path, fresh: Path, old: Path) -> None:
+    if folder.exists():
+        folder.rename(old)
+    try:
+        fresh.rename(folder)
+    except OSError:
+        if old.exists():
+            old.rename(folder)
+        raise
+
+
+def _remove(*folders: Path) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _full_disk_named(path: Path) -> Iterator[None]:
+    """Name a full disk as the cause of whatever error a library makes of it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except OSError as error:
+        if error.filename is None and error.errno in FULL:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
+    except Exception as error:
+        if shutil.disk_usage(path.parent).free >= NO_ROOM:
             raise
-    finally:
-        for leftover in (fresh, old):
-            shutil.rmtree(leftover, ignore_errors=True)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write `value` as indented JSON, atomically. NaN and infinity are refused (ValueError)."""
-    with whole_file(path) as temporary:
+def process_prefix() -> str:
+    """Begins the names of temporary files of this machine; the process's number follows."""
+    return f"{OWN}{hashlib.sha256(platform.node().encode()).hexdigest()[:6]}-"
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files in a folder whose processes, on this machine, have died."""
+    prefix = process_prefix()
+    for path in folder.glob(f"{prefix}*"):
+        number = path.name.removeprefix(prefix).partition("-")[0]
+        if number.isdecimal() and not _lives(int(number)):
+            path.unlink(missing_ok=True)
+
+
+def _lives(process: int) -> bool:
+    if os.name != "posix":
+        return True  # there is no signal that only asks
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def write_json(path: Path, value: object, kind: FileKind | None = None) -> None:
+    """Write `value` as indented JSON, as `whole_file` does. NaN and infinity are refused (ValueError)."""
+    with whole_file(path, kind) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 

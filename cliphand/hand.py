@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from cliphand.arrays import FloatArray, IntArray
+from cliphand.claims import FileKind, mark_archive
 from cliphand.errors import InputError
 from cliphand.files import require_file, whole_file
 
@@ -141,12 +142,15 @@ def _refuse_large(path: Path) -> None:
         raise ValueError(f"it declares {declared} bytes, where a hand has less than {MAX_BYTES}")
 
 
-def save_hand(topology: HandTopology, path: Path) -> None:
-    """Write `hand.npz`, atomically."""
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
-        np.savez_compressed(
-            stream,
-            faces=topology.faces,
-            template=topology.template,
-            joint_regressor=topology.joint_regressor,
-        )
+def save_hand(topology: HandTopology, path: Path, kind: FileKind | None = None) -> None:
+    """Write `hand.npz`, atomically and with the mark of its kind, which is all that may be overwritten."""
+    with whole_file(path, kind) as temporary:
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream,
+                faces=topology.faces,
+                template=topology.template,
+                joint_regressor=topology.joint_regressor,
+            )
+        if kind is not None:
+            mark_archive(temporary, kind.writer)

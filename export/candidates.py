@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.crop import normalise
 from cliphand.data.identity import refuse_other_hand
@@ -279,7 +280,7 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
     total = len(gate.indices)
     with engine:
         reference = gate.predict(engine, regressor, progress=lambda done: progress("running PyTorch", done, total))
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".typed-") as scratch:
+    with tempfile.TemporaryDirectory(dir=folder, prefix=f"{OWN}typed-") as scratch:
         source = onnx.load(folder / GRAPH_NAME)
         yield Workshop(
             folder, Path(scratch), manifest, request, source, calibration, gate, regressor, reference, progress

@@ -10,9 +10,11 @@ from cliphand.checkpoint import load_checkpoint
 from cliphand.errors import InputError
 from cliphand.files import whole_folder
 from cliphand.hand import save_hand, topology_sha256
+from cliphand.kinds import EXPORTED_HAND
 from cliphand.provenance import git_commit, library_versions
 from engines.manifest import HAND_NAME, CheckpointRecord, Manifest, describe, write_manifest
 from export.deploy_model import count_parameters, deploy_model
+from export.folder_kind import EXPORT
 from export.graph import export_graph
 from export.guarantees import OPSET
 from export.inventory import inventory, total
@@ -31,11 +33,12 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
         tensorrt: have TensorRT for RTX, where it is installed, parse and build the graph.
 
     Raises:
-        InputError: the checkpoint cannot be read, or its graph fails a check; `out` is then as it was.
+        InputError: the checkpoint cannot be read, or its graph fails a check; or `out` holds what no export
+            does; `out` is then as it was.
     """
     checkpoint = load_checkpoint(checkpoint_path)
     model = deploy_model(checkpoint.model)
-    with whole_folder(out) as folder:
+    with whole_folder(out, EXPORT) as folder:
         graph = folder / GRAPH_NAME
         agreement = export_graph(model, graph, input_size=checkpoint.model_config.input_size)
         try:
@@ -43,7 +46,7 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
         except InputError as error:
             remedy = "choose another backbone, or export without TensorRT (--no-tensorrt)"
             raise InputError(f"{str(error).rstrip('.')}; {remedy}.") from None
-        save_hand(checkpoint.topology, folder / HAND_NAME)
+        save_hand(checkpoint.topology, folder / HAND_NAME, EXPORTED_HAND)
         manifest = Manifest(
             input_size=checkpoint.model_config.input_size,
             crop=checkpoint.crop,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cliphand.errors import InputError
 from cliphand.files import write_json
+from engines.choose import PARITY_NAME
 from engines.manifest import Manifest, describe, read_manifest, write_manifest
 from export.blame import Blame
 from export.candidates import GRAPH_NAME, Candidate, Progress, TypedRequest, Workshop, open_workshop
@@ -18,7 +19,6 @@ from export.precision_proof import Proof, prove
 from export.precision_table import TABLE, Low
 from export.ranges import TensorRange
 
-PARITY_NAME = "parity.json"
 REJECTED = ".rejected"
 
 
@@ -87,13 +87,13 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
         verdicts += [_make(workshop, low) for low in request.precisions]
         ranges = workshop.ranges()
         content = _content(workshop, verdicts, ranges)
-    _list(folder, manifest, verdicts)
+        _put(folder, manifest, verdicts[1:])
     write_json(folder / PARITY_NAME, content)
     return ParityReport(tuple(verdicts), tuple(entry for entry in ranges if entry.risky), content)
 
 
 def _make(workshop: Workshop, low: Low) -> Verdict:
-    """One typed graph under its final name."""
+    """One typed graph, judged; it stays where it was made."""
     candidate = workshop.best_candidate(low)
     blame = None
     if not candidate.passed and workshop.request.search_s > 0:
@@ -105,23 +105,26 @@ def _make(workshop: Workshop, low: Low) -> Verdict:
         proof = prove(candidate.path, low, tensorrt=workshop.request.tensorrt)
     except InputError as error:
         refusal = str(error)
-    path = workshop.folder / f"model.{low}.onnx"
-    rejected = path.with_name(path.name + REJECTED)
-    target, other = (path, rejected) if candidate.passed and refusal is None else (rejected, path)
-    other.unlink(missing_ok=True)
-    candidate.path.replace(target)
-    rows = tuple(dataclasses.replace(row, artefact=target.name) for row in candidate.rows)
-    return Verdict(target.name, low, rows, proof, refusal, candidate, blame)
+    name = f"model.{low}.onnx{'' if candidate.passed and refusal is None else REJECTED}"
+    rows = tuple(dataclasses.replace(row, artefact=name) for row in candidate.rows)
+    return Verdict(name, low, rows, proof, refusal, candidate, blame)
 
 
-def _list(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
-    """Put the new graphs into the manifest, in place of older ones."""
-    stale = {f"model.{verdict.precision}.onnx{end}" for verdict in verdicts[1:] for end in ("", REJECTED)}
+def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
+    """Put the new graphs into the folder and its manifest in place of older ones, which never lists what is not there.
+
+    All graphs go at once, at the end: a folder whose files its manifest does not describe is no export any more.
+    """
+    stale = {f"model.{verdict.precision}.onnx{end}" for verdict in verdicts for end in ("", REJECTED)}
     artefacts = {name: artefact for name, artefact in manifest.artefacts.items() if name not in stale}
-    artefacts |= {
-        verdict.name: describe(folder / verdict.name, precision=verdict.precision) for verdict in verdicts[1:]
-    }
+    made = [(verdict, verdict.candidate.path) for verdict in verdicts if verdict.candidate is not None]
+    listed = artefacts | {verdict.name: describe(path, precision=verdict.precision) for verdict, path in made}
     write_manifest(dataclasses.replace(manifest, artefacts=artefacts), folder)
+    for name in stale:
+        (folder / name).unlink(missing_ok=True)
+    for verdict, path in made:
+        path.replace(folder / verdict.name)
+    write_manifest(dataclasses.replace(manifest, artefacts=listed), folder)
 
 
 def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRange, ...]) -> dict[str, object]:

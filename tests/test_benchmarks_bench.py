@@ -15,7 +15,9 @@ from benchmarks.turns import SpeedSettings
 from cliphand.config import CropConfig
 from cliphand.data.predictions import read_predictions
 from cliphand.errors import InputError
+from cliphand.files import sha256_of, write_json
 from cliphand.hand import HandTopology
+from cliphand.kinds import BENCH, predictions_kind
 from cliphand.metrics import score_joints, score_mesh
 from engines.manifest import read_manifest, write_manifest
 
@@ -177,7 +179,12 @@ def test_written_predictions_score_as_the_exported_models_row(export: Path, data
     labels = {name: np.array(json.loads((data / f"evaluation_{name}.json").read_text())) for name in ("xyz", "verts")}
     assert score_joints(read.xyz, labels["xyz"]).pa_pjpe_mm == pytest.approx(report.rows[1].pa_pjpe_mm, abs=1e-9)
     assert score_mesh(read.verts, labels["verts"]).pa_pvpe_mm == pytest.approx(report.rows[1].pa_pvpe_mm, abs=1e-9)
-    assert report.export["predictions"] == {"file": str(path), "of": "model.onnx"}
+    assert report.export["predictions"] == {"file": str(path), "sha256": sha256_of(path), "of": "model.onnx"}
+    write_json(tmp_path / "bench.json", dataclasses.asdict(report), BENCH)
+    kind = predictions_kind(tmp_path / "bench.json")
+    assert kind.is_own(path)
+    path.write_text(path.read_text() + " ")
+    assert not kind.is_own(path)
 
 
 def test_an_engine_that_overflows_is_reported_and_writes_no_predictions(

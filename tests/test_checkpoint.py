@@ -7,7 +7,15 @@ import torch
 from checkpoint_files import edit_config, edit_weights, rebind
 from safetensors.torch import load_file
 
-from cliphand.checkpoint import checkpoint_folder, load_checkpoint, load_text_branch, newest_checkpoint, save_checkpoint
+from cliphand.checkpoint import (
+    IMPORTED,
+    checkpoint_folder,
+    load_checkpoint,
+    load_text_branch,
+    newest_checkpoint,
+    save_checkpoint,
+)
+from cliphand.claims import check_folder
 from cliphand.config import CropConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -84,6 +92,25 @@ def test_saving_again_replaces_the_old_one(trained: ClipHand, hand_topology: Han
         save(tmp_path / "last", trained, hand_topology, epoch=epoch)
     assert load_checkpoint(tmp_path / "last").facts["epoch"] == 2
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_an_import_does_not_replace_what_was_trained(
+    trained: ClipHand, hand_topology: HandTopology, tmp_path: Path
+) -> None:
+    save(tmp_path / "best", trained, hand_topology)
+    with pytest.raises(InputError, match=r"holds config\.json, model\.safetensors, which `cliphand import-released`"):
+        check_folder(tmp_path / "best", IMPORTED)
+
+
+def test_what_was_put_into_a_checkpoint_is_not_lost(
+    trained: ClipHand, hand_topology: HandTopology, tmp_path: Path
+) -> None:
+    save(tmp_path / "best", trained, hand_topology, epoch=1)
+    (tmp_path / "best" / "notes.txt").write_text("the best of three")
+    with pytest.raises(InputError, match=r"holds notes\.txt, which `cliphand train` did not write"):
+        save(tmp_path / "best", trained, hand_topology, epoch=2)
+    assert (tmp_path / "best" / "notes.txt").read_text() == "the best of three"
+    assert load_checkpoint(tmp_path / "best").facts["epoch"] == 1
 
 
 def test_a_failed_save_leaves_the_old_one(

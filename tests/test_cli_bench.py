@@ -12,6 +12,7 @@ from benchmarks.bench import BenchRequest
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
+from cliphand.kinds import BENCH
 
 app = typer.Typer()
 app.command()(bench)
@@ -48,6 +49,7 @@ def test_the_last_line_is_the_json_object_and_the_file_holds_the_same(export: Pa
         ("onnxruntime", 2),
     ]
     assert json.loads((tmp_path / "out.json").read_text()) == value
+    assert BENCH.is_own(tmp_path / "out.json")
 
 
 def test_the_table_is_whole_where_stdout_is_a_pipe(export: Path, data: Path) -> None:

@@ -10,6 +10,7 @@ from cliphand.cli.build import build, sentence
 from cliphand.errors import InputError
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord
 from engines.trt_process import BuiltFolder, BuiltPlan
+from export.folder_kind import EXPORT
 
 app = typer.Typer()
 app.command()(build)
@@ -41,6 +42,18 @@ def test_plans_are_built_from_the_folder_alone_and_what_is_left_out_is_said(tmp_
     assert plans[1]["layers"]["CONVOLUTION HALF"] == 2
     assert (plans[1]["proof"], plans[1]["passed"]) == (proof, None)
     assert run(folder).stdout.count("is there already") == 2
+    assert [name for name in EXPORT.foreign(folder) if "plan" in name] == []
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+@pytest.mark.parametrize("name", ["model.rtx.plan", "model.rtx.plan.json"])
+def test_a_plan_that_somebody_else_built_is_not_replaced(tmp_path: Path, name: str) -> None:
+    folder = save_typed_export(tmp_path / "export", fp32={})
+    (folder / name).write_text("from trtexec")
+    result = run(folder)
+    assert isinstance(result.exception, InputError)
+    assert f"{folder / name} is there and was not written by `cliphand build`" in str(result.exception)
+    assert (folder / name).read_text() == "from trtexec"
 
 
 @pytest.mark.usefixtures("no_tensorrt")

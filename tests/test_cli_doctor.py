@@ -7,6 +7,7 @@ from typer.testing import CliRunner, Result
 
 import cliphand.cli.doctor as module
 from cliphand.cli.doctor import FACTS, doctor
+from cliphand.kinds import DOCTOR
 from engines.cuda_device import Gpu
 
 app = typer.Typer()
@@ -26,6 +27,7 @@ def test_it_says_what_this_machine_has_and_that_the_main_job_runs(tmp_path: Path
     value = object_of(result)
     assert result.exit_code == 0
     assert value == json.loads((tmp_path / "doctor.json").read_text())
+    assert DOCTOR.is_own(tmp_path / "doctor.json")
     assert list(value["facts"]) == [
         *("Python", "processor", "GPU", "PyTorch", "ONNX Runtime", "OpenVINO", "TensorRT", "TensorRT for RTX"),
         *("Polygraphy", "cuda-bindings", "C++ compiler"),

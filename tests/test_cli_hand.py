@@ -38,6 +38,7 @@ def test_the_command_writes_a_hand_that_loads(mano_file: Path, hand_topology: Ha
     assert facts["sha256"] == sha256_of(out)
     assert (facts["vertices"], facts["faces"], facts["joints"]) == (778, 1538, 21)
     assert facts["fingertip_vertices"]["thumb"] == 744
+    assert CliRunner().invoke(app, [str(mano_file), "--out", str(out)]).exit_code == 0  # its own may be replaced
 
 
 def test_a_file_that_is_no_model_leaves_nothing_behind(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from small_hand import SIDE, small_export
 from cliphand.cli.inspect import inspect
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology, save_hand
+from cliphand.kinds import INSPECT
 from engines.manifest import write_manifest
 
 STAGES = ["encoder", "joint_regressor", "heatmap", "mesh_regressor", "total"]
@@ -77,6 +78,7 @@ def test_rows_of_the_parity_file_are_shown_where_there_is_one(export: Path, caps
 def test_the_json_file_is_the_last_line(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, value = run(capsys, export, tmp_path / "x.json")
     assert json.loads((tmp_path / "x.json").read_text()) == value
+    assert INSPECT.is_own(tmp_path / "x.json")
 
 
 def test_a_graph_that_was_changed_since_its_export_is_refused(export: Path) -> None:

@@ -54,6 +54,8 @@ def test_each_photograph_gets_a_file_and_a_picture(export: Path, photographs: li
         assert picture.shape == (224, 224, 3)
         assert np.abs(picture.astype(int) - cv2.imread(str(path))).max() > 50
     assert "model.onnx in onnxruntime" in result.stdout
+    again = run(*photographs, "--export", export, "--out", tmp_path / "out", "--engine", "ort")
+    assert again.exit_code == 0, again.exception  # its own files may be replaced
 
 
 def test_metres_need_a_camera_and_a_bone(export: Path, photographs: list[Path], tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Export folders: whole or untouched."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from small_hand import CONFIG, SIDE, small_hand
 
 from cliphand.checkpoint import save_checkpoint
+from cliphand.claims import check_folder
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -17,6 +19,7 @@ from engines.manifest import read_manifest
 from export import folder as folder_module
 from export.deploy_model import count_parameters, example_images
 from export.folder import GRAPH_NAME, export_checkpoint
+from export.folder_kind import EXPORT
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +52,22 @@ def test_an_export_holds_graph_hand_and_manifest(exported: Path) -> None:
     assert manifest.training["epoch"] == 3
 
 
+def test_an_export_knows_its_own_files_and_no_others(exported: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "export"
+    shutil.copytree(exported, folder)
+    check_folder(folder, EXPORT)
+    for name in ("thesis.txt", "mine.onnx", "mine.plan", "bench.json", "report.html", "hand.npz.bak"):
+        (folder / name).write_text("mine")
+    assert set(EXPORT.foreign(folder)) == {path.name for path in folder.iterdir()} - {
+        path.name for path in exported.iterdir()
+    }
+    with (folder / "model.onnx").open("ab") as stream:
+        stream.write(b"mine")
+    assert "model.onnx" in EXPORT.foreign(folder)
+    (folder / "manifest.json").unlink()
+    assert set(EXPORT.foreign(folder)) == {path.name for path in folder.iterdir()}
+
+
 def test_the_manifest_states_what_was_checked(exported: Path) -> None:
     facts = read_manifest(exported).exporter
     assert facts["opset"] == 18
@@ -69,11 +88,10 @@ def test_the_graph_is_the_checkpoints_model(exported: Path) -> None:
 
 
 def test_a_graph_that_tensorrt_rejects_leaves_the_old_export_in_place(
-    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, checkpoint: Path, exported: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "export"
-    out.mkdir()
-    (out / "old").write_text("old")
+    shutil.copytree(exported, out)
 
     def reject(path: Path, precision: str, *, tensorrt: bool) -> None:
         raise InputError(f"TensorRT rejects {path.name} ({precision}): it said so.")
@@ -83,7 +101,7 @@ def test_a_graph_that_tensorrt_rejects_leaves_the_old_export_in_place(
     with pytest.raises(InputError, match=r"rejects model.onnx \(fp32\): it said so; choose .*--no-tensorrt"):
         export_checkpoint(checkpoint, out)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
-    assert [path.name for path in out.iterdir()] == ["old"]
+    assert (out / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
 
 
 def test_tensorrt_for_rtx_parses_and_builds_the_graph(tmp_path: Path, checkpoint: Path) -> None:

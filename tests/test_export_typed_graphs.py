@@ -21,6 +21,7 @@ from engines.open import open_engine
 from engines.ort import OrtEngine
 from export.candidates import Progress, TypedRequest, Workshop, open_workshop
 from export.folder import export_checkpoint
+from export.folder_kind import EXPORT
 from export.parity import TOLERANCES, Tolerance
 from export.precision_proof import Proof
 from export.precision_table import TABLE, Keep
@@ -88,7 +89,8 @@ def test_graphs_are_written_and_listed_as_what_they_are(written: tuple[Path, Par
     }
     for name in manifest.artefacts:
         open_engine(folder / name).close()  # compares the hash
-    assert not list(folder.glob(".typed*"))
+    assert not list(folder.glob(".*"))
+    assert EXPORT.foreign(folder) == []  # the next export may replace all of it
 
 
 def test_parity_json_holds_a_row_for_each_graph_and_engine(written: tuple[Path, ParityReport]) -> None:
@@ -250,7 +252,8 @@ def test_a_real_model_passes_and_another_checkpoint_is_refused(
     assert report.passed
     kept = report.content["artefacts"]["model.fp16.onnx"]["kept"]
     assert all(kept[rule.name] for rule in TABLE if "fp16" in rule.out_of)  # the table knows this model's names
-    assert not list(folder.glob(".typed*"))
+    assert not list(folder.glob(".*"))
+    assert EXPORT.foreign(folder) == []  # the next export may replace all of it
 
     path = folder / "manifest.json"
     manifest = json.loads(path.read_text())

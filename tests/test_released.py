@@ -217,6 +217,8 @@ def test_the_command_reports_every_tensors_use(
     assert uses["Out_Layer.bias"] == "used"
     assert uses["logit_scale_nf"] == uses["text_tb_encoder.resblocks.1.ln_2.bias"] == "training only"
     assert load_checkpoint(tmp_path / "out").crop.rule == "whole"
+    command(released_file, out=tmp_path / "out", json_file=tmp_path / "uses.json", crop="centre")  # its own, replaced
+    assert load_checkpoint(tmp_path / "out").crop.rule == "centre"
 
 
 # The public code's numbers, on the stand-in that ../shared makes.

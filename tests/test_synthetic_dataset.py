@@ -23,7 +23,10 @@ from cliphand.data.synthetic.hand_model import build_hand_model, save_hand_model
 from cliphand.data.synthetic.labels import CHUNK
 from cliphand.data.synthetic.plan import RECORD, WORK, Plan, make_plan, read_record, record_of, write_record
 from cliphand.errors import InputError
+from cliphand.files import process_prefix
 from cliphand.hand import N_JOINTS, N_VERTICES, load_hand
+
+NO_PROCESS = 1 << 23  # above the largest number of a process
 
 TRAIN, EVALUATION, SEED = CHUNK + 2, 2, 5
 
@@ -108,7 +111,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(
     with pytest.raises(KeyboardInterrupt):
         make_dataset(plan(root), workers=workers, progress=stop_after(images))
     (root / "training" / "rgb").mkdir(parents=True, exist_ok=True)
-    (root / "training" / "rgb" / ".77.00000001.jpg").write_bytes(b"half")  # what a killed process leaves
+    (root / "training" / "rgb" / f"{process_prefix()}{NO_PROCESS}-0a.jpg").write_bytes(b"half")  # by a killed one
     seen: list[int] = []
     make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
     assert seen[0] >= images  # nothing is made twice

@@ -16,7 +16,7 @@ from benchmarks.report.gate_section import exported_rows, measured_rows, parity_
 from benchmarks.report.matching_section import matching_section
 from benchmarks.report.measured import Measured, Progress, measure
 from benchmarks.report.origin_section import key_figures, origin_section, summary, title
-from benchmarks.report.page import Page, write_page
+from benchmarks.report.page import Page, check_targets, write_page
 from benchmarks.report.speed_section import speed_section
 from benchmarks.report.stage_section import stage_section
 from benchmarks.report.stage_times import PROFILERS, StageTimes, stage_times
@@ -89,11 +89,12 @@ def write_report(request: ReportRequest, *, progress: Progress | None = None) ->
     """
     advance = progress or (lambda what, done, all_steps: None)
     manifest = read_manifest(request.export)
+    out = request.out or request.export / REPORT_NAME
+    check_targets(out)
     bench = find_bench(request, manifest)
     photographs = _photographs(request, manifest, bench)
     measured, omitted = _measure(request, manifest, photographs, bench, advance)
     page = _page(request, manifest, measured, bench, omitted, advance)
-    out = request.out or request.export / REPORT_NAME
     advance("drawing", 0, 1)
     figures = write_page(page, out)
     advance("drawing", 1, 1)

@@ -16,7 +16,9 @@ from markupsafe import Markup, escape
 
 from benchmarks.report.theme import LIGHT, PNG_WIDTH, Spec, theme_configs
 from cliphand.arrays import ByteArray
+from cliphand.claims import check_file, check_folder, mark_of, marked_png
 from cliphand.files import whole_file, whole_folder
+from cliphand.kinds import REPORT, REPORT_FIGURES
 
 PNG_SCALE = 2.0
 JPEG_QUALITY = 88
@@ -115,17 +117,36 @@ def write_page(page: Page, path: Path) -> Path:
     Returns:
         The folder of figures.
     """
-    figures = path.with_name(f"{path.stem}_figures")
-    with whole_folder(figures) as folder:
+    figures = figures_of(path)
+    with whole_folder(figures, REPORT_FIGURES) as folder:
         for section in page.sections:
             for part in section.parts:
                 if isinstance(part, Chart):
-                    (folder / f"{part.name}.png").write_bytes(chart_png(part))
+                    _write_figure(folder / f"{part.name}.png", chart_png(part))
                 elif isinstance(part, Sheet):
-                    (folder / f"{part.name}.png").write_bytes(_encode(contact_sheet(part), ".png"))
-    with whole_file(path) as temporary:
-        temporary.write_text(page_html(page, figures.name), encoding="utf-8")
+                    _write_figure(folder / f"{part.name}.png", _encode(contact_sheet(part), ".png"))
+    with whole_file(path, REPORT) as temporary:
+        temporary.write_text(f"{page_html(page, figures.name)}<!-- {mark_of(REPORT.writer)} -->\n", encoding="utf-8")
     return figures
+
+
+def check_targets(path: Path) -> None:
+    """Refuse a place where the report or its figures cannot be, or something else is.
+
+    Raises:
+        InputError: see `cliphand.claims`.
+    """
+    check_file(path, REPORT)
+    check_folder(figures_of(path), REPORT_FIGURES)
+
+
+def figures_of(path: Path) -> Path:
+    """The folder of a report's figures."""
+    return path.with_name(f"{path.stem}_figures")
+
+
+def _write_figure(path: Path, png: bytes) -> None:
+    path.write_bytes(marked_png(png, REPORT.writer))
 
 
 def page_html(page: Page, figures: str) -> str:

@@ -79,11 +79,21 @@ def bench(
     from benchmarks.entrants import installed_runners
     from benchmarks.roofline import is_told_by
     from benchmarks.turns import SpeedSettings
+    from cliphand.claims import check_file
+    from cliphand.config import require
+    from cliphand.kinds import BENCH, predictions_kind
     from engines.choose import BENCH_NAME
 
+    export = folder or newest_export(EXPORTS)
+    report = json_file or export / BENCH_NAME
+    if export.is_dir():  # what is no export is worth the first sentence
+        check_file(report, BENCH)
+    if predictions is not None:
+        check_file(predictions, predictions_kind(report))
+        require(predictions.resolve() != report.resolve(), f"--predictions and --json are both {report}; name two.")
     runners = tuple(engine or installed_runners())
     request = BenchRequest(
-        export=folder or newest_export(EXPORTS),
+        export=export,
         data=data,
         batches=tuple(batch or (1,)),
         threads=tuple(threads or (None,)),
@@ -100,7 +110,7 @@ def bench(
         speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
         alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy),
     )
-    _show(measure(request), json_file or request.export / BENCH_NAME)
+    _show(measure(request), report)
 
 
 def measure(request: "BenchRequest") -> "Report":
@@ -118,9 +128,10 @@ def _show(report: "Report", json_file: Path) -> None:
 
     from benchmarks.table import table_text
     from cliphand.files import write_json
+    from cliphand.kinds import BENCH
 
     value = dataclasses.asdict(report)
-    write_json(json_file, value)
     # Figures are worth more than the margin: a pipe or a narrow terminal gets the whole width, too.
     typer.echo(table_text(report))
+    write_json(json_file, value, BENCH)
     typer.echo(json.dumps(value, allow_nan=False))

@@ -151,8 +151,28 @@ def build_shown(
     from engines.trt_process import build_plans
     from export.plan_gate import gate_request, judge_plans
 
+    _check_plans(folder, flavour)
     request = gate_request(folder, gate_data)
     # A phase comes again for every part of the network: it is shown while it runs.
     with progress_bars(passing=True) as advance:
         built = build_plans(folder, flavour=flavour, settings=settings, progress=advance)
         return dataclasses.replace(built, plans=tuple(judge_plans(folder, built.plans, request)))
+
+
+def _check_plans(folder: Path, flavour: str) -> None:
+    """Refuse, before hours of work, to replace a plan that somebody else built.
+
+    Raises:
+        InputError: it has no sidecar that describes it, or cannot be written.
+    """
+    from cliphand.claims import check_file
+    from engines.manifest import read_manifest
+    from engines.trt_flavour import FLAVOURS
+    from engines.trt_plan import plan_path, record_path
+    from export.folder_kind import PLAN, PLAN_SIDECAR
+
+    for name in read_manifest(folder).artefacts:
+        if name.endswith(".onnx"):
+            plan = plan_path(folder / name, FLAVOURS[flavour])
+            check_file(plan, PLAN)
+            check_file(record_path(plan), PLAN_SIDECAR)

@@ -33,10 +33,14 @@ def doctor(
     import dataclasses
     import json
 
+    from cliphand.claims import check_file
     from cliphand.files import write_json
+    from cliphand.kinds import DOCTOR
     from engines.available import choices
     from engines.cuda_device import find_gpu
 
+    if json_file is not None:
+        check_file(json_file, DOCTOR)
     gpu = find_gpu()
     facts = {name: look(gpu) for name, look in FACTS.items()}
     ranked = choices(gpu, imported=True)
@@ -48,7 +52,7 @@ def doctor(
         "can_run_the_main_job": not missing,
     }
     if json_file is not None:
-        write_json(json_file, value)
+        write_json(json_file, value, DOCTOR)
     _show(facts, ranked, missing)
     typer.echo(json.dumps(value))
     if missing:

@@ -65,42 +65,46 @@ def export(
     from rich.console import Console
 
     from cliphand.checkpoint import OF_A_RUN, checkpoint_folder, newest_checkpoint
+    from cliphand.claims import check_folder, held
     from export.folder import export_checkpoint
+    from export.folder_kind import EXPORT
 
     flavours, left_out = _flavours(tensorrt, rtx=tensorrt_rtx)
     source = newest_checkpoint(RUNS) if checkpoint is None else checkpoint_folder(checkpoint)
     place = source.resolve()  # which has a name where `source` is `.` or `best`
     target = out or EXPORTS / (place.parent.name if place.name in OF_A_RUN else place.name)
-    console = Console(soft_wrap=True)
-    manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
-    _describe(manifest, target, console)
-    passed = True
-    if fp16 or int8:
-        from export.calibration import CalibrationRequest, held_out
-        from export.candidates import TypedRequest
-        from export.gate_images import GateRequest
-        from export.precision_table import Keep
+    check_folder(target, EXPORT)
+    with held(target):
+        console = Console(soft_wrap=True)
+        manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
+        _describe(manifest, target, console)
+        passed = True
+        if fp16 or int8:
+            from export.calibration import CalibrationRequest, held_out
+            from export.candidates import TypedRequest
+            from export.gate_images import GateRequest
+            from export.precision_table import Keep
 
-        data = calibration or _training_data(manifest)
-        request = TypedRequest(
-            precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-            calibration=CalibrationRequest(
-                data, calibration_images, seed, calibration_method, held_out(manifest.training)
-            ),
-            gate=GateRequest(gate_data or data, gate_split, images),
-            keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
-            tolerances=_tolerances(tolerance_mm),
-            search_s=search_s,
-            auto=auto,
-            threads=threads,
-            tensorrt=tensorrt is not False,
-        )
-        passed = _write_typed(target, request, console)
-    if aot:
-        _compile(target, console)
-    passed = _build_plans(target, flavours, left_out, console) and passed
-    if not passed:
-        raise typer.Exit(1)
+            data = calibration or _training_data(manifest)
+            request = TypedRequest(
+                precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
+                calibration=CalibrationRequest(
+                    data, calibration_images, seed, calibration_method, held_out(manifest.training)
+                ),
+                gate=GateRequest(gate_data or data, gate_split, images),
+                keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
+                tolerances=_tolerances(tolerance_mm),
+                search_s=search_s,
+                auto=auto,
+                threads=threads,
+                tensorrt=tensorrt is not False,
+            )
+            passed = _write_typed(target, request, console)
+        if aot:
+            _compile(target, console)
+        passed = _build_plans(target, flavours, left_out, console) and passed
+        if not passed:
+            raise typer.Exit(1)
 
 
 def _flavours(tensorrt: bool | None, *, rtx: bool) -> tuple[tuple[str, ...], str | None]:

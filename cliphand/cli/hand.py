@@ -17,12 +17,15 @@ def hand(
     """
     import json
 
+    from cliphand.claims import check_file
     from cliphand.files import sha256_of
     from cliphand.hand import save_hand
+    from cliphand.kinds import HAND
     from cliphand.mano import FINGERTIP_VERTICES, read_mano
 
+    check_file(out, HAND)
     topology = read_mano(mano)
-    save_hand(topology, out)
+    save_hand(topology, out, HAND)
     facts = {
         "hand": str(out),
         "sha256": sha256_of(out),

@@ -36,18 +36,24 @@ def import_released(
     from collections import Counter
 
     from benchmarks.table import plain_text
+    from cliphand.checkpoint import IMPORTED
+    from cliphand.claims import check_file, check_folder, json_kind
     from cliphand.config import CropConfig
     from cliphand.files import write_json
     from cliphand.released import import_released as write_checkpoint
     from cliphand.released_table import released_table
 
     config = CropConfig(rule=crop, side_px=crop_side, margin=crop_margin)
-    write_checkpoint(weights, out, hand=hand, crop=config)
     table = released_table()
     fates = {key: USES[entry.use] for key, entry in table.items()}
+    kind = json_kind(IMPORTED.writer, fates)
+    check_folder(out, IMPORTED)
+    if json_file is not None:
+        check_file(json_file, kind)
+    write_checkpoint(weights, out, hand=hand, crop=config)
     typer.echo(plain_text(_table(table)))
     if json_file is not None:
-        write_json(json_file, fates)
+        write_json(json_file, fates, kind)
     counts = Counter(fates.values())
     typer.echo(f"Wrote {out}: {counts['used']} tensors used, {counts['training only']} for training only.")
     typer.echo(json.dumps({"checkpoint": str(out), "tensors": counts, "hand": None if hand is None else str(hand)}))

@@ -40,9 +40,13 @@ def inspect(
 
     from benchmarks.bench import newest_export
     from benchmarks.table import plain_text
+    from cliphand.claims import check_file
     from cliphand.files import write_json
+    from cliphand.kinds import INSPECT
     from engines.manifest import read_manifest
 
+    if json_file is not None:
+        check_file(json_file, INSPECT)
     source = folder or newest_export(EXPORTS)
     manifest = read_manifest(source)
     costs = _costs(source, manifest)
@@ -54,7 +58,7 @@ def inspect(
         typer.echo(plain_text(_parity_table(parity)))
     value = _json(source, manifest, costs, parity)
     if json_file is not None:
-        write_json(json_file, value)
+        write_json(json_file, value, INSPECT)
     typer.echo(json.dumps(value))
 
 

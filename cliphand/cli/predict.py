@@ -66,6 +66,7 @@ def predict(
     from engines.steadiness import DOUBT_BELOW
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
+    targets = _targets(images, out)
     manifest = read_manifest(export)
     faces = open_hand(manifest, export).faces
     choice = choose_engine(export, manifest, engine, trust=trust)
@@ -74,13 +75,41 @@ def predict(
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
         for hand in read_hands(opened, images, manifest.crop, box=place, camera=camera):
-            target = (out or hand.image.parent) / (hand.image.stem + JSON_SUFFIX)
+            target, drawing = targets[hand.image]
             _write(hand, target, choice, opened.precision)
             doubt = "; in doubt: there may be no hand here, or none that this model can read"
             sure = f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
             typer.echo(f"{hand.image} -> {target} ({sure})")
             if picture:
-                _draw(hand, target.with_name(hand.image.stem + PICTURE_SUFFIX), faces)
+                _draw(hand, drawing, faces)
+
+
+def _targets(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]:
+    """Where each photograph's JSON file and picture go.
+
+    Raises:
+        InputError: two photographs would share a file, a file would replace a photograph, or something else is there.
+    """
+    from cliphand.claims import check_file
+    from cliphand.config import require
+    from cliphand.kinds import PREDICTED_HAND, PREDICTED_PICTURE
+
+    targets: dict[Path, tuple[Path, Path]] = {}
+    owners: dict[Path, Path] = {}
+    photographs = {image.resolve() for image in images}
+    for image in images:
+        place = out or image.parent
+        targets[image] = (place / (image.stem + JSON_SUFFIX), place / (image.stem + PICTURE_SUFFIX))
+        other = owners.setdefault(targets[image][0].resolve(), image)
+        require(
+            other.resolve() == image.resolve(),
+            f"{other} and {image} would both be written to {targets[image][0]}; give them in separate calls with "
+            "separate --out folders.",
+        )
+        for target, kind in zip(targets[image], (PREDICTED_HAND, PREDICTED_PICTURE), strict=True):
+            require(target.resolve() not in photographs, f"{target} is one of the photographs; name another --out.")
+            check_file(target, kind)
+    return targets
 
 
 def cache_folder() -> Path:
@@ -117,6 +146,7 @@ def _camera(*, focal: float | None, intrinsics: Path | None, bone_mm: float | No
 def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -> None:
     from cliphand.files import write_json
     from cliphand.hand import JOINT_NAMES
+    from cliphand.kinds import PREDICTED_HAND
 
     unit = "metres, camera frame" if hand.metric else "bones 0-9 from the wrist, seen by an assumed long lens"
     write_json(
@@ -139,19 +169,17 @@ def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -
             "joints": hand.joints.tolist(),
             "verts": hand.verts.tolist(),
         },
+        PREDICTED_HAND,
     )
 
 
 def _draw(hand: "Hand", target: Path, faces: "IntArray") -> None:
     """The hand over its photograph: mesh and skeleton, or the skeleton alone where the faces are not known."""
-    import cv2
-
     from cliphand.data.overlay import draw_mesh, draw_skeleton
     from cliphand.data.photograph import read_image
-    from cliphand.files import whole_file
+    from cliphand.kinds import PREDICTED_PICTURE
+    from cliphand.pictures import write_png
 
     drawn = draw_mesh(read_image(hand.image, upright=True), hand.drawn, hand.K, faces)
     drawn = draw_skeleton(drawn, hand.drawn_joints, hand.K)
-    with whole_file(target) as temporary:
-        if not cv2.imwrite(str(temporary), drawn[..., ::-1]):
-            raise OSError(f"OpenCV could not write {temporary}")
+    write_png(target, drawn, PREDICTED_PICTURE)

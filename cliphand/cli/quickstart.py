@@ -35,16 +35,21 @@ def quickstart(
 
     from rich.console import Console
 
+    from cliphand.claims import check_folder, held
+    from cliphand.kinds import QUICKSTART
+
     console = Console()
     start = time.monotonic()
-    for number, stage in enumerate(STAGES, 1):
-        label = f"[bold]{number}/{len(STAGES)}[/bold] {stage.title}"
-        if stage.done(out):
-            console.print(f"{label}: done before")
-            continue
-        console.print(label)
-        stage.make(out)
-    _summarise(out, console, minutes=(time.monotonic() - start) / 60)
+    check_folder(out, QUICKSTART)
+    with held(out):
+        for number, stage in enumerate(STAGES, 1):
+            label = f"[bold]{number}/{len(STAGES)}[/bold] {stage.title}"
+            if stage.done(out):
+                console.print(f"{label}: done before")
+                continue
+            console.print(label)
+            stage.make(out)
+        _summarise(out, console, minutes=(time.monotonic() - start) / 60)
 
 
 def _make_data(out: Path) -> None:
@@ -97,12 +102,13 @@ def _bench(out: Path) -> None:
     from benchmarks.table import table_text
     from cliphand.cli.bench import measure
     from cliphand.files import whole_file, write_json
+    from cliphand.kinds import BENCH
 
     speed = SpeedSettings(calls=50, seconds=5.0)
     report = measure(BenchRequest(export=out / "export", data=out / "data", batches=(1, 8), speed=speed))
     with whole_file(out / TABLE) as temporary:
         temporary.write_text(table_text(report))
-    write_json(out / REPORT, asdict(report))
+    write_json(out / REPORT, asdict(report), BENCH)
 
 
 def _draw(out: Path) -> None:
@@ -115,13 +121,14 @@ def _summarise(out: Path, console: "Console", *, minutes: float) -> None:
     """Write summary.json and print it: the table, the model beside a constant guess, and where the pictures are."""
     from benchmarks.accuracy import mean_pose_pa_pjpe_mm
     from cliphand.files import read_json_object, write_json
+    from cliphand.kinds import SUMMARY
 
     rows = read_json_object(out / REPORT)["rows"]
     assert isinstance(rows, list)  # noqa: S101  # written by _bench
     errors = {row["engine"]: row["pa_pjpe_mm"] for row in rows}
     guess = mean_pose_pa_pjpe_mm(out / "data")
     summary = {"pa_pjpe_mm": errors, "mean_pose_pa_pjpe_mm": guess, "minutes": minutes}
-    write_json(out / "summary.json", summary)
+    write_json(out / "summary.json", summary, SUMMARY)
     found = ", ".join(f"{engine} {error:.2f} mm" for engine, error in errors.items())
     for line in (
         (out / TABLE).read_text(),

@@ -33,10 +33,14 @@ def score(
 
     from rich.console import Console
 
+    from cliphand.claims import check_file
     from cliphand.data.predictions import doubt_about_unit, read_predictions
     from cliphand.files import write_json
+    from cliphand.kinds import SCORE
     from cliphand.metrics import score_joints, score_mesh
 
+    if json_file is not None:
+        check_file(json_file, SCORE)
     read = read_predictions(predictions)
     doubt = doubt_about_unit(read.xyz)
     xyz, verts = _truth(read, predictions, data)
@@ -53,7 +57,7 @@ def score(
         if warning:
             typer.echo(f"warning: {warning}", err=True)
     if json_file is not None:
-        write_json(json_file, result)
+        write_json(json_file, result, SCORE)
     typer.echo(json.dumps(result, allow_nan=False))
 
 

@@ -113,11 +113,12 @@ def train(
     """
     given = {name: value for name, value in locals().items() if value is not None}
 
-    run = make_run(given, data=data, out=out)
-
     from rich.console import Console
 
+    from cliphand.claims import check_folder
     from cliphand.cli.stopping import stoppable
+    from cliphand.files import remove_leftovers
+    from cliphand.kinds import RUN
     from cliphand.training.loop import train_hand
     from cliphand.training.recorder import read_history
 
@@ -127,6 +128,9 @@ def train(
         return f"{done} epochs of {run.train.epochs} had finished; {again}."
 
     console = Console()
+    check_folder(out, RUN)
+    remove_leftovers(out)
+    run = make_run(given, data=data, out=out)
     with stoppable(advice):
         train_hand(run, resume=resume, tell=console.print)
     export = "cliphand export" if quantise_aware is None else "cliphand export --int8"

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import cv2
 
+from cliphand.claims import check_folder as check_place
+from cliphand.claims import held
 from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, load_hand_model, save_hand_model
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.labels import (
@@ -27,7 +29,7 @@ from cliphand.data.synthetic.labels import (
     unpack_lists,
     write_part,
 )
-from cliphand.data.synthetic.plan import WORK, Plan, check_folder, record_of, write_record
+from cliphand.data.synthetic.plan import SYNTHETIC, WORK, Plan, check_folder, record_of, write_record
 from cliphand.data.synthetic.preview import write_preview
 from cliphand.data.synthetic.sample import SPLITS, make_sample
 from cliphand.data.synthetic.scene import Stage, prepare_stage
@@ -52,12 +54,18 @@ def make_dataset(plan: Plan, *, workers: int, progress: Progress | None = None) 
         progress: called with images done and images in all.
 
     Raises:
-        InputError: the folder holds something else, the extra `synthetic` is missing, or the disk is full (the
-            images finished until then are left as a readable data set).
+        InputError: the folder holds something else, another process is writing it, the extra `synthetic` is missing,
+            or the disk is full (the images finished until then are left as a readable data set).
     """
-    found = check_folder(plan)
-    if found is not None and found.complete and found == record_of(plan, complete=True):
-        return
+    check_place(plan.root, SYNTHETIC)
+    with held(plan.root):
+        found = check_folder(plan)
+        if found is None or not found.complete or found != record_of(plan, complete=True):
+            _make(plan, workers, progress or (lambda done, total: None))
+
+
+def _make(plan: Plan, workers: int, progress: Progress) -> None:
+    """Make what is missing; what is there belongs to the plan."""
     try:
         plan.root.mkdir(parents=True, exist_ok=True)
         write_record(plan.root, record_of(plan, complete=False))
@@ -66,7 +74,7 @@ def make_dataset(plan: Plan, *, workers: int, progress: Progress | None = None) 
             unpack_lists(plan.root, split)
         model = _stored_model(plan)
         save_hand(model.topology, plan.root / "hand.npz")
-        _render_missing(plan, workers, progress or (lambda done, total: None))
+        _render_missing(plan, workers, progress)
         for split in SPLITS:
             join_parts(plan.root, split, n_parts(plan.count(split)))
         write_preview(plan.root, model.topology.faces)

@@ -14,7 +14,7 @@ from typing import TextIO
 
 from cliphand.data.synthetic.plan import WORK
 from cliphand.data.synthetic.sample import Sample
-from cliphand.files import whole_file
+from cliphand.files import remove_leftovers, whole_file
 
 CHUNK = 16
 FIELDS = ("K", "xyz", "verts", "scale")
@@ -129,9 +129,7 @@ def _elements(stream: TextIO) -> Iterator[str]:
 def sweep(root: Path, split: str) -> None:
     """Remove the temporary files that a killed process left."""
     for folder in (root / split / "rgb", root / split / "mask", root / WORK / split, root):
-        for path in folder.glob(".*.*"):
-            if path.is_file():
-                path.unlink()
+        remove_leftovers(folder)
 
 
 def drop_work(root: Path) -> None:

@@ -5,6 +5,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from cliphand.claims import FolderKind
 from cliphand.data.synthetic.background import list_photos
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.sample import SPLITS
@@ -15,6 +16,7 @@ RECORD = "synthetic.json"
 WORK = ".cliphand_synth"  # labels that are not yet in their lists; gone once the set is complete
 GENERATOR = 2  # raised whenever the same seed gives other bytes
 LARGEST = 10_000_000
+SYNTHETIC = FolderKind("cliphand synth", lambda folder: (), replaced=False)  # `check_folder` judges what it holds
 
 
 @dataclass(frozen=True, slots=True)
