@@ -23,6 +23,7 @@ from benchmarks.report.page import (
     write_page,
 )
 from benchmarks.report.theme import make_palette
+from cliphand.errors import InputError
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 BLUE = np.full((8, 8, 3), (0, 0, 255), np.uint8)
@@ -97,7 +98,10 @@ def test_a_contact_sheet_has_pictures_side_by_side_under_their_title() -> None:
 
 def test_a_second_report_replaces_the_figures_of_the_first(written: tuple[str, Path]) -> None:
     _, figures = written
-    (figures / "old.png").touch()
+    assert list(figures.iterdir())
     page = Page("T", "S", Verdict("open", "h", "s"), [], "f")
     write_page(page, figures.with_name("report.html"))
     assert not list(figures.iterdir())
+    (figures / "mine.png").write_bytes(b"\x89PNG of mine")
+    with pytest.raises(InputError, match=r"holds mine\.png, which `cliphand report` did not write"):
+        write_page(page, figures.with_name("report.html"))
