@@ -17,7 +17,7 @@ from cliphand.errors import InputError
 from cliphand.hand import JOINT_NAMES
 from cliphand.model.clip_hand import TextBranch
 from cliphand.model.text_encoder import CONTEXT, TOWER, AxisEncoder, TextTower
-from cliphand.training.loop import PromptTokens
+from cliphand.training.loaders import PromptTokens
 
 TEXT = TextConfig(tower="random")
 
