@@ -280,7 +280,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_and_what_was_saved_stays(
     copy: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = content(copy.out)
-    monkeypatch.setattr("cliphand.training.module.point_l1", lambda *points: points[0].sum() * torch.nan)
+    monkeypatch.setattr("cliphand.training.module.point_l1", lambda *points, **options: points[0].sum() * torch.nan)
     assert copy.here(monkeypatch, "--resume", epochs=4) == 3
     said = capsys.readouterr().err
     assert said.count("\n") == 1
