@@ -16,7 +16,7 @@ from cliphand.config import CropConfig
 from cliphand.data.predictions import read_predictions
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
-from cliphand.hand import HandTopology
+from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.kinds import BENCH, predictions_kind
 from cliphand.metrics import score_joints, score_mesh
 from engines.manifest import read_manifest, write_manifest
@@ -292,6 +292,9 @@ def test_what_is_measured_alone_stands_in_every_row_of_its_engine(export: Path, 
     ("name", "images", "vertices"), [("freihand5", 5, True), ("ge97", 97, False), ("rhd3", 3, False)]
 )
 def test_real_photographs_are_measured(export: Path, real_dir: Path, name: str, images: int, vertices: bool) -> None:
+    save_hand(load_hand(real_dir / "hand.npz"), export / "hand.npz")
+    crop = CropConfig(rule="centre", side_px=150)
+    write_manifest(make_manifest(export, {"model.onnx": "fp32"}, crop=crop), export)
     report = bench(export, real_dir / name)
     assert (report.data["images"], report.data["has_vertices"]) == (images, vertices)
     assert all(row.pa_pjpe_mm > 0 and (row.pa_pvpe_mm is not None) == vertices for row in report.rows)
