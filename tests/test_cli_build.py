@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from typed_graphs import save_typed_export, unknown_op
+from typed_graphs import lacking_op, save_typed_export
 from typer.testing import CliRunner, Result
 
 from cliphand.cli.build import build, sentence
@@ -109,14 +109,14 @@ def test_a_folder_that_is_no_export_is_the_first_thing_said(tmp_path: Path) -> N
 
 @pytest.mark.usefixtures("no_tensorrt")
 def test_a_graph_that_is_refused_is_told_and_the_others_stand(tmp_path: Path) -> None:
-    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True, "fault": unknown_op})
+    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True, "fault": lacking_op})
     result = run(folder)
     assert result.exit_code == 1
     assert (folder / "model.rtx.plan").exists()
     assert "model.fp16.onnx: no plan: TensorRT for RTX 1." in result.stdout
     (failure,) = json.loads(result.stdout.splitlines()[-1])["failures"]
     assert (failure["graph"], failure["flavour"]) == ("model.fp16.onnx", "tensorrt-rtx")
-    assert "operator: NoSuchOp" in failure["reason"]
+    assert "operator: Det" in failure["reason"]
 
 
 NAN = "NaN or infinity on noise"

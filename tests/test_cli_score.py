@@ -167,7 +167,7 @@ def test_the_command_line_tells_bad_input_in_one_sentence_and_exits_with_2(
     said = capsys.readouterr()
     assert said.out == ""
     assert said.err.count("\n") == 1
-    assert "absent.json cannot be read" in said.err
+    assert "absent.json does not exist; give a prediction file" in said.err
 
 
 @pytest.fixture

@@ -101,6 +101,6 @@ def test_a_file_that_is_not_json_is_refused(tmp_path: Path, content: bytes) -> N
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
-    for path in (tmp_path / "absent.json", tmp_path):
-        with pytest.raises(InputError, match="cannot be read"):
+    for path, said in ((tmp_path / "absent.json", "does not exist"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError, match=said):
             read_predictions(path)

@@ -181,7 +181,7 @@ def test_kept_by_name_is_kept_and_told(fresh: Path, data: Path, tmp_path: Path) 
 def test_what_tensorrt_refuses_is_set_aside_with_its_words(
     fresh: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(path: Path, precision: str) -> Proof:
+    def refuse(path: Path, precision: str, *, tensorrt: bool) -> Proof:
         raise InputError("TensorRT does not like it.")
 
     monkeypatch.setattr("export.typed_graphs.prove", refuse)

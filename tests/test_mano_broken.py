@@ -77,7 +77,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path: Path, content: bytes) -> N
 def test_a_missing_file_a_folder_and_a_huge_file_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"does not exist; get MANO_RIGHT.pkl"):
         read_mano(tmp_path / "MANO_RIGHT.pkl")
-    with pytest.raises(InputError, match="cannot be read"):
+    with pytest.raises(InputError, match="is a folder; get MANO_RIGHT"):
         read_mano(tmp_path)
     with (tmp_path / "huge.pkl").open("wb") as stream:
         stream.truncate(2**40)

@@ -330,7 +330,7 @@ def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest
 
     monkeypatch.delitem(sys.modules, "anny", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(InputError, match=r"pip install 'cliphand\[synthetic\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[synthetic\]'"):
         build_hand_model.__wrapped__()
 
 

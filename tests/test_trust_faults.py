@@ -22,9 +22,11 @@ import pytest
 import torch
 
 from cliphand.checkpoint import save_checkpoint
+from cliphand.claims import is_marked
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology, load_hand
+from cliphand.kinds import REPORT
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
 from engines.choose import BENCH_NAME
@@ -248,7 +250,8 @@ def test_an_export_is_whole_or_absent(
 def bench(exported: Done, data: Path) -> Command:
     def before(folder: Path) -> None:
         shutil.copytree(exported[0], folder)
-        (folder / BENCH_NAME).write_text(json.dumps({"rows": [], "note": "an older one"}))
+        keys = ("machine", "export", "protocol", "root", "speed")
+        (folder / BENCH_NAME).write_text(json.dumps(dict.fromkeys(keys) | {"rows": [], "note": "an older one"}))
 
     quick = ("--calls", "3", "--seconds", "5", "--cold-starts", "0", "--side-by-side", "0", "--energy", "0")
     words = ("bench", "{folder}", "--data", str(data), "--engine", "onnxruntime", "--threads", "1", *quick)
@@ -286,7 +289,7 @@ def check_report(folder: Path, whole: Path) -> None:
     """Page and pictures under their own names are whole."""
     page = folder / "report.html"
     if page.exists():
-        assert page.read_text().rstrip().endswith("</html>")
+        assert is_marked(page, REPORT.writer)  # at its very end
         assert set(content(folder)) == set(content(whole))
     for picture in folder.rglob("report_figures/*.png"):
         assert cv2.imread(str(picture)) is not None

@@ -66,7 +66,7 @@ CONFIG_EDITS: dict[str, Callable[[dict[str, dict[str, object]]], object]] = {
     "the heads": in_model(heads=[2, 2, 2, 2]),
     "the activation": in_model(activation="quick_gelu"),
     "the pyramid": in_model(pyramid="after"),
-    "the crop rule": lambda config: config["crop"].update(rule="centre"),
+    "the crop rule": lambda config: config["crop"].update(rule="whole"),
     "the normalisation": lambda config: config["crop"].update(mean=[0.4, 0.4, 0.4]),
     "the facts": lambda config: config["facts"].update(epoch=200),
     "without a hash": lambda config: config.pop("sha256"),

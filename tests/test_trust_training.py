@@ -417,7 +417,7 @@ def test_a_folder_of_something_else_is_refused(
     command.out.mkdir()
     (command.out / "thesis.txt").write_text("mine")
     assert command.here(monkeypatch) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "holds thesis.txt, which `cliphand train` did not write" in capsys.readouterr().err
     assert [path.name for path in command.out.iterdir()] == ["thesis.txt"]
 
 
