@@ -208,10 +208,14 @@ def work_name(path: Path, role: str) -> Path:
 
 
 @contextmanager
-def held(target: Path) -> Iterator[None]:
+def held(target: Path, *, wait_s: float = 0.0) -> Iterator[None]:
     """Let no other process write `target` within the block; the hold ends with the process, however it ends.
 
     Within the process the hold may be taken again. Missing parents of `target` are made.
+
+    Args:
+        target: file or folder.
+        wait_s: how long another process may go on holding it.
 
     Raises:
         InputError: another process holds it.
@@ -221,9 +225,9 @@ def held(target: Path) -> Iterator[None]:
     target = target.resolve()  # one lock, whatever links lead there
     target.parent.mkdir(parents=True, exist_ok=True)
     name = work_name(target, "lock")
-    lock = FileLock(name, timeout=0, is_singleton=True, thread_local=False)
+    lock = FileLock(name, is_singleton=True, thread_local=False)
     try:
-        lock.acquire()
+        lock.acquire(timeout=wait_s)
     except Timeout:
         raise InputError(f"another process is writing {target}; wait for its end, or name another place.") from None
     try:

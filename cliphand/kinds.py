@@ -39,7 +39,7 @@ def _not_of_quickstart(folder: Path) -> list[str]:
 def _not_of_a_run(folder: Path) -> list[str]:
     if has_keys(folder / "run.json", ("model", "crop", "train")):
         return []
-    return _names(folder, ".lock", "csv", "tensorboard")  # which a run begins with
+    return _names(folder, "csv", "tensorboard")  # which a run begins with
 
 
 def _not_of_variants(folder: Path) -> list[str]:

@@ -23,13 +23,14 @@ from torch import distributed
 from train_command import arguments, start
 
 from cliphand.checkpoint import load_checkpoint
+from cliphand.claims import work_name
 from cliphand.cli import app
 from cliphand.cli.stopping import stoppable
 from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
 from cliphand.training.ranks import Rank, train_in_processes
 from cliphand.training.recorder import RESUME_FILE, read_history
-from cliphand.training.run_folder import LOCK_FILE, RUN_FILE
+from cliphand.training.run_folder import RUN_FILE
 from cliphand.training.state import SealedState, read_state
 
 LIMIT_S = 300  # for a process to do what is waited for; none comes near it, whatever else runs
@@ -103,7 +104,7 @@ def await_that(happened: Callable[[], object]) -> None:
 
 
 def content(folder: Path) -> dict[str, str]:
-    files = (path for path in folder.rglob("*") if path.is_file() and path.name != LOCK_FILE)
+    files = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
@@ -269,7 +270,7 @@ def test_a_run_without_a_finished_epoch_starts_again(
     with monkeypatch.context() as patch:
         patch.setattr("lightning.Trainer.fit", broken)
         assert command.here(monkeypatch, epochs=1) == 3
-    assert {path.name for path in command.out.iterdir()} <= {RUN_FILE, LOCK_FILE}
+    assert {path.name for path in command.out.iterdir()} <= {RUN_FILE}
     capsys.readouterr()
     assert command.here(monkeypatch, *flags, epochs=1) == 0
     assert "No epoch had finished" in capsys.readouterr().out
@@ -437,9 +438,9 @@ def test_two_processes_do_not_train_in_one_folder(
     copy: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cliphand.training.run_folder.LOCK_S", 0.1)
-    with FileLock(copy.out / LOCK_FILE):
+    with FileLock(work_name(copy.out, "lock")):
         assert copy.here(monkeypatch, "--resume", epochs=4) == 2
-    assert "another process is training" in capsys.readouterr().err
+    assert "another process is writing" in capsys.readouterr().err
 
 
 @contextmanager

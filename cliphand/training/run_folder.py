@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
-from filelock import FileLock, Timeout
-
+from cliphand.claims import held
 from cliphand.data.identity import refuse_other_data
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
@@ -16,7 +15,6 @@ from cliphand.training.recorder import FINISHED, RESUME_FILE, STATE_KEY, read_hi
 from cliphand.training.state import read_state
 
 RUN_FILE = "run.json"
-LOCK_FILE = ".lock"
 LOCK_S = 5.0  # the processes of a run that was killed end within this time
 CONFIGS = ("model", "crop", "train", "recipe")
 
@@ -113,18 +111,10 @@ def writing(out: Path, *, resume: bool) -> Iterator[None]:
     """Make the folder, and keep other processes from training in it until the block ends.
 
     Raises:
-        InputError: another process is training there, or has been since it was looked at, or it cannot be written.
+        InputError: another process is training there, or has been since it was looked at.
+        OSError: it cannot be written.
     """
-    lock = FileLock(out / LOCK_FILE)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=LOCK_S)
-    except Timeout:
-        raise InputError(f"another process is training in {out}; wait for its end, or choose another --out.") from None
-    except OSError as error:
-        raise InputError(f"{out} cannot be written ({error.strerror}); choose another --out.") from None
-    try:
+    with held(out, wait_s=LOCK_S):
         check_place(out, resume=resume)
+        out.mkdir(exist_ok=True)
         yield
-    finally:
-        lock.release()
