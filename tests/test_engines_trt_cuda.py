@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from vendor_wheels import OLD_CUDA, cached
 
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAM = """
@@ -76,18 +77,9 @@ def libcuda(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bindings_of_cuda_12() -> Path:
-    """cuda-bindings 12.9 in the user's cache, where somebody put them: tests use no network."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "cliphand" / "tests" / "cuda-bindings-12.9"
-    if not (folder / "cuda" / "bindings").is_dir():
-        pytest.skip(f"pip install --no-deps --target {folder} 'cuda-bindings==12.9.*' cuda-pathfinder brings them")
-    return folder
-
-
 @pytest.mark.parametrize("major", [12, 13])
 def test_memory_streams_events_and_graphs_go_through_the_real_bindings(libcuda: Path, major: int) -> None:
-    before = [bindings_of_cuda_12()] if major == 12 else []
+    before = [cached(OLD_CUDA)] if major == 12 else []
     paths = os.pathsep.join(str(path) for path in (*before, ROOT))
     environment = dict(os.environ) | {"LD_LIBRARY_PATH": str(libcuda), "PYTHONPATH": paths}
     result = subprocess.run(

@@ -1,60 +1,19 @@
-"""The engines' code against the real bindings of TensorRT 11, TensorRT 10 and TensorRT for RTX.
-
-The bindings wheels hold every class, enum and signature and need ten C symbols to load, which a stand-in library
-gives: nothing can be built or run with them, and any builder is NULL.
-"""
+"""The engines' code against the real bindings of TensorRT 11, TensorRT 10 and TensorRT for RTX."""
 
 import importlib
 import json
 import os
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import pytest
 from fake_gpu import FakeGpu, fake_tensorrt
 from typed_graphs import save_typed_export
+from vendor_wheels import TENSORRT_VERSIONS, cached, tensorrt_name
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCES = ("trt_build", "trt_layers", "trt_run")
-VERSIONS = ("11.4.0.106", "10.16.1.11")
-UNREACHABLE = ("No matching distribution", "connection", "Temporary failure", "Max retries", "timed out")
-STAND_IN = """
-#include <stddef.h>
-#define NONE(name) void *name(void) { return NULL; }
-NONE(createInferBuilder_INTERNAL) NONE(createInferRefitter_INTERNAL) NONE(createInferRuntime_INTERNAL)
-NONE(createNvOnnxParser_INTERNAL) NONE(createNvOnnxParserRefitter_INTERNAL)
-NONE(getBuilderPluginRegistry) NONE(getPluginRegistry)
-int getNvOnnxParserVersion(void) { return 0; }
-int getInferLibVersion(void) { return 0; }
-int initLibNvInferPlugins(void *logger, const char *space) { return 1; }
-"""
-
-
-def fetch(version: str) -> Path:
-    """The bindings of one version, importable with the stand-in library; kept in the user's cache."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    folder = cache / "cliphand" / "tests" / f"tensorrt-{version}"
-    if (folder / "ready").exists():
-        return folder
-    (folder / "lib").mkdir(parents=True, exist_ok=True)
-    wheel = f"tensorrt-cu13-bindings=={version}"
-    command = [sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    result = subprocess.run([*command, wheel], capture_output=True, text=True, check=False)
-    if result.returncode and not os.environ.get("CI") and any(word in result.stderr for word in UNREACHABLE):
-        pytest.skip(f"the package registry does not give {wheel}: {result.stderr.strip().splitlines()[-1]}")
-    assert result.returncode == 0, result.stderr
-    with zipfile.ZipFile(next(folder.glob("*.whl"))) as archive:
-        archive.extractall(folder)
-    (folder / "tensorrt_bindings").rename(folder / "tensorrt")
-    (folder / "lib" / "stand_in.c").write_text(STAND_IN)
-    for name in ("libnvinfer", "libnvinfer_plugin", "libnvonnxparser"):
-        library = f"{name}.so.{version.split('.')[0]}"
-        target, source = folder / "lib" / library, folder / "lib" / "stand_in.c"
-        subprocess.run(["cc", "-shared", "-fPIC", f"-Wl,-soname,{library}", "-o", target, source], check=True)
-    (folder / "ready").touch()
-    return folder
 
 
 def run_python(arguments: list[str], bindings: Path | None) -> subprocess.CompletedProcess[str]:
@@ -73,9 +32,9 @@ def look_up(module: str, sources: list[str], bindings: Path | None) -> dict[str,
     return json.loads(result.stdout.splitlines()[-1])
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=TENSORRT_VERSIONS)
 def bindings(request: pytest.FixtureRequest) -> Path:
-    return fetch(request.param)
+    return cached(tensorrt_name(request.param))
 
 
 def engine_sources() -> list[str]:
@@ -188,7 +147,9 @@ def test_the_recording_stand_in_has_no_name_that_tensorrt_lacks(module: str) -> 
         "print(json.dumps([name for name in sys.argv[1:] if not hasattr(getattr(trt, name.split('.')[0], None), "
         "name.split('.')[1])]))"
     )
-    for folder in (fetch(version) for version in VERSIONS) if module == "tensorrt" else (None,):
+    for folder in (
+        (cached(tensorrt_name(version)) for version in TENSORRT_VERSIONS) if module == "tensorrt" else (None,)
+    ):
         result = run_python(["-c", program, *names], folder)
         assert json.loads(result.stdout) == [], result.stderr
     assert len(names) > 15
