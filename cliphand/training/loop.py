@@ -20,6 +20,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
+from cliphand.data.cut_off import cut_off_line
 from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.data.identity import data_identity, refuse_other_hand
 from cliphand.errors import InputError, RunError
@@ -98,6 +99,9 @@ def train_hand(
     """
     check_place(run.out, resume=resume)
     data = open_freihand(run.data, "training")
+    cut_off = cut_off_line(data, run.crop)
+    if cut_off is not None:
+        tell(cut_off)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
     facts = run_facts(run, data)
     state = state_to_resume(run.out, facts, resume=resume)
