@@ -263,7 +263,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_and_is_told_in_one_se
         write()
     assert stop.value.code == 2
     said = f"cliphand: {tmp_path / 'value.json'} cannot be written or read ({os.strerror(number)}); make room and run"
-    assert capsys.readouterr().err == f"{said} the same command again.\n"
+    assert capsys.readouterr().err == f"{said} the same command again, or name another place.\n"
     assert names(tmp_path) == ["value.json"]
     assert read_json_object(tmp_path / "value.json") == {"old": 1}
 

@@ -203,7 +203,7 @@ def test_a_place_where_nothing_can_be_written_is_said_at_once(
     assert f"{tmp_path / 'file'} is no folder" in said
     said = refused(COMMANDS[command](tmp_path / "new" / (LONG + name), export), tmp_path, monkeypatch)
     assert "over 255 bytes" in said or "File name too long" in said
-    for error, words in ((errno.EROFS, "allow writing there"), (errno.ENOSPC, "make room")):
+    for error, words in ((errno.EROFS, "name a place that can be written to"), (errno.ENOSPC, "make room")):
 
         def refuse(*, error: int = error, **_: object) -> None:
             raise OSError(error, os.strerror(error))

@@ -1,6 +1,5 @@
 """`cliphand`: one command for each job. `cliphand COMMAND --help` tells its options."""
 
-import errno
 import sys
 from typing import Annotated
 
@@ -23,22 +22,10 @@ from cliphand.cli.report import report
 from cliphand.cli.score import score
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
-from cliphand.errors import InputError, RunError
+from cliphand.errors import InputError
+from cliphand.told import told_in_one_sentence
 
 # Errors of the system that a user can mend, wherever they come up.
-MENDABLE = {
-    errno.EACCES: "change its permissions, or name another place",
-    errno.EPERM: "change its permissions, or name another place",
-    errno.EROFS: "name a place that can be written to",
-    errno.ENOSPC: "make room, or name another place",
-    errno.EDQUOT: "make room, or name another place",
-    errno.ENAMETOOLONG: "choose a shorter name",
-    errno.EISDIR: "name a file",
-    errno.ENOTDIR: "name a folder",
-    errno.ELOOP: "name the file itself",
-}
-LONGEST = 200  # characters of a name that an error shows
-
 app = typer.Typer(
     help="Train CLIP-Hand3D, export it, and prove in millimetres that the engine still does what PyTorch did.",
     no_args_is_help=True,
@@ -61,7 +48,6 @@ COMMANDS = (
     synth,
     import_released,
 )
-EXIT_CODES: dict[type[Exception], int] = {InputError: 2, RunError: 3}
 for command in COMMANDS:
     app.command()(within_ranges(command))
 app.add_typer(data_app, name="data")
@@ -84,24 +70,11 @@ def options(
 
 
 def main() -> None:
-    """Run the command line: what a user can mend is one sentence on stderr and exit code 2; see `EXIT_CODES`."""
-    debug = "--debug" in sys.argv
+    """Run the command line: what a user can mend is one sentence on stderr, with the exit codes of `cliphand.told`."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    try:
+    with told_in_one_sentence("cliphand", debug="--debug" in sys.argv):
         _refuse_empty(arguments)
         app(args=arguments)
-    except tuple(EXIT_CODES) as error:
-        if debug:
-            raise
-        sys.stderr.write(f"cliphand: {error}\n")
-        sys.exit(EXIT_CODES[type(error)])
-    except OSError as error:
-        # Others, and those without a file, are faults of the program and keep their traceback.
-        if debug or error.errno not in MENDABLE or error.filename is None:
-            raise
-        advice = MENDABLE[error.errno]
-        sys.stderr.write(f"cliphand: {str(error.filename)[:LONGEST]}: {error.strerror}; {advice}.\n")
-        sys.exit(2)
 
 
 def _refuse_empty(arguments: list[str]) -> None:
