@@ -276,7 +276,7 @@ def test_what_the_system_refuses_is_one_sentence(
     monkeypatch.setattr(command_line, "app", refuse)
     code, said = run("synth")
     assert code == 2
-    assert said.startswith(f"cliphand: a/file: {os.strerror(number)}; ")
+    assert said.startswith(f"cliphand: a/file cannot be written or read ({os.strerror(number)}); ")
 
 
 def test_a_fault_of_the_program_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
