@@ -124,7 +124,13 @@ class Hand:
 
 
 def read_hands(
-    engine: Engine, images: Sequence[Path], crop: CropConfig, *, box: Box | None = None, camera: Camera | None = None
+    engine: Engine,
+    images: Sequence[Path],
+    crop: CropConfig,
+    *,
+    model: Path,
+    box: Box | None = None,
+    camera: Camera | None = None,
 ) -> Iterator[Hand]:
     """The hand of each photograph, the next photograph being read meanwhile.
 
@@ -132,12 +138,14 @@ def read_hands(
         engine: of the export.
         images: files.
         crop: how the network wants them cut.
+        model: the engine's file, for sentences.
         box: where the hand is; None cuts as `crop` says.
         camera: of all photographs; None gives hands without size.
 
     Raises:
         InputError: a photograph cannot be read, the box or the camera does not fit it; or there is no box and the
-            crop's rule needs labels, or its centred box is of pictures much smaller than the photograph.
+            crop's rule needs labels, or its centred box is of pictures much smaller than the photograph; or the network
+            gives NaN or infinity.
     """
     side = engine.input_size
 
@@ -152,11 +160,13 @@ def read_hands(
     for path, shape, crops, matrices in prepared_ahead(prepare, images):
         known = None if camera is None else (camera.matrix(shape), camera.scale_m)
         first, *moved = (engine(each) for each in crops)
+        for output in (first, *moved):
+            _check_finite(output.joints_uvd, output.verts_uvd, model=model, image=path)
         first_px, *moved_px = (
             _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side)
             for output, matrix in zip((first, *moved), matrices, strict=True)
         )
-        yield make_hand(
+        made = make_hand(
             path,
             first.joints_uvd[0],
             first.verts_uvd[0],
@@ -166,6 +176,17 @@ def read_hands(
             camera=known,
             confidence=confidence(movement(first_px, np.stack(moved_px))),
         )
+        _check_finite(made.joints, made.verts, made.drawn, made.joints_px, made.verts_px, model=model, image=path)
+        yield made
+
+
+def _check_finite(*arrays: FloatArray, model: Path, image: Path) -> None:
+    """Refuse a hand that no file can hold: outputs that are not numbers, or so flat or large that no hand follows."""
+    require(
+        all(bool(np.isfinite(array).all()) for array in arrays),
+        f"{model} gives no hand for {image}: some of its numbers are NaN or infinite; check the model with "
+        "`cliphand inspect`, choose another --engine, or export it again.",
+    )
 
 
 def _within(box: Box, shape: tuple[int, int], path: Path) -> Box:

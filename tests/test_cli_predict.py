@@ -10,7 +10,8 @@ import onnxruntime
 import pytest
 import typer
 from fake_gpu import FakeGpu, answer
-from linear_hand import SIDE, expected, save_export
+from linear_hand import SIDE, expected, make_manifest, save_export, save_onnx
+from refusal import refused
 from typer.testing import CliRunner, Result
 
 from cliphand.cli.predict import predict
@@ -21,6 +22,7 @@ from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
 from engines.cuda_device import find_gpu
+from engines.manifest import write_manifest
 from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
 
 app = typer.Typer()
@@ -156,3 +158,16 @@ def test_onnx_runtime_runs_on_the_gpu_where_it_has_the_provider(
         assert result.exit_code == 0, result.exception
         value = json.loads((tmp_path / f"{photographs[0].stem}.hand.json").read_text())
         assert (value["engine"], Path(value["model"]).name) == ("onnxruntime-cuda", "model.onnx")
+
+
+@pytest.mark.parametrize("poison", [float("nan"), float("inf")])
+def test_a_network_that_gives_no_numbers_is_named_and_nothing_is_written(
+    export: Path, photographs: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str], poison: float
+) -> None:
+    save_onnx(export / "model.onnx", poison=poison)
+    write_manifest(make_manifest(export, {"model.onnx": "fp32"}), export)
+    out = tmp_path / "out"
+    common = ("predict", photographs[0], "--export", export, "--out", out, "--engine", "ort")
+    sentence = refused(capsys, *common, watched=tmp_path)
+    assert f"{export / 'model.onnx'} gives no hand for {photographs[0]}: " in sentence
+    assert not out.exists()

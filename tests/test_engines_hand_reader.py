@@ -53,7 +53,7 @@ class Looking(Expecting):
 def hands(data: FreiHand, *, kind: type[TrueHand] = Expecting, **options: object) -> list[Hand]:
     photographs = Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth")
     paths = [data.image_path(index) for index in range(len(data))]
-    return list(read_hands(kind(photographs), paths, CropConfig(), **options))
+    return list(read_hands(kind(photographs), paths, CropConfig(), model=Path("model.onnx"), **options))
 
 
 def test_a_hand_that_stays_when_the_crop_moves_is_sure_and_one_that_moves_along_is_not(data: FreiHand) -> None:
@@ -116,4 +116,4 @@ def test_a_photograph_much_larger_than_the_training_pictures_needs_a_box(data: F
     assert cv2.imwrite(str(path), np.full((900, 1200, 3), 128, np.uint8))
     reader = TrueHand(Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth"))
     with pytest.raises(InputError, match=r"phone.png is 1200 x 900 px; .*central 130 px.*--box X Y SIDE"):
-        list(read_hands(reader, [path], CropConfig()))
+        list(read_hands(reader, [path], CropConfig(), model=Path("model.onnx")))

@@ -74,7 +74,7 @@ def predict(
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
-        for hand in read_hands(opened, images, manifest.crop, box=place, camera=camera):
+        for hand in read_hands(opened, images, manifest.crop, model=choice.path, box=place, camera=camera):
             target, drawing = targets[hand.image]
             _write(hand, target, choice, opened.precision)
             doubt = "; in doubt: there may be no hand here, or none that this model can read"
