@@ -180,9 +180,9 @@ def graphs_of(checkpoint: Checkpoint | None, config: ModelConfig, folder: Path, 
     origin = {"model": to_json(config), "weights": weights, "commit": git_commit()}
     if note.exists() and read_json_object(note) == json.loads(json.dumps(origin)):
         return paths
-    write_json(note, origin | {"weights": "unfinished"})  # the folder is the study's, what is in it not yet
+    write_json(note, origin | {"weights": "unfinished"}, None)  # the folder is the study's, what is in it not yet
     write_graphs(untrained(config, shared) if checkpoint is None else checkpoint.model, config, paths, shared)
-    write_json(note, origin)
+    write_json(note, origin, None)
     return paths
 
 

@@ -109,7 +109,7 @@ def save_checkpoint(
     with whole_folder(folder, IMPORTED if train is None else TRAINED) as fresh:
         save_file({key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}, fresh / WEIGHTS)
         bound = {**config, "weights_sha256": sha256_of(fresh / WEIGHTS)}
-        write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)})
+        write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)}, None)
 
 
 def config_sha256(config: Mapping[str, object]) -> str:

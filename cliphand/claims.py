@@ -143,7 +143,7 @@ def check_folder(folder: Path, kind: FolderKind) -> None:
             raise InputError(f"{folder} is a file and `{kind.writer}` writes a folder; name a folder.")
         if kind.replaced or not folder.is_dir():
             _check_plain(folder, mode, wanted=stat.S_ISDIR)
-        if kind.replaced and folder.is_mount():
+        if kind.replaced and folder.resolve().is_mount():
             raise InputError(f"{folder} is where a disk is mounted and cannot be replaced; name a folder in it.")
         foreign = sorted(kind.foreign(folder)) if any(folder.iterdir()) else []
         if foreign:
@@ -187,7 +187,9 @@ def _check_place(path: Path) -> None:
             with tempfile.TemporaryFile(dir=folder, prefix=OWN) as probe:
                 probe.write(bytes(4096))
         except OSError as error:
-            raise InputError(f"{path} cannot be written: {folder}: {_reason(error)}; {remedy(error)}.") from None
+            raise InputError(
+                f"{path} cannot be written: {folder} takes no file ({_reason(error)}); {remedy(error)}."
+            ) from None
         return
 
 

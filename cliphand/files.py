@@ -26,14 +26,15 @@ LARGEST_DEPTH = 32
 
 
 @contextmanager
-def whole_file(path: Path, kind: FileKind | None = None) -> Iterator[Path]:
+def whole_file(path: Path, kind: FileKind | None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; rename it to `path` when the block ends without an error.
 
     The temporary name has the suffix of `path`, so that writers which choose a format by suffix still work.
 
     Args:
         path: the file to write.
-        kind: what may be overwritten; None only within a folder that is the writer's own.
+        kind: what may be overwritten; None only within a folder that is the writer's own. It has no default, so that
+            nobody forgets it.
 
     Raises:
         InputError: what stands at `path` is not of the kind.
@@ -139,7 +140,7 @@ def _lives(process: int) -> bool:
     return True
 
 
-def write_json(path: Path, value: object, kind: FileKind | None = None) -> None:
+def write_json(path: Path, value: object, kind: FileKind | None) -> None:
     """Write `value` as indented JSON, as `whole_file` does. NaN and infinity are refused (ValueError)."""
     with whole_file(path, kind) as temporary:
         temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")

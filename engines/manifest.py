@@ -116,7 +116,7 @@ def write_manifest(manifest: Manifest, directory: Path) -> Path:
         "outputs": [dataclasses.asdict(spec) for spec in manifest.outputs],
         "joint_order": JOINT_NAMES,
     }
-    write_json(path, fixed | dataclasses.asdict(manifest))
+    write_json(path, fixed | dataclasses.asdict(manifest), None)
     return path
 
 

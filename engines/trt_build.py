@@ -158,7 +158,7 @@ def inspect(content: bytes, plan: Path, key: PlanKey, *, input_size: int) -> dic
             check_call(context.set_input_shape(INPUT_NAME, (opt, 3, input_size, input_size)), "set_input_shape")
             inspector.execution_context = context
     information = json.loads(inspector.get_engine_information(trt.LayerInformationFormat.JSON))
-    write_json(plan.with_name(plan.name + ".layers.json"), information)
+    write_json(plan.with_name(plan.name + ".layers.json"), information, None)
     return engine_layers(information)
 
 

@@ -141,7 +141,7 @@ def record_path(plan: Path) -> Path:
 
 def write_record(record: PlanRecord, plan: Path) -> Path:
     """Write `<plan>.json`, atomically, and return its path."""
-    write_json(path := record_path(plan), dataclasses.asdict(record))
+    write_json(path := record_path(plan), dataclasses.asdict(record), None)
     return path
 
 

@@ -207,7 +207,7 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
         "gpu": NO_GPU if key.gpu is None else key.gpu.name,
         "parity": NOT_EXECUTED,
     }
-    with whole_file(plan) as temporary:
+    with whole_file(plan, None) as temporary:
         temporary.write_bytes(content)
     record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
     write_record(record, plan)

@@ -215,7 +215,7 @@ class TrtEngine(Engine):
 
     def _save_kernels(self) -> None:
         """Write the just-in-time kernels; where they are not given or not written, they are only made again."""
-        with suppress(OSError, TypeError), whole_file(self._kernels) as temporary:
+        with suppress(OSError, TypeError), whole_file(self._kernels, None) as temporary:
             temporary.write_bytes(bytes(self._cache.serialize()))
 
     def _upload(self, images: FloatArray) -> None:

@@ -57,7 +57,7 @@ def write_half(
             providers=["cpu"],
         )
         onnx.checker.check_model(graph, full_check=True)
-    with whole_file(out) as temporary:
+    with whole_file(out, None) as temporary:
         onnx.save_model(graph, temporary)
 
 

@@ -101,7 +101,7 @@ def build_package(
         raise InputError("AOTInductor compiles only for a GPU that PyTorch sees; run this on its machine.")
     if device == "cpu" and precision == "fp16":
         raise InputError("an FP16 package is for GPUs; on a CPU choose fp32 or bf16.")
-    with whole_file(path) as temporary:
+    with whole_file(path, None) as temporary:
         start = time.perf_counter()
         _compile(model, temporary, input_size=input_size, precision=precision, device=device)
         compile_s = time.perf_counter() - start

@@ -60,7 +60,7 @@ def calibrate(source: Path, out: Path, *, keep: Collection[str], images: FloatAr
         graph = onnx.load(result)
     bypass(graph.graph, keep)  # a tensor's Q and DQ serve all that read it, whether it is to be quantised or not
     require(len(quantised_nodes(graph.graph)) > 0, f"nothing in {source} can be quantised; keep fewer nodes out.")
-    with whole_file(out) as temporary:
+    with whole_file(out, None) as temporary:
         onnx.save_model(graph, temporary)
 
 
@@ -93,7 +93,7 @@ def write_quantised(
             graph = onnx.load(mixed)
     store_weights(graph.graph)
     onnx.checker.check_model(graph, full_check=True)
-    with whole_file(out) as temporary:
+    with whole_file(out, None) as temporary:
         onnx.save_model(graph, temporary)
 
 

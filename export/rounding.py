@@ -41,7 +41,7 @@ def write_rounded(typed: Path, out: Path) -> None:
                 numpy_helper.from_array(numpy_helper.to_array(constant).astype(np.float32), constant.name)
             )
     del graph.graph.value_info[:]
-    with whole_file(out) as temporary:
+    with whole_file(out, None) as temporary:
         onnx.save_model(graph, temporary)
 
 

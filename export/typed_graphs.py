@@ -88,7 +88,7 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
         ranges = workshop.ranges()
         content = _content(workshop, verdicts, ranges)
         _put(folder, manifest, verdicts[1:])
-    write_json(folder / PARITY_NAME, content)
+    write_json(folder / PARITY_NAME, content, None)
     return ParityReport(tuple(verdicts), tuple(entry for entry in ranges if entry.risky), content)
 
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from click.testing import Result
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from cliphand.cli.app import main
 from cliphand.cli.score import score

@@ -25,7 +25,7 @@ def names(folder: Path) -> list[str]:
 
 def test_a_file_appears_only_when_its_block_has_ended(tmp_path: Path) -> None:
     path = tmp_path / "model.onnx"
-    with whole_file(path) as temporary:
+    with whole_file(path, None) as temporary:
         temporary.write_text("new")
         assert not path.exists()
         assert temporary.parent == tmp_path
@@ -41,7 +41,7 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
     path.write_text("old")
 
     def fail_half_way() -> None:
-        with whole_file(path) as temporary:
+        with whole_file(path, None) as temporary:
             temporary.write_text("half")
             raise RuntimeError
 
@@ -52,20 +52,20 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
 
 
 def test_missing_folders_are_made(tmp_path: Path) -> None:
-    with whole_file(tmp_path / "a" / "b" / "file") as temporary:
+    with whole_file(tmp_path / "a" / "b" / "file", None) as temporary:
         temporary.touch()
     assert (tmp_path / "a" / "b" / "file").is_file()
 
 
 def test_a_block_that_writes_nothing_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file"):
+    with pytest.raises(FileNotFoundError), whole_file(tmp_path / "file", None):
         pass
     assert names(tmp_path) == []
 
 
 def test_json_is_written_whole_and_read_back(tmp_path: Path) -> None:
     value = {"rows": [1, 2.5, None, True], "name": "Hände"}
-    write_json(tmp_path / "value.json", value)
+    write_json(tmp_path / "value.json", value, None)
     assert read_json_object(tmp_path / "value.json") == value
     assert (tmp_path / "value.json").read_text().endswith("}\n")
 
@@ -73,9 +73,9 @@ def test_json_is_written_whole_and_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), {1, 2}])
 def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path: Path, value: object) -> None:
     path = tmp_path / "value.json"
-    write_json(path, {"old": 1})
+    write_json(path, {"old": 1}, None)
     with pytest.raises((ValueError, TypeError)):
-        write_json(path, {"new": value})
+        write_json(path, {"new": value}, None)
     assert read_json_object(path) == {"old": 1}
     assert names(tmp_path) == ["value.json"]
 
@@ -113,7 +113,7 @@ def test_the_hash_is_sha_256_of_the_content(tmp_path: Path) -> None:
 
 
 def test_json_text_is_indented_for_people(tmp_path: Path) -> None:
-    write_json(tmp_path / "value.json", {"a": 1})
+    write_json(tmp_path / "value.json", {"a": 1}, None)
     assert (tmp_path / "value.json").read_text() == json.dumps({"a": 1}, indent=1) + "\n"
 
 
@@ -184,10 +184,12 @@ def test_killed_between_the_two_renames_the_old_folder_comes_back(tmp_path: Path
 
 
 def test_what_a_killed_process_was_writing_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
-    run_killed("with whole_file(target) as half:\n    half.write_text('half')\n    die()\n", tmp_path / "model.onnx")
+    run_killed(
+        "with whole_file(target, None) as half:\n    half.write_text('half')\n    die()\n", tmp_path / "model.onnx"
+    )
     (half,) = tmp_path.iterdir()
     assert half.suffix == ".onnx"
-    with whole_file(tmp_path / "other.onnx") as living:
+    with whole_file(tmp_path / "other.onnx", None) as living:
         living.write_text("whole")
         remove_leftovers(tmp_path)
         assert not half.exists()
@@ -237,7 +239,7 @@ def tell(process: subprocess.Popen[str]) -> None:
 
 def test_a_name_of_255_characters_is_written(tmp_path: Path) -> None:
     path = tmp_path / f"{'n' * 250}.json"
-    write_json(path, {"a": 1})
+    write_json(path, {"a": 1}, None)
     assert names(tmp_path) == [path.name]
     with whole_folder(tmp_path / ("f" * 255), ANY) as fresh:
         (fresh / "a").touch()
@@ -248,7 +250,7 @@ def test_a_name_of_255_characters_is_written(tmp_path: Path) -> None:
 def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_and_is_told_in_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], number: int
 ) -> None:
-    write_json(tmp_path / "value.json", {"old": 1})
+    write_json(tmp_path / "value.json", {"old": 1}, None)
 
     def full(path: Path, text: str) -> None:
         path.touch()
@@ -256,7 +258,7 @@ def test_a_disk_that_fills_up_in_the_middle_leaves_the_old_and_is_told_in_one_se
 
     def write() -> None:
         with told_in_one_sentence("cliphand"):
-            write_json(tmp_path / "value.json", {"new": 1})
+            write_json(tmp_path / "value.json", {"new": 1}, None)
 
     monkeypatch.setattr(Path, "write_text", full)
     with pytest.raises(SystemExit) as stop:
@@ -272,7 +274,7 @@ def test_whatever_a_library_makes_of_a_full_disk_it_is_called_that(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail() -> None:
-        with whole_file(tmp_path / "model.pt2") as temporary:
+        with whole_file(tmp_path / "model.pt2", None) as temporary:
             temporary.touch()
             raise RuntimeError("file write failed")
 
@@ -292,9 +294,9 @@ def test_a_small_disk_that_is_full_keeps_the_old_file(tmp_path: Path) -> None:
     if mounted.returncode:
         pytest.skip("no disk may be mounted here")
     try:
-        write_json(disk / "value.json", {"old": 1})
+        write_json(disk / "value.json", {"old": 1}, None)
         with pytest.raises(OSError, match="No space left"):
-            write_json(disk / "value.json", {"new": "x" * 200_000})
+            write_json(disk / "value.json", {"new": "x" * 200_000}, None)
         assert read_json_object(disk / "value.json") == {"old": 1}
         assert names(disk) == ["value.json"]
         (disk / "rest").write_bytes(bytes(60_000))

@@ -5,9 +5,9 @@ import re
 import shlex
 from pathlib import Path
 
-import click
 import pytest
 import typer
+from typer.core import TyperGroup
 
 from cliphand.cli.app import app
 
@@ -25,9 +25,9 @@ NOT_COMMANDS = ("cliphand COMMAND --help",)
 )
 def test_a_command_exists_and_takes_its_options(line: str) -> None:
     words = shlex.split(line)[1:]
-    command: click.Command = typer.main.get_command(app)
+    command = typer.main.get_command(app)
     path = "cliphand"
-    while isinstance(command, click.Group):
+    while isinstance(command, TyperGroup):
         assert words, f"{path} needs a command"
         assert words[0] in command.commands, f"{path} has no command {words[0]}"
         path, command, words = f"{path} {words[0]}", command.commands[words[0]], words[1:]

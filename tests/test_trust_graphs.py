@@ -196,7 +196,7 @@ def save_plan(folder: Path, **changes: object) -> Path:
     plan.write_bytes(b"plan")
     key = PlanKey("tensorrt", "fp32", "", "", "11.4", None, BuildSettings())
     record = PlanRecord(key, MODEL, 32, sha256_of(plan), 1.0)
-    write_json(plan.with_name("model.plan.json"), dataclasses.asdict(record) | changes)
+    write_json(plan.with_name("model.plan.json"), dataclasses.asdict(record) | changes, None)
     return plan
 
 

@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import typer
 from linear_hand import save_export
+from typer.core import TyperGroup
 
-from cliphand.claims import held
-from cliphand.cli.app import main
+from cliphand.claims import FolderKind, check_folder, held
+from cliphand.cli.app import app, main
 from cliphand.hand import HandTopology
 
 Words = list[str]
@@ -35,6 +37,7 @@ def export(tmp_path_factory: pytest.TempPathFactory, hand_topology: HandTopology
 FILES: dict[str, Callable[[Path, Path], Words]] = {
     "score --json": lambda target, _: ["score", "predictions.json", "--data", "data", "--json", str(target)],
     "doctor --json": lambda target, _: ["doctor", "--json", str(target)],
+    "licences --json": lambda target, _: ["licences", "--json", str(target)],
     "inspect --json": lambda target, export: ["inspect", str(export), "--json", str(target)],
     "hand --out": lambda target, _: ["hand", "MANO_RIGHT.pkl", "--out", str(target)],
     "import-released --json": lambda target, _: ["import-released", "w.pth.tar", "--out", "c", "--json", str(target)],
@@ -242,6 +245,24 @@ def test_a_folder_that_another_process_writes_is_refused_until_it_dies(
         other.send_signal(signal.SIGKILL)
     with held(target):
         assert not target.exists()
+
+
+def test_every_option_that_names_an_output_has_its_row() -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, TyperGroup)
+    outputs = {
+        f"{name} {option}"
+        for name, command in group.commands.items()
+        for parameter in command.params
+        for option in parameter.opts
+        if option in ("--out", "--json", "--predictions")
+    }
+    assert outputs - set(COMMANDS) == {"predict --out"}  # where its files go, which have rows of their own
+
+
+def test_a_folder_that_one_stands_in_is_no_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    check_folder(Path(), FolderKind("cliphand export", lambda folder: []))
 
 
 def test_the_states_are_counted(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,9 +18,13 @@ def licences(
     """
     import json
 
+    from cliphand.claims import check_file
     from cliphand.files import write_json
+    from cliphand.kinds import LICENCES
     from cliphand.licences import Verdict, supply
 
+    if json_file is not None:
+        check_file(json_file, LICENCES)
     found = supply()
     counts = {verdict.value: sum(row.verdict is verdict for row in found.licences) for verdict in Verdict}
     value = {
@@ -39,7 +43,7 @@ def licences(
         "compatible": counts[Verdict.INCOMPATIBLE.value] == 0,
     }
     if json_file is not None:
-        write_json(json_file, value)
+        write_json(json_file, value, LICENCES)
     _show(found, counts)
     typer.echo(json.dumps(value))
     if counts[Verdict.INCOMPATIBLE.value]:

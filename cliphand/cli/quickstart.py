@@ -106,7 +106,7 @@ def _bench(out: Path) -> None:
 
     speed = SpeedSettings(calls=50, seconds=5.0)
     report = measure(BenchRequest(export=out / "export", data=out / "data", batches=(1, 8), speed=speed))
-    with whole_file(out / TABLE) as temporary:
+    with whole_file(out / TABLE, None) as temporary:
         temporary.write_text(table_text(report))
     write_json(out / REPORT, asdict(report), BENCH)
 

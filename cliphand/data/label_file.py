@@ -82,7 +82,7 @@ def _load_cache(cache: Path, field: str) -> FloatArray | None:
 def _save_cache(cache: Path, labels: FloatArray) -> None:
     """Write the cache and drop what is left of older states of the same file."""
     try:
-        with whole_file(cache) as temporary, temporary.open("wb") as stream:
+        with whole_file(cache, None) as temporary, temporary.open("wb") as stream:
             np.save(stream, labels, allow_pickle=False)
         stem_and_place = cache.name.rsplit("-", 2)[0]
         for old in cache.parent.glob(f"{stem_and_place}-*.npy"):

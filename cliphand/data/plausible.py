@@ -111,7 +111,7 @@ def write_allowed(root: Path, names: tuple[str, ...]) -> Path:
     if unknown:
         raise InputError(f"there is no check {unknown[0]!r}; valid are {', '.join(NAMES)}.")
     read_allowed(root)
-    write_json(root / ALLOWED_NAME, {"allow": sorted(set(names))})
+    write_json(root / ALLOWED_NAME, {"allow": sorted(set(names))}, None)
     return root / ALLOWED_NAME
 
 

@@ -98,7 +98,7 @@ def write_predictions(path: Path, xyz: FloatArray, verts: FloatArray | None = No
     """
     if xyz.shape != (len(xyz), N_JOINTS, 3) or (verts is not None and verts.shape != (len(xyz), N_VERTICES, 3)):
         raise ValueError(f"xyz is {xyz.shape}, verts is {None if verts is None else verts.shape}.")
-    with whole_file(path) as temporary, temporary.open("w") as stream:
+    with whole_file(path, None) as temporary, temporary.open("w") as stream:
         stream.write("[[")
         stream.writelines(_json_entries(xyz))
         stream.write("], [")

@@ -145,7 +145,7 @@ def train_rank(job: Job, rank: Rank) -> None:
 
     with writing(run.out, resume=job.resume) if rank.writes else nullcontext():
         if job.state is None and rank.writes:
-            write_json(run.out / RUN_FILE, job.facts)
+            write_json(run.out / RUN_FILE, job.facts, None)
         try:
             with _quiet():
                 trainer.fit(module, pairs, labelled, ckpt_path=job.state, weights_only=True)

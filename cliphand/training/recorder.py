@@ -112,7 +112,7 @@ class RunRecorder(Checkpoint):
         if not trainer.is_global_zero:
             return
         assert isinstance(module, HandTraining)  # noqa: S101  # the only module this recorder is made for
-        write_json(self.out / METRICS_FILE, {"epochs": self.history})
+        write_json(self.out / METRICS_FILE, {"epochs": self.history}, None)
         self._log()
         *before, last = (entry.get(VALIDATION_METRIC, math.inf) for entry in self.history)
         improved = last < min(before, default=math.inf)
@@ -122,7 +122,7 @@ class RunRecorder(Checkpoint):
     def _log(self) -> None:
         """The history as a table, and its last epoch to TensorBoard, where it replaces that epoch and later ones."""
         columns = sorted({name for entry in self.history for name in entry}, key=lambda name: (name != "epoch", name))
-        with whole_file(self.out / "csv" / "metrics.csv") as temporary, temporary.open("w", newline="") as stream:
+        with whole_file(self.out / "csv" / "metrics.csv", None) as temporary, temporary.open("w", newline="") as stream:
             table = csv.DictWriter(stream, columns)
             table.writeheader()
             table.writerows(self.history)

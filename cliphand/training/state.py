@@ -32,7 +32,7 @@ class SealedState(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         content = buffer.getbuffer()
-        with whole_file(Path(path)) as temporary, temporary.open("wb") as stream:
+        with whole_file(Path(path), None) as temporary, temporary.open("wb") as stream:
             stream.write(content)
             stream.write(SEAL + hashlib.sha256(content).hexdigest().encode())
 

@@ -184,7 +184,7 @@ def _render_part(plan: Plan, task: Task) -> Task:
 
 
 def _write_bytes(path: Path, content: bytes) -> None:
-    with whole_file(path) as temporary:
+    with whole_file(path, None) as temporary:
         temporary.write_bytes(content)
 
 

@@ -203,7 +203,7 @@ def save_hand_model(model: HandModel, path: Path) -> None:
     arrays |= {"surface": model.surface, "rim": model.rim, "anchors": model.anchors, "tips": model.tips}
     arrays |= {"skin_weights": model.skin_weights, "faces": model.topology.faces}
     arrays |= {"template": model.topology.template, "joint_regressor": model.topology.joint_regressor}
-    with whole_file(path) as temporary, temporary.open("wb") as stream:
+    with whole_file(path, None) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
 

@@ -61,7 +61,7 @@ def write_part(root: Path, split: str, part: int, samples: Sequence[Sample]) -> 
 def _write_columns(root: Path, split: str, part: int, columns: Sequence[Sequence[str]]) -> None:
     """Write a part: its size, then per field its elements, one per line."""
     texts = [str(len(columns[0])), *(",\n".join(column) for column in columns)]
-    with whole_file(part_path(root, split, part)) as temporary:
+    with whole_file(part_path(root, split, part), None) as temporary:
         temporary.write_text(SEPARATOR.join(texts))
 
 
@@ -89,7 +89,7 @@ def join_parts(root: Path, split: str, parts: int, *, consume: bool = False) -> 
         consume: delete each part once it is copied, for a disk without room for both.
     """
     with ExitStack() as stack:
-        names = [stack.enter_context(whole_file(list_path(root, split, field))) for field in FIELDS]
+        names = [stack.enter_context(whole_file(list_path(root, split, field), None)) for field in FIELDS]
         streams = [stack.enter_context(name.open("w")) for name in names]
         for part in range(parts):
             for stream, text in zip(streams, read_part(root, split, part), strict=True):

@@ -110,7 +110,7 @@ def read_record(root: Path) -> Record | None:
 
 def write_record(root: Path, record: Record) -> None:
     """Write `synthetic.json`."""
-    write_json(root / RECORD, dataclasses.asdict(record))
+    write_json(root / RECORD, dataclasses.asdict(record), None)
 
 
 def check_folder(plan: Plan) -> Record | None:

@@ -29,7 +29,7 @@ def write_preview(root: Path, faces: IntArray) -> None:
     rows = -(-len(tiles) // TRIPLES)
     tiles += [blank] * (rows * TRIPLES - len(tiles))
     sheet = np.vstack([np.hstack(tiles[row * TRIPLES : (row + 1) * TRIPLES]) for row in range(rows)])
-    with whole_file(root / "preview.png") as temporary:
+    with whole_file(root / "preview.png", None) as temporary:
         if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
             raise OSError(f"OpenCV could not write {temporary}")
 
