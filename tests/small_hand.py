@@ -26,6 +26,16 @@ CONFIG = ModelConfig(
     depths=(1, 2, 0, 1),
     heads=(4, 2, 1, 2),
 )
+# What trains and exports soonest, for tests of commands from end to end.
+TINY = ModelConfig(
+    backbone="test_resnet",
+    input_size=64,
+    lixel_channels=16,
+    joint_feature=32,
+    feature_sizes=(32, 24, 16, 16),
+    depths=(1, 0, 0, 0),
+    heads=(4, 4, 2, 2),
+)
 
 
 def small_hand(config: ModelConfig = CONFIG, *, seed: int = 0) -> HandModel:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 import torch
 import typer
+from small_hand import TINY
 from typed_graphs import save_typed_export
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.export import export
-from cliphand.config import CropConfig, ModelConfig
+from cliphand.config import CropConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
@@ -19,16 +20,6 @@ from cliphand.model.hand_model import HandModel, level_templates
 from engines.manifest import Manifest, read_manifest, write_manifest
 from export.calibration import HeldOut
 from export.inductor_package import PackageCheck
-
-MODEL = ModelConfig(
-    backbone="test_resnet",
-    input_size=64,
-    lixel_channels=16,
-    joint_feature=32,
-    feature_sizes=(32, 24, 16, 16),
-    depths=(1, 0, 0, 0),
-    heads=(4, 4, 2, 2),
-)
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +32,11 @@ def runs(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempP
     """A folder of runs with one run that has a best checkpoint."""
     folder = tmp_path_factory.mktemp("runs")
     torch.manual_seed(0)
-    hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels))
+    hand = HandModel(TINY, level_templates(hand_topology, TINY.levels))
     save_checkpoint(
         folder / "first" / "best",
         model=ClipHand(hand, None),
-        model_config=MODEL,
+        model_config=TINY,
         crop=CropConfig(),
         topology=hand_topology,
         train=None,

@@ -5,20 +5,10 @@ from pathlib import Path
 
 import cv2
 import pytest
+from small_hand import TINY
 
 from cliphand.cli import quickstart as chain
-from cliphand.config import ModelConfig
 from cliphand.presets import PRESETS
-
-TINY = ModelConfig(
-    backbone="test_resnet",
-    input_size=64,
-    lixel_channels=16,
-    joint_feature=32,
-    feature_sizes=(32, 24, 16, 16),
-    depths=(1, 0, 0, 0),
-    heads=(4, 4, 2, 2),
-)
 
 
 def test_one_command_leaves_data_model_export_report_and_pictures(

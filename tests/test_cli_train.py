@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_hand import TINY
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.train import train
@@ -24,15 +25,6 @@ from cliphand.training.recipe import Recipe
 from export.calibration import HeldOut
 from export.quantise_aware import QuantiseAware
 
-MODEL = ModelConfig(
-    backbone="test_resnet",
-    input_size=64,
-    lixel_channels=16,
-    joint_feature=32,
-    feature_sizes=(32, 24, 16, 16),
-    depths=(1, 0, 0, 0),
-    heads=(4, 4, 2, 2),
-)
 CROP = CropConfig(rule="centre", side_px=90.0)
 TRAIN = TrainConfig(batch=3, learning_rate=0.5, precision="bf16-mixed", augment=AugmentConfig(rotation_deg=7.0))
 VALUES = {"preset": "small", "input_size": 96, "prompt_joints": 3, "crop_side": 50.0, "crop_margin": 2.0}
@@ -42,11 +34,11 @@ VALUES = {"preset": "small", "input_size": 96, "prompt_joints": 3, "crop_side": 
 def checkpoint(hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("run") / "best"
     torch.manual_seed(0)
-    hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels))
+    hand = HandModel(TINY, level_templates(hand_topology, TINY.levels))
     save_checkpoint(
         folder,
         model=ClipHand(hand, None),
-        model_config=MODEL,
+        model_config=TINY,
         crop=CROP,
         topology=hand_topology,
         train=TRAIN,
@@ -109,7 +101,7 @@ def test_a_student_has_its_teachers_sizes_and_crop_but_its_own_backbone(checkpoi
         data=Path("data"),
         out=Path("out"),
     )
-    assert run.model == dataclasses.replace(MODEL, backbone="test_efficientnet", input_size=96)
+    assert run.model == dataclasses.replace(TINY, backbone="test_efficientnet", input_size=96)
     assert run.crop == CROP
     assert run.train == TrainConfig()
     assert isinstance(run.recipe, Distil)
@@ -120,7 +112,7 @@ def test_a_student_has_its_teachers_sizes_and_crop_but_its_own_backbone(checkpoi
 
 def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(checkpoint: Path) -> None:
     run = make_run({"quantise_aware": checkpoint, "batch": 2}, data=Path("data"), out=Path("out"))
-    assert (run.model, run.crop, run.start) == (MODEL, CROP, checkpoint)
+    assert (run.model, run.crop, run.start) == (TINY, CROP, checkpoint)
     assert isinstance(run.recipe, QuantiseAware)
     assert run.recipe.calibration.data == Path("data")
     # As the export of the result will read it from this run's facts.

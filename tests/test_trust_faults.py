@@ -20,10 +20,11 @@ import cv2
 import onnx
 import pytest
 import torch
+from small_hand import TINY
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.claims import is_marked
-from cliphand.config import CropConfig, ModelConfig
+from cliphand.config import CropConfig
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology, load_hand
 from cliphand.kinds import REPORT
@@ -35,15 +36,6 @@ from export.folder import GRAPH_NAME
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's processes")
 
-SMALL = ModelConfig(
-    backbone="test_resnet",
-    input_size=64,
-    lixel_channels=16,
-    joint_feature=32,
-    feature_sizes=(32, 24, 16, 16),
-    depths=(1, 0, 0, 0),
-    heads=(4, 4, 2, 2),
-)
 LONGEST_S = 500.0
 KILLS_IN_A_ROW = 2  # what is started again may be killed again
 # Of each command in the plain run, and under `-m slow`: 4 and 40 in all.
@@ -200,11 +192,11 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 def checkpoint(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "best"
     torch.manual_seed(0)
-    hand = HandModel(SMALL, level_templates(hand_topology, SMALL.levels))
+    hand = HandModel(TINY, level_templates(hand_topology, TINY.levels))
     save_checkpoint(
         folder,
         model=ClipHand(hand, None),
-        model_config=SMALL,
+        model_config=TINY,
         crop=CropConfig(rule="whole"),
         topology=hand_topology,
         train=None,
