@@ -15,11 +15,14 @@ if TYPE_CHECKING:
     import tensorrt
 
 CONVOLUTION, PRODUCT = "CONVOLUTION", "MATRIX_MULTIPLY"
+ARITHMETIC = (CONVOLUTION, PRODUCT)
+# Layers that only move numbers: the builder takes a dequantisation past them, to the layer that multiplies.
+MOVERS = frozenset({"SHUFFLE", "SQUEEZE", "UNSQUEEZE", "IDENTITY", "CAST"})
 # What a precision's name promises: the types, the kinds of layer that must have one of them (as TensorRT's LayerType
 # names them), their least share, and why not all. FP16 is no BF16, which has an eighth of its digits.
 PROMISES: Mapping[str, tuple[frozenset[str], tuple[str, ...], float, str]] = {
-    "fp32": (frozenset({"FLOAT", "TF32"}), (CONVOLUTION, PRODUCT), 1.0, "no rounding is part of its name"),
-    "fp16": (frozenset({"HALF"}), (CONVOLUTION, PRODUCT), 0.5, "heads and what overflows stay in FP32 by choice"),
+    "fp32": (frozenset({"FLOAT", "TF32"}), ARITHMETIC, 1.0, "no rounding is part of its name"),
+    "fp16": (frozenset({"HALF"}), ARITHMETIC, 0.5, "heads and what overflows stay in FP32 by choice"),
     "int8": (frozenset({"INT8"}), (CONVOLUTION,), 0.5, "attention's products and kept layers are in FP16 by choice"),
 }
 UNTOLD = "UNTOLD"
@@ -66,9 +69,9 @@ class Share:
         return f"{self.true} of {self.told} {kinds} in {' or '.join(sorted(self.types))}"
 
 
-def share_of(precision: str, layers: Mapping[str, object]) -> Share:
-    """Of `layers` by kind and type, from `count_layers` or `engine_layers`."""
-    types, kinds, _, _ = PROMISES[precision]
+def share_of(precision: str, layers: Mapping[str, object], *, kinds: tuple[str, ...] = ARITHMETIC) -> Share:
+    """Of `layers` by kind and type, from `count_layers` or `engine_layers`; those of other `kinds` left out."""
+    types, _, _, _ = PROMISES[precision]
     by_type: Counter[str] = Counter()
     for key, count in layers.items():
         kind, _, found = key.partition(" ")
@@ -90,7 +93,8 @@ def check_precision(precision: str, layers: Mapping[str, int], *, source: str, s
     Raises:
         InputError: too few of the layers that do the arithmetic are of that type.
     """
-    share, (_, kinds, least, why) = share_of(precision, layers), PROMISES[precision]
+    _, kinds, least, why = PROMISES[precision]
+    share = share_of(precision, layers, kinds=kinds)
     if silence and share.told == 0:
         return
     compute = {key: count for key, count in layers.items() if key.split()[0] in kinds}
@@ -102,29 +106,44 @@ def check_precision(precision: str, layers: Mapping[str, int], *, source: str, s
 
 
 def proof_of(precision: str, *, network: Mapping[str, int], engine: Mapping[str, int] | str | None) -> str:
-    """How many layers have the type that the name promises, in words: the finished engine's, where they tell it."""
-    if isinstance(engine, Mapping) and (share := share_of(precision, engine)).told:
-        return f"{share} of the finished engine"
-    return f"{share_of(precision, network)} of the network; the engine tells none"
+    """How many layers have the type that the name promises, and what was judged: the engine, where it tells them.
+
+    Args:
+        precision: `fp32`, `fp16` or `int8`.
+        network: layers of the parsed network, from `count_layers`.
+        engine: layers of the finished engine, from `engine_layers`; why this GPU does not load it; None without a GPU.
+    """
+    if isinstance(engine, Mapping):
+        if (share := share_of(precision, engine)).told:
+            return f"{share} (of the finished engine)"
+        silence = "this TensorRT does not tell the types in its finished engine"
+    elif engine is None:
+        silence = "without a GPU, TensorRT tells nothing of the finished engine"
+    else:
+        silence = "this GPU does not load the finished engine"
+    return f"{share_of(precision, network)} (of the parsed network: {silence})"
 
 
 def count_layers(network: "tensorrt.INetworkDefinition") -> dict[str, int]:
     """Layers of a parsed network by kind and type, such as `CONVOLUTION HALF`.
 
-    The type of a convolution or matrix product is its first factor's, and INT8 where both its factors come straight
-    from a DequantizeLinear, which the builder fuses into an INT8 kernel; the type of any other layer is its output's.
+    The type of a convolution or matrix product is its first factor's, and INT8 where both its factors come from a
+    DequantizeLinear, straight or past layers that only move numbers, which the builder fuses into an INT8 kernel; the
+    type of any other layer is its output's.
     """
     layers = [network.get_layer(index) for index in range(network.num_layers)]
-    dequantised = {layer.get_output(0).name for layer in layers if layer.type.name == "DEQUANTIZE"}
+    dequantised: set[str] = set()
     counts: Counter[str] = Counter()
-    for layer in layers:
+    for layer in layers:  # each comes after those that it takes from
         kind = layer.type.name
         factors = [
             factor for place in range(min(layer.num_inputs, 2)) if (factor := layer.get_input(place)) is not None
         ]
-        if kind in (CONVOLUTION, PRODUCT) and len(factors) == 2 and {factor.name for factor in factors} <= dequantised:
+        if kind == "DEQUANTIZE" or (kind in MOVERS and factors and factors[0].name in dequantised):
+            dequantised.add(layer.get_output(0).name)
+        if kind in ARITHMETIC and len(factors) == 2 and {factor.name for factor in factors} <= dequantised:
             counts[f"{kind} INT8"] += 1
-        elif kind in (CONVOLUTION, PRODUCT) and factors:
+        elif kind in ARITHMETIC and factors:
             counts[f"{kind} {factors[0].dtype.name}"] += 1
         else:
             counts[f"{kind} {layer.get_output(0).dtype.name}"] += 1

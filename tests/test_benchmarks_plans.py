@@ -23,7 +23,7 @@ from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, wri
 L4 = Gpu("NVIDIA L4", "8.9", "13.2", "CUDA 13.3")
 NO_GPU = "there is no NVIDIA GPU"
 MODULES = {"tensorrt": "tensorrt", "tensorrt-rtx": "tensorrt_rtx"}
-PROOF = "58 of 58 convolutions in FLOAT of the finished engine"
+PROOF = "58 of 58 convolutions and matrix products in FLOAT (of the finished engine)"
 SUFFIXES = {"tensorrt": ".plan", "tensorrt-rtx": ".rtx.plan"}
 
 

@@ -65,6 +65,25 @@ def test_a_layer_is_int8_where_both_its_factors_were_and_else_what_it_multiplies
     }
 
 
+def test_a_product_is_int8_where_its_dequantised_factors_were_only_moved() -> None:
+    """As TensorRT parses the real network: a MatMul's constant gets a dimension after its DequantizeLinear."""
+    layers = [
+        layer("DEQUANTIZE", "d", "FLOAT", ("q", "INT8")),
+        layer("DEQUANTIZE", "dw", "FLOAT", ("w", "INT8")),
+        layer("SHUFFLE", "moved", "FLOAT", ("dw", "FLOAT")),
+        layer("UNSQUEEZE", "again", "FLOAT", ("moved", "FLOAT")),
+        layer("MATRIX_MULTIPLY", "a", "FLOAT", ("d", "FLOAT"), ("moved", "FLOAT")),
+        layer("MATRIX_MULTIPLY", "b", "FLOAT", ("d", "FLOAT"), ("again", "FLOAT")),
+        layer("REDUCE", "mean", "FLOAT", ("d", "FLOAT")),  # no mover: its sum is no INT8
+        layer("MATRIX_MULTIPLY", "c", "FLOAT", ("mean", "FLOAT"), ("moved", "FLOAT")),
+        layer("SHUFFLE", "plain", "FLOAT", ("c", "FLOAT")),
+        layer("MATRIX_MULTIPLY", "e", "FLOAT", ("plain", "FLOAT"), ("moved", "FLOAT")),
+    ]
+    network = SimpleNamespace(num_layers=len(layers), get_layer=lambda index: layers[index])
+    found = count_layers(network)
+    assert (found["MATRIX_MULTIPLY INT8"], found["MATRIX_MULTIPLY FLOAT"]) == (2, 2)
+
+
 @pytest.mark.parametrize(
     ("precision", "layers", "true"),
     [
@@ -164,10 +183,16 @@ def test_an_engine_that_tells_nothing_is_only_excused_where_that_is_known() -> N
 def test_the_proof_is_the_engines_where_it_tells_and_else_the_networks() -> None:
     network = {"CONVOLUTION INT8": 53, "CONVOLUTION HALF": 5, "MATRIX_MULTIPLY HALF": 40}
     engine = {"CONVOLUTION INT8": 50, "CONVOLUTION HALF": 8, "other": 90}
-    assert proof_of("int8", network=network, engine=engine) == "50 of 58 convolutions in INT8 of the finished engine"
-    for silent in (None, "it does not load", {"other": 9}):
+    found = proof_of("int8", network=network, engine=engine)
+    assert found == "50 of 58 convolutions and matrix products in INT8 (of the finished engine)"
+    silences = (
+        (None, "without a GPU, TensorRT tells nothing of the finished engine"),
+        ("it does not load", "this GPU does not load the finished engine"),
+        ({"other": 9}, "this TensorRT does not tell the types in its finished engine"),
+    )
+    for silent, why in silences:
         told = proof_of("int8", network=network, engine=silent)
-        assert told == "53 of 58 convolutions in INT8 of the network; the engine tells none"
+        assert told == f"53 of 98 convolutions and matrix products in INT8 (of the parsed network: {why})"
     assert proof_of("fp16", network=network, engine=None).startswith(
         "45 of 98 convolutions and matrix products in HALF"
     )
