@@ -34,6 +34,7 @@ class Entrant:
         runner: name that `engines.open` opens it by; empty where it is no file.
         threads: of one call; None left the choice to the run-time.
         path: of its file; None where it is none.
+        sha256: of its file; None where it is none.
         layers: of a plan, how many of its layers have the precision that its name promises.
     """
 
@@ -44,6 +45,7 @@ class Entrant:
     runner: str = ""
     threads: int | None = None
     path: Path | None = None
+    sha256: str | None = None
     layers: str | None = None
 
 
@@ -152,6 +154,7 @@ def _open_artefact(
             runner=runner,
             threads=threads,
             path=path,
+            sha256=artefact.sha256,
         )
     return found
 

@@ -111,5 +111,6 @@ def _open(
         size_mb=size_mb,
         runner=record.key.flavour,
         path=path,
+        sha256=record.plan_sha256,
         layers=layers if isinstance(layers, str) else None,
     )

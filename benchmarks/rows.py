@@ -51,6 +51,7 @@ class Row:
         share_of_roof: the exported graph's GFLOP in this latency, over those that the processor's fastest convolutions
             in this precision do; usually below 1, see `benchmarks.roofline`. PyTorch may compute other FLOP than the
             graph's.
+        sha256: of the model file that was measured; None where it is none.
         layers: of a plan, how many of its layers have the precision that its name promises.
     """
 
@@ -106,6 +107,7 @@ class Row:
     end_to_end_samples_ms: tuple[float, ...] = ()
     share_of_roof: float | None = None
     layers: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -197,6 +199,7 @@ def _row(
         end_to_end_samples_ms=speed.end_to_end.samples_ms,
         share_of_roof=_share_of_roof(entrant, speed.model, findings),
         layers=entrant.layers,
+        sha256=entrant.sha256,
     )
 
 

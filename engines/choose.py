@@ -1,12 +1,13 @@
 """Which model file of an export folder to run in which engine: the fastest that was proven, and why.
 
-What failed the parity gate is never chosen. Where the folder holds `bench.json` (from `cliphand bench`), the fastest
-row within the gate that can run here wins. Where nothing was measured, the order is that of
-`engines.available.RUN_TIMES`; what computes in less than FP32 then needs a pass in `parity.json`, and a plan one in its
-sidecar.
+What failed the parity gate is never chosen, and a verdict or a measurement holds for the bytes that it was found of.
+Where the folder holds `bench.json` (from `cliphand bench`), the fastest row within the gate that can run here wins.
+Where nothing was measured, the order is that of `engines.available.RUN_TIMES`; what computes in less than FP32 then
+needs a pass in `parity.json`, and a plan one in its sidecar.
 """
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,6 @@ from annotated_types import Interval
 from cliphand.checked import require_within
 from cliphand.config import require
 from cliphand.errors import InputError
-from cliphand.files import read_json_object
 from engines.available import RUN_TIMES, RunTime, choices
 from engines.base import NATIVE_CODE
 from engines.cuda_device import Gpu, find_gpu
@@ -23,9 +23,8 @@ from engines.manifest import Manifest
 from engines.open import REJECTED, file_kind
 from engines.trt_flavour import FLAVOURS, load_tensorrt
 from engines.trt_plan import PlanRecord, check_runs_here, choose_profile, has_passed, read_record
+from engines.verdicts import BENCH_NAME, exported_parity, measured_rows
 
-BENCH_NAME = "bench.json"
-PARITY_NAME = "parity.json"
 AUTO = "auto"
 ALIASES = {"ort": "onnxruntime"}
 REFERENCE = "pytorch"  # runs a checkpoint, which an export folder does not hold
@@ -49,6 +48,7 @@ class _Candidate:
     """A file in an engine that can run it here; `passed` is the gate's verdict, None where there is none."""
 
     name: str
+    sha256: str
     run_time: RunTime
     precision: str
     passed: bool | None
@@ -86,11 +86,17 @@ def choose_engine(export: Path, manifest: Manifest, engine: str = AUTO, *, trust
     ]
     refused: list[str] = []
     found = [one for item in run_times for one in _candidates(export, manifest, item, gpu, refused, trust=trust)]
-    choice = _measured(export, found) or _ordered(export, found) or (None if wanted == AUTO else _named(export, found))
+    measured = measured_rows(export / BENCH_NAME, {one.name: one.sha256 for one in found})
+    stale = "".join(f"; {sentence}" for sentence in (*exported_parity(export, manifest).stale, *measured.stale))
+    choice = _measured(export, found, measured.rows) or _ordered(export, found)
+    if choice is None and wanted != AUTO:
+        choice = _named(export, found)
     if choice is None:
         names, why = ", ".join(item.engine for item in run_times), "".join(f"; {reason}" for reason in refused)
-        raise InputError(f"{export} holds nothing that {names} runs within the gate{why}; export or build it again.")
-    return choice
+        raise InputError(
+            f"{export} holds nothing that {names} runs within the gate{why}{stale}; export or build it again."
+        )
+    return dataclasses.replace(choice, why=choice.why + stale)
 
 
 def _candidates(
@@ -100,10 +106,10 @@ def _candidates(
     if run_time.kind == ".plan":
         yield from _plans(export, manifest, run_time, gpu, refused, trust=trust)
         return
-    verdicts = _verdicts(export / PARITY_NAME)
+    verdicts = _verdicts(exported_parity(export, manifest).rows)
     for name, artefact in manifest.artefacts.items():
         if file_kind(Path(name)) == run_time.kind and not name.endswith(REJECTED):
-            yield _Candidate(name, run_time, artefact.precision, verdicts.get((name, run_time.engine)))
+            yield _Candidate(name, artefact.sha256, run_time, artefact.precision, verdicts.get((name, run_time.engine)))
 
 
 def _plans(
@@ -121,7 +127,7 @@ def _plans(
         except InputError as error:
             refused.append(str(error).rstrip("."))
         else:
-            yield _Candidate(path.name, run_time, record.key.precision, has_passed(record))
+            yield _Candidate(path.name, record.plan_sha256, run_time, record.key.precision, has_passed(record))
 
 
 def _check_plan(path: Path, record: PlanRecord, manifest: Manifest, gpu: Gpu | str) -> None:
@@ -134,11 +140,11 @@ def _check_plan(path: Path, record: PlanRecord, manifest: Manifest, gpu: Gpu | s
     check_runs_here(record, path, version=load_tensorrt(flavour, lean=lean).__version__, gpu=gpu)
 
 
-def _measured(export: Path, found: list[_Candidate]) -> EngineChoice | None:
-    """The fastest row of the benchmark within the gate."""
+def _measured(export: Path, found: list[_Candidate], measured: Iterable[Mapping[str, object]]) -> EngineChoice | None:
+    """The fastest of the benchmark's rows within the gate."""
     runnable = {(one.name, one.run_time.engine) for one in found if one.passed is not False}
     rows = []
-    for row in _rows(export / BENCH_NAME):
+    for row in measured:
         name, latency, runner = row.get("artefact"), row.get("latency_ms_p50"), row.get("runner")
         usable = (name, runner) in runnable and row.get("within_gate") is True and row.get("batch") == 1
         if usable and isinstance(latency, int | float):
@@ -175,17 +181,11 @@ def _named(export: Path, found: list[_Candidate]) -> EngineChoice | None:
     return None
 
 
-def _verdicts(path: Path) -> dict[tuple[str, str], bool]:
+def _verdicts(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:
     """Whether a graph passed in an engine, as the export found; several rows of one engine must all have passed."""
     found: dict[tuple[str, str], bool] = {}
-    for row in _rows(path):
+    for row in rows:
         # The gate's engines may carry a note after a comma.
         key = (str(row.get("artefact")), str(row.get("engine")).partition(",")[0])
         found[key] = found.get(key, True) and row.get("passed") is True
     return found
-
-
-def _rows(path: Path) -> list[Mapping[str, object]]:
-    """The rows of a report, none where there is no such file."""
-    rows = read_json_object(path).get("rows") if path.exists() else None
-    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []

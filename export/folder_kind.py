@@ -6,9 +6,9 @@ from pathlib import Path
 from cliphand.claims import OWN, FileKind, FolderKind, has_keys, is_marked
 from cliphand.files import read_json_object, sha256_of
 from cliphand.kinds import BENCH, EXPORTED_HAND, HAND, INSPECT, PARITY, REPORT, REPORT_FIGURES
-from engines.choose import BENCH_NAME, PARITY_NAME
 from engines.manifest import HAND_NAME, MANIFEST_NAME
 from engines.open import REJECTED
+from engines.verdicts import BENCH_NAME, PARITY_NAME
 
 REPORT_NAME = "report.html"
 FIGURES_NAME = "report_figures"

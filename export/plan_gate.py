@@ -18,7 +18,6 @@ from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from cliphand.hand import load_hand
 from engines.base import OUTPUT_SHAPES, Engine
-from engines.choose import PARITY_NAME
 from engines.manifest import HAND_NAME, read_manifest
 from engines.open import REJECTED
 from engines.ort import OrtEngine
@@ -26,6 +25,7 @@ from engines.trt_flavour import TENSORRT
 from engines.trt_plan import PlanRecord, has_passed, record_path, write_record
 from engines.trt_process import BuiltPlan
 from engines.trt_run import TrtEngine
+from engines.verdicts import PARITY_NAME
 from export.gate_images import GateImages, GateRequest, read_gate_images
 from export.parity import TOLERANCES, compare
 from export.reference_view import distances_mm

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cliphand.errors import InputError
-from cliphand.files import write_json
-from engines.choose import PARITY_NAME
-from engines.manifest import Manifest, describe, read_manifest, write_manifest
+from cliphand.files import sha256_of, write_json
+from engines.manifest import Manifest, check_artefact, describe, read_manifest, write_manifest
+from engines.verdicts import PARITY_NAME
 from export.blame import Blame
 from export.candidates import GRAPH_NAME, Candidate, Progress, TypedRequest, Workshop, open_workshop
 from export.parity import Row, excess
@@ -28,6 +28,7 @@ class Verdict:
 
     Attributes:
         name: of its file, which ends in `.rejected` where it failed.
+        sha256: of its file, as it was judged.
         precision: `fp32`, `fp16` or `int8`.
         rows: one for each engine.
         proof: what TensorRT and the file say; None for FP32, and where they refuse it.
@@ -37,6 +38,7 @@ class Verdict:
     """
 
     name: str
+    sha256: str
     precision: str
     rows: tuple[Row, ...]
     proof: Proof | None = None
@@ -82,8 +84,9 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
         InputError: the folder, the data or a name is refused, or ModelOpt fails on a graph.
     """
     manifest = read_manifest(folder)
+    exact = check_artefact(manifest, folder / GRAPH_NAME).sha256
     with open_workshop(folder, manifest, request, progress) as workshop:
-        verdicts = [Verdict(GRAPH_NAME, "fp32", workshop.judge(folder / GRAPH_NAME, "fp32"))]
+        verdicts = [Verdict(GRAPH_NAME, exact, "fp32", workshop.judge(folder / GRAPH_NAME, "fp32"))]
         verdicts += [_make(workshop, low) for low in request.precisions]
         ranges = workshop.ranges()
         content = _content(workshop, verdicts, ranges)
@@ -107,7 +110,7 @@ def _make(workshop: Workshop, low: Low) -> Verdict:
         refusal = str(error)
     name = f"model.{low}.onnx{'' if candidate.passed and refusal is None else REJECTED}"
     rows = tuple(dataclasses.replace(row, artefact=name) for row in candidate.rows)
-    return Verdict(name, low, rows, proof, refusal, candidate, blame)
+    return Verdict(name, sha256_of(candidate.path), low, rows, proof, refusal, candidate, blame)
 
 
 def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
@@ -132,7 +135,7 @@ def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRa
     return {
         "passed": all(verdict.passed for verdict in verdicts),
         "reference": "PyTorch FP32",
-        "rows": [_row(row) for verdict in verdicts for row in verdict.rows],
+        "rows": [_row(row, verdict.sha256) for verdict in verdicts for row in verdict.rows],
         "artefacts": {verdict.name: _artefact(workshop, verdict) for verdict in verdicts if verdict.candidate},
         "gate": workshop.gate_facts(),
         "calibration": workshop.calibration_facts(),
@@ -144,15 +147,18 @@ def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRa
     }
 
 
-def _row(row: Row) -> dict[str, object]:
+def _row(row: Row, sha256: str) -> dict[str, object]:
+    """The JSON form of a row, bound to the graph's bytes."""
     ratio = excess(row)
-    return dataclasses.asdict(row) | {"passed": row.passed, "excess": ratio if ratio < float("inf") else None}
+    bound = {"sha256": sha256, "passed": row.passed, "excess": ratio if ratio < float("inf") else None}
+    return dataclasses.asdict(row) | bound
 
 
 def _artefact(workshop: Workshop, verdict: Verdict) -> dict[str, object]:
     candidate = verdict.candidate
     assert candidate is not None  # noqa: S101  # the caller's condition
     return {
+        "sha256": verdict.sha256,
         "precision": verdict.precision,
         "passed": verdict.passed,
         "rest": candidate.rest,

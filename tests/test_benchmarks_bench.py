@@ -258,6 +258,7 @@ def test_the_matrix_has_a_row_for_each_engine_and_number_of_threads(export: Path
     assert two.speedup == two.faster_than["pytorch, 2 threads"]
     assert one.overhead.low <= one.overhead.median <= one.overhead.high
     assert by_key["pytorch"].overhead is None
+    assert (one.sha256, by_key["pytorch"].sha256) == (sha256_of(export / one.artefact), None)
     assert (one.within_gate, one.runner, by_key["pytorch"].kind) == (True, "openvino", "reference")
     assert report.speed["thread_counts"] == (1, 2)
 

@@ -4,9 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
+from linear_hand import make_manifest, save_onnx
 
-from benchmarks.report.gate_section import exported_rows, parity_section, verdict
+from benchmarks.report.gate_section import parity_section, verdict
 from benchmarks.report.page import Table
+from engines.verdicts import Bound, exported_parity
 
 Row = dict[str, object]
 
@@ -84,10 +86,23 @@ def test_the_tables_show_figures_with_signs_and_say_what_is_missing() -> None:
     assert "no parity.json" in empty.sentences[-1]
 
 
-@pytest.mark.parametrize("content", ["{}", '{"rows": 3}', '{"rows": [4]}'])
-def test_a_parity_file_without_rows_gives_none(tmp_path: Path, content: str) -> None:
-    assert exported_rows(tmp_path) == []
-    (tmp_path / "parity.json").write_text(content)
-    assert exported_rows(tmp_path) == []
-    (tmp_path / "parity.json").write_text(json.dumps({"rows": [row("a.onnx")]}))
-    assert exported_rows(tmp_path)[0]["artefact"] == "a.onnx"
+@pytest.mark.parametrize("content", [None, "{}", '{"rows": 3}', '{"rows": [4]}', '{"rows": [{"artefact": "b.onnx"}]}'])
+def test_a_parity_file_without_rows_about_the_graphs_gives_none(tmp_path: Path, content: str | None) -> None:
+    save_onnx(tmp_path / "a.onnx")
+    manifest = make_manifest(tmp_path, {"a.onnx": "fp32"})
+    if content is not None:
+        (tmp_path / "parity.json").write_text(content)
+    assert exported_parity(tmp_path, manifest) == Bound()
+
+
+def test_rows_of_another_graph_than_the_folders_are_a_sentence_and_no_verdict(tmp_path: Path) -> None:
+    save_onnx(tmp_path / "a.onnx")
+    manifest = make_manifest(tmp_path, {"a.onnx": "fp32"})
+    (tmp_path / "parity.json").write_text(json.dumps({"rows": [row("a.onnx") | {"sha256": "0" * 64}]}))
+    found = exported_parity(tmp_path, manifest)
+    told = verdict(found.rows, [], stale=found.stale)
+    assert told.state == "open"
+    assert "a.onnx is not the one that parity.json judged (its sha256 differs)" in told.sentence
+    section = parity_section(found.rows, [], where="here", why_not="PyTorch is left out", stale=found.stale)
+    assert not section.parts
+    assert "a.onnx is not the one" in section.sentences[-1]

@@ -10,6 +10,7 @@ from small_hand import SIDE, small_export
 
 from cliphand.cli.inspect import inspect
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.hand import HandTopology, save_hand
 from cliphand.kinds import INSPECT
 from engines.manifest import write_manifest
@@ -68,11 +69,15 @@ def test_parity_numbers_of_the_export_are_shown(export: Path, capsys: pytest.Cap
 def test_rows_of_the_parity_file_are_shown_where_there_is_one(export: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys, export)[1]["parity"] == []
     row = {"artefact": "model.fp16.onnx", "engine": "onnxruntime", "delta_pa_pjpe_mm": 0.0123, "passed": True}
-    (export / "parity.json").write_text(json.dumps({"rows": [row]}))
+    row |= {"artefact": "model.onnx", "sha256": sha256_of(export / "model.onnx")}
+    (export / "parity.json").write_text(json.dumps({"rows": [row, row | {"artefact": "gone.onnx"}]}))
     printed, value = run(capsys, export)
     assert value["parity"] == [row]
-    assert "model.fp16.onnx" in printed
     assert "0.0123" in printed
+    (export / "parity.json").write_text(json.dumps({"rows": [row | {"sha256": "0" * 64}]}))
+    printed, value = run(capsys, export)
+    assert value["parity"] == []
+    assert "model.onnx is not the one that parity.json judged (its sha256 differs)" in printed
 
 
 def test_the_json_file_is_the_last_line(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

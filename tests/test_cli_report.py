@@ -16,6 +16,7 @@ from benchmarks.report.build import ReportRequest, find_bench, write_report
 from benchmarks.report.page import check_targets
 from cliphand.cli.report import report
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
 from engines.manifest import read_manifest
 
@@ -36,7 +37,10 @@ def bench_row(engine: str, p50: float, artefact: str) -> dict[str, object]:
 
 def write_bench(folder: Path, data: Path, sha256: str = CHECKPOINT_SHA256) -> Path:
     value = {
-        "rows": [bench_row("pytorch", 8.0, "checkpoint"), bench_row("onnxruntime", 2.0, "model.onnx")],
+        "rows": [
+            bench_row("pytorch", 8.0, "checkpoint"),
+            bench_row("onnxruntime", 2.0, "model.onnx") | {"sha256": sha256_of(folder / "model.onnx")},
+        ],
         "export": {"checkpoint_sha256": sha256},
         "data": {"path": str(data), "split": "evaluation", "images": 4},
         "root": "truth",
@@ -126,6 +130,18 @@ def test_a_benchmark_of_another_checkpoint_is_not_shown_and_refused_where_it_was
     assert isinstance(told, str)
     assert "another checkpoint" in told
     with pytest.raises(InputError, match="another checkpoint"):
+        find_bench(ReportRequest(export, bench=path), read_manifest(export))
+
+
+def test_a_benchmark_of_another_graph_is_not_shown_and_refused_where_it_was_named(export: Path, data: Path) -> None:
+    path = write_bench(export, data)
+    value = json.loads(path.read_text())
+    value["rows"][1]["sha256"] = "0" * 64
+    path.write_text(json.dumps(value))
+    told = find_bench(ReportRequest(export), read_manifest(export))
+    assert isinstance(told, str)
+    assert "model.onnx is not the one that bench.json measured (its sha256 differs)" in told
+    with pytest.raises(InputError, match="is not the one that bench"):
         find_bench(ReportRequest(export, bench=path), read_manifest(export))
 
 

@@ -32,8 +32,12 @@ def manifest_of(export: Path, names: dict[str, str] = PRECISIONS) -> Manifest:
     return make_manifest(export, names)
 
 
-def save_rows(path: Path, rows: list[dict[str, object]]) -> None:
-    path.write_text(json.dumps({"rows": rows}))
+def save_rows(path: Path, rows: list[dict[str, object]], *, bound: bool = True) -> None:
+    """Rows about the files of the folder as they are now, or without their hashes."""
+    files = {row["artefact"]: path.parent / str(row["artefact"]) for row in rows if bound}
+    hashes = {name: sha256_of(file) for name, file in files.items() if file.exists()}
+    told = [{"sha256": hashes[row["artefact"]]} | row if row["artefact"] in hashes else row for row in rows]
+    path.write_text(json.dumps({"rows": told}))
 
 
 def bench_row(name: str, runner: str, ms: float, **changes: object) -> dict[str, object]:
@@ -72,6 +76,44 @@ def test_without_measurements_int8_needs_a_pass_of_the_gate(export: Path) -> Non
     assert choose_engine(export, manifest).path.name == "model.int8.onnx"
     save_rows(export / "parity.json", [{"artefact": "model.int8.onnx", "engine": "openvino", "passed": False}])
     assert choose_engine(export, manifest).path.name == "model.onnx"
+
+
+PARITY = [{"artefact": name, "engine": "openvino", "passed": True} for name in ("model.onnx", "model.int8.onnx")]
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_verdict_holds_for_the_bytes_that_were_judged_and_for_no_others(export: Path, touched: bool) -> None:
+    """A graph that was changed, its manifest with it; or a file of verdicts from before it held hashes."""
+    save_rows(export / "parity.json", PARITY, bound=touched)
+    if touched:
+        assert choose_engine(export, manifest_of(export)).path.name == "model.int8.onnx"
+        for name in PRECISIONS:
+            save_onnx(export / name, seed=1)
+    found = choose_engine(export, manifest_of(export))
+    assert found.path.name == "model.onnx"
+    assert "it passed the gate" not in found.why
+    assert "FP32 needs no gate" in found.why
+    names = "model.onnx and model.int8.onnx"
+    other = f"; {names} is not the one that parity.json judged (its sha256 differs), which proves nothing of it: export"
+    silent = f"; parity.json does not say which {names} it judged (it holds no sha256): export again"
+    assert (other if touched else silent) in found.why
+    int8_only = manifest_of(export, {"model.int8.onnx": "int8"})
+    with pytest.raises(InputError, match=r"model\.int8\.onnx (is not the one|it judged)"):
+        choose_engine(export, int8_only)
+
+
+@pytest.mark.parametrize("touched", [True, False])
+def test_a_measurement_holds_for_the_bytes_that_were_measured_and_for_no_others(export: Path, touched: bool) -> None:
+    save_rows(export / "bench.json", [bench_row("model.int8.onnx", "openvino", 10.0)], bound=touched)
+    if touched:
+        assert choose_engine(export, manifest_of(export)).path.name == "model.int8.onnx"
+        save_onnx(export / "model.int8.onnx", seed=1)
+    found = choose_engine(export, manifest_of(export))
+    assert found.path.name == "model.onnx"
+    other = "model.int8.onnx is not the one that bench.json measured (its sha256 differs)"
+    silent = "bench.json does not say which model.int8.onnx it measured (it holds no sha256)"
+    assert (other if touched else silent) in found.why
+    assert "run `cliphand bench` again" in found.why
 
 
 def test_a_rejected_graph_is_never_chosen(export: Path) -> None:

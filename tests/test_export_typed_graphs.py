@@ -14,6 +14,7 @@ from planted_graphs import OUTLIER, planted_workshop, request_on, save_planted_e
 from cliphand.checkpoint import save_checkpoint
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
 from cliphand.model.hand_model import HandModel, level_templates
 from engines.manifest import Manifest, read_manifest
@@ -103,6 +104,7 @@ def test_parity_json_holds_a_row_for_each_graph_and_engine(written: tuple[Path, 
         assert set(row["vertex_distance_mm"]) == {"mean", "median", "p99", "max"}
         assert row["passed"] is True
         assert row["images"] == 4
+        assert row["sha256"] == sha256_of(folder / row["artefact"])
     assert content["calibration"]["split"] == "training"
     assert len(content["calibration"]["sha256"]) == 64
     assert content["passed"] is True

@@ -191,11 +191,10 @@ def test_a_field_of_a_benchmark_that_it_cannot_have_written_is_one_sentence_that
 
 @pytest.mark.parametrize("latency", [-1.0, 0, 1e30, True])
 def test_a_latency_that_cannot_be_does_not_choose_the_engine(tmp_path: Path, latency: object) -> None:
-    found = [_Candidate("model.onnx", RUN_TIMES[0], "fp32", passed=None)]
+    found = [_Candidate("model.onnx", "", RUN_TIMES[0], "fp32", passed=None)]
     row = {"artefact": "model.onnx", "runner": RUN_TIMES[0].engine, "within_gate": True, "batch": 1}
-    (tmp_path / "bench.json").write_text(json.dumps({"rows": [row | {"latency_ms_p50": latency}]}))
     with pytest.raises(InputError, match=r"bench\.json: latency_ms_p50 of model\.onnx is"):
-        _measured(tmp_path, found)
+        _measured(tmp_path, found, [row | {"latency_ms_p50": latency}])
 
 
 def test_every_number_of_a_config_has_limits() -> None:

@@ -12,7 +12,7 @@ from benchmarks.photographs import Photographs, Root, read_batch
 from benchmarks.plans import open_plans, skipped_lines
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.bench_file import BenchFile, read_bench
-from benchmarks.report.gate_section import exported_rows, measured_rows, parity_section, verdict
+from benchmarks.report.gate_section import measured_rows, parity_section, verdict
 from benchmarks.report.matching_section import matching_section
 from benchmarks.report.measured import Measured, Progress, measure
 from benchmarks.report.origin_section import key_figures, origin_section, summary, title
@@ -25,9 +25,10 @@ from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
-from engines.choose import BENCH_NAME
 from engines.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand, read_manifest
 from engines.open import RUNNERS
+from engines.verdicts import BENCH_NAME, exported_parity, model_files
+from engines.verdicts import measured_rows as bench_rows
 from export.inventory import StageCost, read_inventory
 
 REPORT_NAME = "report.html"
@@ -116,6 +117,9 @@ def find_bench(request: ReportRequest, manifest: Manifest) -> BenchFile | str:
     if given != manifest.checkpoint.sha256:
         require(request.bench is None, f"{path} was measured on another checkpoint than {request.export} holds.")
         return f"{path} was measured on another checkpoint than this export's: run {again}, then this report again."
+    if stale := "; ".join(bench_rows(path, model_files(request.export, manifest)).stale):
+        require(request.bench is None, f"{stale}.")
+        return f"No latencies are shown: {stale}, then write this report again."
     return bench
 
 
@@ -187,7 +191,7 @@ def _page(
     omitted: tuple[str, ...],
     advance: Progress,
 ) -> Page:
-    at_export, here = exported_rows(request.export), measured_rows(measured.gate)
+    at_export, here = exported_parity(request.export, manifest), measured_rows(measured.gate)
     where = f"{measured.n_images} images of {measured.photographs.data.root}"
     why_not = next((text for text in omitted if "PyTorch" in text), "Nothing can be compared without true joints.")
     costs = _costs(request.export, manifest)
@@ -202,14 +206,14 @@ def _page(
         image_section(measured),
         matching,
         stage_section(costs, times, threads=request.threads),
-        parity_section(at_export, here, where=where, why_not=why_not),
+        parity_section(at_export.rows, here, where=where, why_not=why_not, stale=at_export.stale),
         origin_section(manifest, measured, bench, omitted=omitted, machine=machine_facts()),
     ]
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     return Page(
         title=title(request.export, manifest),
         summary=summary(measured, bench),
-        verdict=verdict(at_export, here),
+        verdict=verdict(at_export.rows, here, stale=at_export.stale),
         sections=sections,
         footer=f"Written by cliphand on {now} from {request.export}.",
         key_figures=key_figures(manifest, measured, bench),

@@ -5,11 +5,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report.page import Section, Table, Verdict
-from cliphand.files import read_json_object
 from engines.open import REJECTED
+from engines.verdicts import PARITY_NAME
 from export.parity import Row
 
-PARITY_NAME = "parity.json"
 MISSING = "-"
 HEAD = (
     "graph",
@@ -26,27 +25,17 @@ HEAD = (
 Facts = Mapping[str, object]
 
 
-def exported_rows(export: Path) -> list[Facts]:
-    """Rows of the export folder's parity.json; none where it has no such file.
-
-    Raises:
-        InputError: the file is not JSON.
-    """
-    path = export / PARITY_NAME
-    rows = read_json_object(path).get("rows") if path.exists() else None
-    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
-
-
 def measured_rows(gate: Sequence[Row]) -> list[Facts]:
     """The report's own comparisons in the form of parity.json."""
     return [dataclasses.asdict(row) | {"passed": row.passed} for row in gate]
 
 
-def verdict(at_export: Sequence[Facts], here: Sequence[Facts]) -> Verdict:
+def verdict(at_export: Sequence[Facts], here: Sequence[Facts], *, stale: Sequence[str] = ()) -> Verdict:
     """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected."""
-    rows = [*at_export, *here]
+    rows, untold = [*at_export, *here], "".join(f" {sentence}." for sentence in stale)
     if not rows:
-        return Verdict("open", "Gate not judged", "No graph was compared with PyTorch; the parity section says why.")
+        none = "No graph was compared with PyTorch; the parity section says why."
+        return Verdict("open", "Gate not judged", none + untold)
     shipped = [row for row in rows if not _rejected(row)]
     failed = {_where(row): row for row in shipped if row.get("passed") is not True}
     passed: dict[str, dict[str, None]] = {}  # engines of each graph, each once
@@ -61,19 +50,22 @@ def verdict(at_export: Sequence[Facts], here: Sequence[Facts]) -> Verdict:
     if failed or not passed:
         count = len(failed) + sum(map(len, passed.values()))
         headline = f"Gate failed for {len(failed)} of {count}" if passed else "Gate failed"
-        return Verdict("failed", headline, " ".join(told))
+        return Verdict("failed", headline, " ".join(told) + untold)
     more = f", {len(rejected)} graph{'s' if len(rejected) > 1 else ''} rejected" if rejected else ""
-    return Verdict("passed", f"Gate passed{more}", " ".join(told))
+    return Verdict("passed", f"Gate passed{more}", " ".join(told) + untold)
 
 
-def parity_section(at_export: Sequence[Facts], here: Sequence[Facts], *, where: str, why_not: str) -> Section:
+def parity_section(
+    at_export: Sequence[Facts], here: Sequence[Facts], *, where: str, why_not: str, stale: Sequence[str] = ()
+) -> Section:
     """Both tables.
 
     Args:
-        at_export: rows of parity.json.
+        at_export: rows of parity.json that hold for the graphs as they are.
         here: rows of this report.
         where: the data that `here` was measured on.
         why_not: why `here` is empty, if it is.
+        stale: sentences about rows of parity.json that are of other graphs.
     """
     parts = []
     sentences = [
@@ -85,9 +77,10 @@ def parity_section(at_export: Sequence[Facts], here: Sequence[Facts], *, where: 
         parts.append(Table(f"Measured for this report, on {where}", HEAD, [_cells(row) for row in here], n_words=2))
     else:
         sentences.append(why_not)
+    sentences += [f"{sentence}." for sentence in stale]
     if at_export:
         parts.append(Table(f"At export ({PARITY_NAME})", HEAD, [_cells(row) for row in at_export], n_words=2))
-    else:
+    elif not stale:
         sentences.append(
             f"The folder has no {PARITY_NAME}: `cliphand export` with --fp16 or --int8 writes it when it judges graphs."
         )

@@ -82,7 +82,7 @@ def bench(
     from cliphand.claims import check_file
     from cliphand.config import require
     from cliphand.kinds import BENCH, predictions_kind
-    from engines.choose import BENCH_NAME
+    from engines.verdicts import BENCH_NAME
 
     export = folder or newest_export(EXPORTS)
     report = json_file or export / BENCH_NAME

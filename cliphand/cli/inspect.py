@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from export.inventory import StageCost
 
 EXPORTS = Path("exports")
-PARITY_NAME = "parity.json"
 MEGA = 1e6
 COMMON = 4  # operators named in a stage's row
 # Of the manifest's facts about the export: key and how a reader knows it.
@@ -44,18 +43,22 @@ def inspect(
     from cliphand.files import write_json
     from cliphand.kinds import INSPECT
     from engines.manifest import read_manifest
+    from engines.verdicts import exported_parity
 
     if json_file is not None:
         check_file(json_file, INSPECT)
     source = folder or newest_export(EXPORTS)
     manifest = read_manifest(source)
     costs = _costs(source, manifest)
-    parity = _parity(source)
+    judged = exported_parity(source, manifest)
+    parity = judged.rows
     for name, stages in costs.items():
         typer.echo(plain_text(_cost_table(f"{source / name}: {manifest.artefacts[name].precision}", stages)))
     typer.echo(plain_text(_agreement_table(manifest.exporter)))
     if parity:
         typer.echo(plain_text(_parity_table(parity)))
+    for sentence in judged.stale:
+        typer.echo(f"{sentence}.")
     value = _json(source, manifest, costs, parity)
     if json_file is not None:
         write_json(json_file, value, INSPECT)
@@ -78,15 +81,6 @@ def _costs(source: Path, manifest: "Manifest") -> "dict[str, tuple[StageCost, ..
         costs[name] = (*stages, total(stages))
     require(len(costs) > 0, f"{source} holds no ONNX graph; give a folder that `cliphand export` wrote.")
     return costs
-
-
-def _parity(source: Path) -> list[Mapping[str, object]]:
-    """Rows of the folder's parity.json; none where it has no such file."""
-    from cliphand.files import read_json_object
-
-    path = source / PARITY_NAME
-    rows = read_json_object(path).get("rows") if path.exists() else None
-    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
 
 
 def _cost_table(title: str, stages: "Sequence[StageCost]") -> "Table":
@@ -126,11 +120,11 @@ def _agreement_table(exporter: Mapping[str, object]) -> "Table":
     return table
 
 
-def _parity_table(rows: list[Mapping[str, object]]) -> "Table":
+def _parity_table(rows: Sequence[Mapping[str, object]]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    title = f"{PARITY_NAME}: on real images, mm"
+    title = "parity.json: on real images, mm"
     table = Table(*PARITY, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
         cells = [row.get(key) for key in PARITY]
@@ -142,7 +136,7 @@ def _json(
     source: Path,
     manifest: "Manifest",
     costs: "Mapping[str, Sequence[StageCost]]",
-    parity: list[Mapping[str, object]],
+    parity: Sequence[Mapping[str, object]],
 ) -> dict[str, object]:
     import dataclasses
 
