@@ -6,22 +6,39 @@ import time
 from collections.abc import Callable
 from multiprocessing import parent_process
 from multiprocessing.connection import wait
-from threading import Thread
+from threading import Thread, Timer
+from types import FrameType
 
 POLL_S = 0.5
+LEFT_S = 10.0  # a parent that was stopped has ended long before
 
 
-def end_with_parent(parent_id: int | None = None) -> None:
+def end_with_parent(parent_id: int | None = None, *, outlast_s: float = 0.0) -> None:
     """End this process at once when its parent has ended, and not before: Ctrl-C is the parent's to handle.
+
+    SIGTERM may be meant for this process alone, or reach its whole group, of which the parent too handles it.
 
     To be called first of all, in the main thread of the child.
 
     Args:
         parent_id: of a parent that started this process by `subprocess`; None where `multiprocessing` did.
+        outlast_s: how long after SIGTERM this process works on, so that a parent that handles it ends in order.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if outlast_s:
+        _outlast_sigterm(outlast_s)
     signal.set_wakeup_fd(-1)  # a forked child has its parent's
     Thread(target=_follow, args=(_parents_end(parent_id),), daemon=True).start()
+
+
+def _outlast_sigterm(seconds: float) -> None:
+    def end_later(number: int, frame: FrameType | None) -> None:
+        signal.signal(number, signal.SIG_IGN)
+        later = Timer(seconds, os._exit, (128 + number,))
+        later.daemon = True
+        later.start()
+
+    signal.signal(signal.SIGTERM, end_later)
 
 
 def _follow(wait_for_end: Callable[[], None]) -> None:

@@ -50,6 +50,23 @@ def test_a_child_ends_when_its_parent_is_killed_and_not_before(tmp_path: Path, s
     await_that(lambda: not alive(child))
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX does")
+@pytest.mark.parametrize(("outlast_s", "ends"), [(10_000, False), (0.1, True)])
+def test_a_child_outlasts_sigterm_for_a_while(outlast_s: float, ends: bool) -> None:
+    child = f"import os; from cliphand.lifeline import end_with_parent; end_with_parent({os.getpid()}, "
+    child += f"outlast_s={outlast_s}); print(flush=True); import time; time.sleep(10_000)"
+    with subprocess.Popen([sys.executable, "-c", child], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.terminate()
+        if ends:
+            assert process.wait(LIMIT_S) == 128 + signal.SIGTERM
+        else:
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+            process.kill()
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
 def test_the_processes_of_a_killed_bench_end(tmp_path: Path) -> None:
     model = save_onnx(tmp_path / "model.onnx")

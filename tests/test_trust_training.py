@@ -444,9 +444,9 @@ def test_two_processes_do_not_train_in_one_folder(
 
 
 @contextmanager
-def training(command: Command, **options: object) -> Iterator[int]:
+def training(command: Command, *, own_group: bool = False, **options: object) -> Iterator[int]:
     """The id of a long run whose first epoch has finished; it is over at the end."""
-    process = start(command.words(epochs=10_000, **options), command.log)
+    process = start(command.words(epochs=10_000, **options), command.log, own_group=own_group)
     try:
         await_that((command.out / "csv" / "metrics.csv").exists)
         yield int(process.pid or 0)
@@ -472,6 +472,38 @@ def test_a_signal_ends_a_run_in_order(command: Command, number: signal.Signals, 
     assert len(read_history(command.out)) == epochs + 1
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="signals a group as POSIX does")
+def test_a_signal_to_the_whole_group_ends_a_run_in_order(command: Command) -> None:
+    with training(command, own_group=True, workers=2) as pid:
+        os.killpg(pid, signal.SIGTERM)
+    said = command.said()
+    assert f"exit code {128 + signal.SIGTERM}" in said
+    assert said.count("stopped by SIGTERM") == 1
+    assert "go on with --resume" in said
+    assert "Traceback" not in said
+    check_whole(command.out)
+
+
+@pytest.mark.parametrize("closing", ["pass", "raise RuntimeError('a worker is gone')"])
+def test_nothing_runs_after_a_block_that_was_stopped(tmp_path: Path, closing: str) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import atexit, threading, time\n"
+        "from cliphand.cli.stopping import stoppable\n"
+        "atexit.register(time.sleep, 1000)\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "with stoppable(lambda: 'go on.', within_s=1000):\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(1000)\n"
+        "    finally:\n"
+        f"        {closing}\n"
+    )
+    code, said = told_after(script, signal.SIGTERM)
+    assert code == 143
+    assert said == "cliphand: stopped by SIGTERM; go on.\n"
+
+
 def test_a_block_that_does_not_end_is_ended(tmp_path: Path) -> None:
     script = tmp_path / "script.py"
     script.write_text(
@@ -485,16 +517,22 @@ def test_a_block_that_does_not_end_is_ended(tmp_path: Path) -> None:
         "        except BaseException:\n"
         "            pass\n"
     )
+    code, said = told_after(script, signal.SIGINT)
+    assert code == 130
+    assert said == "cliphand: stopped by SIGINT; go on.\n"
+
+
+def told_after(script: Path, number: signal.Signals) -> tuple[int, str]:
+    """Exit code and stderr of a script that is sent a signal when it has said that it is ready."""
     with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         try:
             assert child.stdout is not None
             assert child.stdout.readline() == "ready\n"
-            child.send_signal(signal.SIGINT)
-            _, said = child.communicate(timeout=LIMIT_S)
+            child.send_signal(number)
+            _, said = child.communicate(timeout=60)
         finally:
             child.kill()
-    assert child.returncode == 130
-    assert said == "cliphand: stopped by SIGINT; go on.\n"
+    return child.returncode, said
 
 
 def test_a_block_without_a_signal_leaves_the_handlers_as_they_were() -> None:

@@ -35,17 +35,19 @@ def arguments(data: Path, hand: Path, out: Path, /, *flags: str, **options: obje
     return ["train", *words, *flags]
 
 
-def start(words: list[str], log: Path) -> ForkServerProcess:
-    """The command as a process; what it prints goes to the end of a file."""
+def start(words: list[str], log: Path, *, own_group: bool = False) -> ForkServerProcess:
+    """The command as a process, in a process group of its own if asked; what it prints goes to the end of a file."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["cliphand.cli.app", "cliphand.training.loop", "train_command"])
-    process = context.Process(target=run, args=(words, log))
+    process = context.Process(target=run, args=(words, log, own_group))
     process.start()
     return process
 
 
-def run(words: list[str], log: Path) -> None:
+def run(words: list[str], log: Path, own_group: bool) -> None:
     """What the process does."""
+    if own_group:
+        os.setsid()
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     for stream in (1, 2):
         os.dup2(output, stream)

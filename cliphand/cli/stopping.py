@@ -5,14 +5,13 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
-import typer
-
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-WITHIN_S = 3.0
+WITHIN_S = 2.0
 SHOW_CURSOR = "\x1b[?25h"
 
 
@@ -26,43 +25,61 @@ class Stopped(BaseException):
 
 @contextmanager
 def stoppable(advice: Callable[[], str], *, within_s: float = WITHIN_S) -> Iterator[None]:
-    """Let SIGINT and SIGTERM end the command with exit code 128 + the signal's number, and a line on stderr.
+    """Let SIGINT and SIGTERM end the process with exit code 128 + the signal's number, and a line on stderr.
 
-    The block is left by an exception, so that what it opened is closed. Where that takes longer, as in the middle of a
-    long computation outside Python, the process ends at once: a block must leave nothing half-written under a final
-    name.
+    The block is left by an exception, so that what it opened is closed. When it has ended, or has not in time, as in
+    the middle of a long computation outside Python, the process ends at once: nothing after the block runs, the
+    interpreter's shut-down included, and a block must leave nothing half-written under a final name.
 
     Args:
         advice: what the line says after the signal's name.
-        within_s: how long the block has to end.
+        within_s: how long after the signal the block has to end.
     """
     if threading.current_thread() is not threading.main_thread():  # which alone may handle signals
         yield
         return
-    ended = threading.Event()
-    with _wakeup() as wakeup, _handlers():
-        watch = threading.Thread(target=_end_in_time, args=(wakeup, ended, advice, within_s), daemon=True)
+    end = _End(advice)
+    with _wakeup() as wakeup, _handlers() as arrived:
+        watch = threading.Thread(target=_end_in_time, args=(wakeup, end, within_s), daemon=True)
         watch.start()
         try:
             yield
-        except Stopped as stop:
-            sys.stderr.write(_line(stop.number, advice))
-            raise typer.Exit(128 + stop.number) from None
         finally:
-            ended.set()
+            if arrived:  # also where another error hides the signal's: a worker that it ended as well is missed
+                end(arrived[0])
 
 
-def _line(number: int, advice: Callable[[], str]) -> str:
-    return f"cliphand: stopped by {signal.Signals(number).name}; {advice()}\n"
+class _End:
+    """The end of the process after a signal, by the first thread that calls it.
+
+    Args:
+        advice: of `stoppable`.
+    """
+
+    def __init__(self, advice: Callable[[], str]) -> None:
+        self.advice = advice
+        self.first = threading.Lock()
+
+    def __call__(self, number: int) -> None:
+        """Say it and end; does not return."""
+        self.first.acquire()  # for good
+        try:
+            shown = SHOW_CURSOR if sys.stderr.isatty() else ""
+            with suppress(OSError):  # nobody may be reading any more
+                sys.stdout.flush()
+            with suppress(OSError):
+                sys.stderr.write(f"{shown}cliphand: stopped by {signal.Signals(number).name}; {self.advice()}\n")
+                sys.stderr.flush()
+        finally:
+            os._exit(128 + number)
 
 
-def _end_in_time(wakeup: socket.socket, ended: threading.Event, advice: Callable[[], str], within_s: float) -> None:
+def _end_in_time(wakeup: socket.socket, end: _End, within_s: float) -> None:
     """End the process when a signal has come and the block has not ended in time."""
     while received := wakeup.recv(1):  # the interpreter writes the signal's number, whatever the main thread does
-        if received[0] in SIGNALS and not ended.wait(within_s):
-            sys.stderr.write((SHOW_CURSOR if sys.stderr.isatty() else "") + _line(received[0], advice))
-            sys.stderr.flush()
-            os._exit(128 + received[0])
+        if received[0] in SIGNALS:
+            time.sleep(within_s)
+            end(received[0])
 
 
 @contextmanager
@@ -79,17 +96,21 @@ def _wakeup() -> Iterator[socket.socket]:
 
 
 @contextmanager
-def _handlers() -> Iterator[None]:
-    """Raise `Stopped` in the main thread, once."""
+def _handlers() -> Iterator[list[int]]:
+    """Raise `Stopped` in the main thread, once, and note the signal; a process forked from this one ignores both."""
+    owner, arrived = os.getpid(), list[int]()
 
     def stop(number: int, frame: FrameType | None) -> None:
+        if os.getpid() != owner:
+            return
         for each in SIGNALS:
             signal.signal(each, signal.SIG_IGN)
+        arrived.append(number)
         raise Stopped(number)
 
     before = {number: signal.signal(number, stop) for number in SIGNALS}
     try:
-        yield
+        yield arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader
 from cliphand.config import CropConfig, TrainConfig
 from cliphand.data.freihand import FreiHand, validation_split
 from cliphand.errors import InputError
-from cliphand.lifeline import end_with_parent
+from cliphand.lifeline import LEFT_S, end_with_parent
 from cliphand.model.text_encoder import TOWER as TOWER_NAME
 from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, PairDataset
 from cliphand.training.ranks import Rank
@@ -72,7 +72,7 @@ def make_loaders(
 
 def _start_worker(worker: int) -> None:
     """A loader's workers are the parallelism: OpenCV's own threads in each of them would only contend."""
-    end_with_parent()
+    end_with_parent(outlast_s=LEFT_S)
     cv2.setNumThreads(0)
 
 

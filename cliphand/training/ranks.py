@@ -27,7 +27,7 @@ from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from cliphand.errors import InputError, RunError
-from cliphand.lifeline import end_with_parent
+from cliphand.lifeline import LEFT_S, end_with_parent
 
 Job = TypeVar("Job")
 
@@ -160,7 +160,7 @@ def _ending(code: int | None) -> str:
 
 def _run(pipe: Connection, train: Callable[[Job, Rank], None], job: Job, meeting: Meeting) -> None:
     """A process: train, and send the error if there is one."""
-    end_with_parent()
+    end_with_parent(outlast_s=LEFT_S)
     rank = meeting.rank
     os.environ |= {"LOCAL_RANK": str(rank.number), "NODE_RANK": "0", "WORLD_SIZE": str(rank.processes)}
     try:
