@@ -8,7 +8,7 @@ from typing import Literal
 
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.available import choices, is_installed, usable_engines
+from engines.available import BY_NAME, package_fault, probe, usable_engines
 from engines.base import NATIVE_CODE, Engine
 from engines.cuda_device import find_gpu
 from engines.manifest import Manifest, checkpoint_path
@@ -51,7 +51,7 @@ class Entrant:
 
 def installed_runners() -> tuple[str, ...]:
     """Engines for ONNX graphs that this machine can use, the portable one first."""
-    usable = usable_engines(find_gpu())
+    usable = usable_engines(find_gpu(), kind=".onnx")
     return tuple(name for name in RUNNERS[".onnx"] if name in usable)
 
 
@@ -129,14 +129,14 @@ def _open_artefact(
     known = RUNNERS[file_kind(path)]
     if file_kind(path) in NATIVE and not trust:
         return {name: f"{name} is left out: {NATIVE_CODE.rstrip('.')}"}
-    why_not = {choice.engine: choice.why for choice in choices(find_gpu()) if not choice.usable}
+    gpu = find_gpu()
     found: dict[str, Entrant | str] = {}
     for runner in [item for item in runners if item in known] or list(known)[:1]:
         key = name if runner == next(iter(known)) else f"{name}, {runner}"
         if (runner, artefact.precision) in POINTLESS:
             continue
-        if runner in why_not:
-            found[key] = f"{key} is left out: {why_not[runner]}"
+        if not (choice := probe(BY_NAME[runner], gpu)).usable:
+            found[key] = f"{key} is left out: {choice.why}"
             continue
         try:
             engine = stack.enter_context(
@@ -163,8 +163,8 @@ def _open_reference(
     export: Path, manifest: Manifest, stack: ExitStack, *, threads: int | None, checkpoint: Path | None
 ) -> Entrant | str:
     """The PyTorch entrant, or why it is left out."""
-    if not is_installed("torch"):
-        return "PyTorch is left out: torch is not installed"
+    if (fault := package_fault("pytorch")) is not None:
+        return f"PyTorch is left out: {fault}"
     path = checkpoint or checkpoint_path(manifest, export)
     if not path.exists():
         require(checkpoint is None, f"{path} does not exist; give the checkpoint that was exported.")

@@ -1,12 +1,14 @@
 """Which engines can be used here, in the one order that `doctor`, `predict` and `bench` follow."""
 
+import functools
 import importlib
 import importlib.metadata
 import importlib.util
+import traceback
 from dataclasses import dataclass
 
 from cliphand.extras import install_extra
-from engines.cuda_device import Gpu
+from engines.cuda_device import REINSTALL, Gpu
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,8 @@ class RunTime:
     Attributes:
         engine: its name on the command line, in `engines.open` and in reports.
         kind: ending of the files that it runs.
-        modules: that it needs.
+        module: that it needs.
+        part: of the module that it calls first; where half of a package is installed, it is not there.
         install: the command that brings them.
         why: what speaks for it.
         precisions: of the graphs that it runs, best first, where nothing was measured; none where it is only taken by
@@ -26,7 +29,8 @@ class RunTime:
 
     engine: str
     kind: str
-    modules: tuple[str, ...]
+    module: str
+    part: str
     install: str
     why: str
     precisions: tuple[str, ...] = ()
@@ -41,7 +45,8 @@ RUN_TIMES = (
     RunTime(
         "tensorrt",
         ".plan",
-        ("tensorrt",),
+        "tensorrt",
+        "Runtime",
         install_extra("tensorrt", index=NVIDIA_INDEX),
         "plans built for this very GPU",
         ("fp16", "int8", "fp32"),
@@ -50,7 +55,8 @@ RUN_TIMES = (
     RunTime(
         "tensorrt-rtx",
         ".plan",
-        ("tensorrt_rtx",),
+        "tensorrt_rtx",
+        "Runtime",
         install_extra("tensorrt-rtx"),
         "portable plans, finished here",
         ("fp16", "int8", "fp32"),
@@ -59,7 +65,8 @@ RUN_TIMES = (
     RunTime(
         "onnxruntime-cuda",
         ".onnx",
-        ("onnxruntime",),
+        "onnxruntime",
+        "InferenceSession",
         "`pip install onnxruntime-gpu` in place of onnxruntime",
         "runs every exported graph on the GPU",
         ("fp16", "fp32"),
@@ -68,7 +75,8 @@ RUN_TIMES = (
     RunTime(
         "openvino",
         ".onnx",
-        ("openvino",),
+        "openvino",
+        "Core",
         install_extra("openvino"),
         "the fastest measured on CPUs, INT8 above all",
         ("int8", "fp32"),
@@ -76,17 +84,26 @@ RUN_TIMES = (
     RunTime(
         "onnxruntime",
         ".onnx",
-        ("onnxruntime",),
+        "onnxruntime",
+        "InferenceSession",
         WHOLE,
         "runs every exported graph everywhere",
         ("fp32", "fp16"),
     ),
     RunTime(
-        "openvino-reduced", ".onnx", ("openvino",), install_extra("openvino"), "bfloat16 where the processor has it"
+        "openvino-reduced",
+        ".onnx",
+        "openvino",
+        "Core",
+        install_extra("openvino"),
+        "bfloat16 where the processor has it",
     ),
-    RunTime("inductor", ".pt2", ("torch",), WHOLE, "compiled ahead of time, loads without the model's code"),
-    RunTime("pytorch", ".safetensors", ("torch",), WHOLE, "the reference"),
+    RunTime(
+        "inductor", ".pt2", "torch", "inference_mode", WHOLE, "compiled ahead of time, loads without the model's code"
+    ),
+    RunTime("pytorch", ".safetensors", "torch", "inference_mode", WHOLE, "the reference"),
 )
+BY_NAME = {run_time.engine: run_time for run_time in RUN_TIMES}
 CUDA_MAJORS = (12, 13)  # for which TensorRT is packed: `tensorrt-cu12`, `tensorrt-rtx-cu13`, ...
 PROVIDER = "CUDAExecutionProvider"  # that onnxruntime-cuda needs within ONNX Runtime
 
@@ -100,23 +117,42 @@ class Choice:
     why: str
 
 
-def choices(gpu: Gpu | str, *, imported: bool = False) -> list[Choice]:
-    """Every engine, best first.
+def choices(gpu: Gpu | str) -> list[Choice]:
+    """Every engine, best first; what is installed is imported, which takes seconds where PyTorch is.
 
     Args:
         gpu: from `engines.cuda_device.find_gpu`.
-        imported: try what is installed by importing it, which takes seconds.
     """
-    found = []
-    for run_time in RUN_TIMES:
-        why_not = _why_not(run_time, gpu, imported=imported)
-        found.append(Choice(run_time.engine, why_not is None, why_not or run_time.why))
-    return found
+    return [probe(run_time, gpu) for run_time in RUN_TIMES]
 
 
-def usable_engines(gpu: Gpu | str) -> list[str]:
-    """Names of the engines that this machine can use, best first."""
-    return [choice.engine for choice in choices(gpu) if choice.usable]
+def usable_engines(gpu: Gpu | str, *, kind: str | None = None) -> list[str]:
+    """Names of the engines that this machine can use, best first; with `kind` of those for such files."""
+    asked = [run_time for run_time in RUN_TIMES if kind in (None, run_time.kind)]
+    return [run_time.engine for run_time in asked if probe(run_time, gpu).usable]
+
+
+def probe(run_time: RunTime, gpu: Gpu | str) -> Choice:
+    """Whether one engine works here: its module imports and has what is called, and its GPU answers.
+
+    What imports stays imported, so that a second probe costs nothing; what needs a GPU is not imported without one.
+    """
+    why_not = _why_not(run_time, gpu)
+    return Choice(run_time.engine, why_not is None, why_not or run_time.why)
+
+
+def is_there(run_time: RunTime, gpu: Gpu | str) -> bool:
+    """Whether an engine is installed and has the GPU that it needs, without importing it: it may still not work."""
+    return is_installed(run_time.module) and not (run_time.needs_gpu and isinstance(gpu, str))
+
+
+def package_fault(engine: str) -> str | None:
+    """What is wrong with the package that an engine needs, with the remedy, as half a sentence; None where nothing."""
+    run_time = BY_NAME[engine]
+    if not is_installed(run_time.module):
+        return f"{run_time.module} not installed: {run_time.install}"
+    fault = import_fault(run_time.module, run_time.part)
+    return None if fault is None else f"{fault.why}: {fault.remedy or run_time.install}"
 
 
 def is_installed(module: str) -> bool:
@@ -127,13 +163,42 @@ def is_installed(module: str) -> bool:
         return False
 
 
-def import_fault(module: str) -> str | None:
-    """Why a module that is installed does not import, as half a sentence; None where it does."""
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why a module that is installed cannot be used: half a sentence, and what to do where it is another that fails."""
+
+    why: str
+    remedy: str | None = None
+
+
+def import_fault(module: str, part: str) -> Fault | None:
+    """What is wrong with a module that is installed; None where it imports and has the part that is needed."""
+    if (fault := raised_at_import(module)) is not None:
+        return fault
+    try:
+        found = hasattr(importlib.import_module(module), part)
+    except Exception:  # modules may compute their parts, and raise more than AttributeError
+        found = False
+    return None if found else Fault(f"{module} is broken (it has no {part})")
+
+
+@functools.cache  # a second import of what failed says something else: PyTorch, that it cannot be imported twice
+def raised_at_import(module: str) -> Fault | None:
+    """What a module's first import raised."""
     try:
         importlib.import_module(module)
     except Exception as error:  # whatever a package does at its import
-        return f"{module} is broken ({' '.join(f'{type(error).__name__}: {error}'.split())})"
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        if _passed_through(error, "cuda"):
+            return Fault(f"{module} does not load because cuda-bindings is broken ({words})", REINSTALL)
+        return Fault(f"{module} is broken ({words})")
     return None
+
+
+def _passed_through(error: Exception, package: str) -> bool:
+    """Whether an error comes from a package's code, or from what that called."""
+    names = (str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(error.__traceback__))
+    return any(name.partition(".")[0] == package for name in names)
 
 
 def driver_fault(engine: str, gpu: Gpu) -> str | None:
@@ -157,20 +222,15 @@ def _has_distribution(name: str) -> bool:
         return False
 
 
-def _why_not(run_time: RunTime, gpu: Gpu | str, *, imported: bool) -> str | None:
+def _why_not(run_time: RunTime, gpu: Gpu | str) -> str | None:
     """What is missing, and the remedy."""
-    lacking = [name for name in run_time.modules if not is_installed(name)]
-    reasons = [f"{', '.join(lacking)} not installed: {run_time.install}"] if lacking else []
     if run_time.needs_gpu and isinstance(gpu, str):
-        reasons.append(gpu)
-    if reasons:
-        return "; ".join(reasons)
+        lacking = "" if is_installed(run_time.module) else f"{run_time.module} not installed: {run_time.install}; "
+        return f"{lacking}{gpu}"
+    if (fault := package_fault(run_time.engine)) is not None:
+        return fault
     if run_time.needs_gpu and isinstance(gpu, Gpu) and (fault := driver_fault(run_time.engine, gpu)) is not None:
         return fault
-    if imported or run_time.engine == "onnxruntime-cuda":
-        faults = [fault for name in run_time.modules if (fault := import_fault(name)) is not None]
-        if faults:
-            return f"{'; '.join(faults)}: {run_time.install}"
     if run_time.engine == "onnxruntime-cuda":
         providers = importlib.import_module("onnxruntime").get_available_providers()
         return None if PROVIDER in providers else f"this ONNX Runtime has no {PROVIDER}: {run_time.install}"

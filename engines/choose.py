@@ -6,9 +6,9 @@ Where nothing was measured, the order is that of `engines.available.RUN_TIMES`; 
 needs a pass in `parity.json`, and a plan one in its sidecar.
 """
 
-import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 
 from annotated_types import Interval
@@ -16,10 +16,10 @@ from annotated_types import Interval
 from cliphand.checked import require_within
 from cliphand.config import require
 from cliphand.errors import InputError
-from engines.available import RUN_TIMES, RunTime, choices
+from engines.available import BY_NAME, RUN_TIMES, RunTime, is_there, package_fault, probe
 from engines.base import NATIVE_CODE
 from engines.cuda_device import Gpu, find_gpu
-from engines.manifest import Manifest
+from engines.manifest import MANIFEST_NAME, Manifest
 from engines.open import REJECTED, file_kind
 from engines.trt_flavour import FLAVOURS, load_tensorrt
 from engines.trt_plan import PlanRecord, check_runs_here, choose_profile, has_passed, read_record
@@ -32,6 +32,7 @@ NAMES = (AUTO, *ALIASES, *(run_time.engine for run_time in RUN_TIMES if run_time
 EXACT = "fp32"
 LATENCY_MS = Interval(gt=0, le=1e9)
 PACKAGE = ".pt2"
+MADE_BY = {".onnx": "`cliphand export`", ".plan": "`cliphand build`", PACKAGE: "`cliphand export --aot`"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,28 +76,32 @@ def choose_engine(export: Path, manifest: Manifest, engine: str = AUTO, *, trust
     wanted = ALIASES.get(engine, engine)
     require(engine in NAMES, f"there is no engine {engine!r}; valid are {', '.join(NAMES)}.")
     gpu = find_gpu()
-    usable = {choice.engine: choice for choice in choices(gpu)}
-    if wanted != AUTO and not usable[wanted].usable:
-        raise InputError(f"{engine} cannot be used here: {usable[wanted].why}.")
     native = () if trust or wanted != AUTO else (PACKAGE,)
-    run_times = [
-        item
-        for item in RUN_TIMES
-        if usable[item.engine].usable and wanted in (AUTO, item.engine) and item.kind not in native
-    ]
+    asked = [item for item in RUN_TIMES if item.engine in NAMES and wanted in (AUTO, item.engine)]
+    if wanted != AUTO and not (working := probe(asked[0], gpu)).usable:
+        raise InputError(f"{engine} cannot be used here: {working.why}.")
+    asked = [item for item in asked if item.kind not in native and is_there(item, gpu)]
     refused: list[str] = []
-    found = [one for item in run_times for one in _candidates(export, manifest, item, gpu, refused, trust=trust)]
+    found = [one for item in asked for one in _candidates(export, manifest, item, gpu, refused, trust=trust)]
     measured = measured_rows(export / BENCH_NAME, {one.name: one.sha256 for one in found})
-    stale = "".join(f"; {sentence}" for sentence in (*exported_parity(export, manifest).stale, *measured.stale))
-    choice = _measured(export, found, measured.rows) or _ordered(export, found)
-    if choice is None and wanted != AUTO:
-        choice = _named(export, found)
-    if choice is None:
-        names, why = ", ".join(item.engine for item in run_times), "".join(f"; {reason}" for reason in refused)
-        raise InputError(
-            f"{export} holds nothing that {names} runs within the gate{why}{stale}; export or build it again."
-        )
-    return dataclasses.replace(choice, why=choice.why + stale)
+    stale = (*exported_parity(export, manifest).stale, *measured.stale)
+    ranked = chain(_measured(export, found, measured.rows), _ordered(export, found))
+    # What does not work is found out only when its turn comes: PyTorch takes seconds to import.
+    for choice in ranked if wanted == AUTO else chain(ranked, _named(export, found)):
+        working = probe(BY_NAME[choice.runner], gpu)
+        if working.usable:
+            return replace(
+                choice, why="; passed over: ".join(("; ".join((choice.why, *stale)), *dict.fromkeys(refused)))
+            )
+        refused.append(f"{choice.runner}: {working.why}")
+    raise _nothing_runs(export, asked, (*dict.fromkeys(refused), *stale))
+
+
+def _nothing_runs(export: Path, asked: list[RunTime], reasons: Iterable[str]) -> InputError:
+    """Why nothing was chosen, and what makes something."""
+    names, why = ", ".join(item.engine for item in asked), "".join(f"; {reason}" for reason in reasons)
+    remedies = " or ".join(dict.fromkeys(MADE_BY[item.kind] for item in asked))
+    return InputError(f"{export} holds nothing that {names} runs within the gate{why}; make it with {remedies}.")
 
 
 def _candidates(
@@ -108,7 +113,11 @@ def _candidates(
         return
     verdicts = _verdicts(exported_parity(export, manifest).rows)
     for name, artefact in manifest.artefacts.items():
-        if file_kind(Path(name)) == run_time.kind and not name.endswith(REJECTED):
+        if file_kind(Path(name)) != run_time.kind or name.endswith(REJECTED):
+            continue
+        if not (export / name).exists():
+            refused.append(f"{export / name} is listed in {MANIFEST_NAME} but is not there, export again")
+        else:
             yield _Candidate(name, artefact.sha256, run_time, artefact.precision, verdicts.get((name, run_time.engine)))
 
 
@@ -136,12 +145,16 @@ def _check_plan(path: Path, record: PlanRecord, manifest: Manifest, gpu: Gpu | s
     same = graph is not None and graph.sha256 == record.key.onnx_sha256
     require(same, f"{path} was built from another {record.onnx} than the folder's; build it again.")
     choose_profile(record.key.settings.profiles, 1)
+    fault = package_fault(record.key.flavour)
+    require(fault is None, f"{path} needs {record.key.flavour}: {fault}.")
     flavour, lean = FLAVOURS[record.key.flavour], record.key.settings.version_compatible
     check_runs_here(record, path, version=load_tensorrt(flavour, lean=lean).__version__, gpu=gpu)
 
 
-def _measured(export: Path, found: list[_Candidate], measured: Iterable[Mapping[str, object]]) -> EngineChoice | None:
-    """The fastest of the benchmark's rows within the gate."""
+def _measured(
+    export: Path, found: list[_Candidate], measured: Iterable[Mapping[str, object]]
+) -> Iterator[EngineChoice]:
+    """The benchmark's rows within the gate, the fastest first."""
     runnable = {(one.name, one.run_time.engine) for one in found if one.passed is not False}
     rows = []
     for row in measured:
@@ -150,35 +163,33 @@ def _measured(export: Path, found: list[_Candidate], measured: Iterable[Mapping[
         if usable and isinstance(latency, int | float):
             require_within(latency, LATENCY_MS, name=f"{export / BENCH_NAME}: latency_ms_p50 of {name}", kind=float)
             rows.append((float(latency), str(name), str(runner), str(row.get("precision"))))
-    if not rows:
-        return None
-    latency, name, runner, precision = min(rows)
-    return EngineChoice(
-        export / name,
-        runner,
-        f"{name} in {runner} ({precision}) is the fastest of {len(rows)} that {BENCH_NAME} found within the gate, "
-        f"{latency:.1f} ms an image",
-    )
+    for place, (latency, name, runner, precision) in enumerate(sorted(rows)):
+        rank = "the fastest" if place == 0 else f"number {place + 1} in speed"
+        yield EngineChoice(
+            export / name,
+            runner,
+            f"{name} in {runner} ({precision}) is {rank} of {len(rows)} that {BENCH_NAME} found within the gate, "
+            f"{latency:.1f} ms an image",
+        )
 
 
-def _ordered(export: Path, found: list[_Candidate]) -> EngineChoice | None:
-    """The first in the order of the engines and of their precisions that is exact or has passed the gate."""
+def _ordered(export: Path, found: list[_Candidate]) -> Iterator[EngineChoice]:
+    """What is exact or has passed the gate, in the order of the engines and of their precisions."""
     proven = [one for one in found if one.proven and one.precision in one.run_time.precisions]
-    if not proven:
-        return None
-    best = min(proven, key=lambda one: (RUN_TIMES.index(one.run_time), one.run_time.precisions.index(one.precision)))
-    proof = "it passed the gate" if best.passed else "FP32 needs no gate"
-    why = f"{best.name} in {best.run_time.engine} comes first of what runs here, and {proof}; no {BENCH_NAME} is of use"
-    return EngineChoice(export / best.name, best.run_time.engine, why)
+    for one in sorted(
+        proven, key=lambda one: (RUN_TIMES.index(one.run_time), one.run_time.precisions.index(one.precision))
+    ):
+        runner, proof = one.run_time.engine, "it passed the gate" if one.passed else "FP32 needs no gate"
+        why = f"{one.name} in {runner} comes first of what runs here, and {proof}; no {BENCH_NAME} is of use"
+        yield EngineChoice(export / one.name, runner, why)
 
 
-def _named(export: Path, found: list[_Candidate]) -> EngineChoice | None:
+def _named(export: Path, found: list[_Candidate]) -> Iterator[EngineChoice]:
     """What an engine that was asked for by name runs although nothing is proven: no graph that is less than FP32."""
     for one in found:
         if one.passed is not False and (one.precision == EXACT or one.run_time.kind != ".onnx"):
             runner = one.run_time.engine
-            return EngineChoice(export / one.name, runner, f"{one.name} in {runner}: it was asked for by name")
-    return None
+            yield EngineChoice(export / one.name, runner, f"{one.name} in {runner}: it was asked for by name")
 
 
 def _verdicts(rows: Iterable[Mapping[str, object]]) -> dict[tuple[str, str], bool]:

@@ -18,6 +18,7 @@ DEVICE_FILES = Path("/dev")
 MODULE = "cuda.bindings.driver"
 VERSIONS = ((12, 9), (14, 0))  # of cuda-bindings: the first that works and the first that is not known to
 INSTALL = "pip install 'cuda-bindings>=12.9,<14'"
+REINSTALL = "pip install --force-reinstall 'cuda-bindings>=12.9,<14'"
 OLDEST_CUDA = 12000  # that a driver must serve
 NO_LIBCUDA = re.compile("dlopen|libcuda|can only be found")
 # What the driver's codes mean, and what to do. Any other is passed on as it is.
@@ -75,7 +76,7 @@ def open_driver() -> ModuleType | str:
     except ModuleNotFoundError as error:
         return f"no GPU can be looked for without cuda-bindings ({error}): {INSTALL}"
     except Exception as error:  # whatever a broken package does at its import
-        return f"cuda-bindings is broken ({_words(error)}): pip install --force-reinstall 'cuda-bindings>=12.9,<14'"
+        return f"cuda-bindings is broken ({_words(error)}): {REINSTALL}"
     if not VERSIONS[0] <= tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < VERSIONS[1]:
         return f"cuda-bindings {version} is installed, 12.9 up to 13 is needed: {INSTALL}"
     try:

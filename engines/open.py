@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from cliphand.errors import InputError
+from engines.available import package_fault
 from engines.base import Engine
 from engines.manifest import MANIFEST_NAME, check_artefact, read_manifest
 
@@ -25,6 +26,7 @@ CACHING = ("openvino", "openvino-reduced")  # engines that can keep what they co
 NATIVE = (".plan", ".pt2")  # files that can bring native code, which their engine runs only where it is trusted
 LISTED = (".onnx", ".pt2")  # what the manifest describes; a plan has a sidecar of its own, which its engine reads
 CHECKPOINT = ".safetensors"
+PLAN = ".plan"
 UNSTATED = "unstated"
 
 
@@ -76,8 +78,8 @@ def open_engine(
         trust: run the native code that a `.pt2` package or a version-compatible plan brings.
 
     Raises:
-        InputError: no engine runs such a file, it is missing, was rejected, differs from its manifest, or has other
-            tensors.
+        InputError: no engine runs such a file, its engine does not work here, it is missing, was rejected, differs from
+            its manifest, or has other tensors.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
@@ -91,7 +93,10 @@ def open_engine(
     if not path.exists():
         raise InputError(f"{path} does not exist; give a model file or a checkpoint.")
     precision, input_size = _declared(path)
-    module, function = runners[engine or next(iter(runners))]
+    runner = engine or next(iter(runners))
+    if file_kind(path) != PLAN and (fault := package_fault(runner)) is not None:  # a plan may run in a lean TensorRT
+        raise InputError(f"{runner} cannot be used here: {fault}.")
+    module, function = runners[runner]
     load = getattr(importlib.import_module(module), function)
     if file_kind(path) in NATIVE:
         opened = cast("_TrustingLoad", load)(path, precision=precision, threads=threads, trust=trust)

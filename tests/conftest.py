@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from cliphand.hand import BONES, HandTopology, check_topology, save_hand
+from engines.available import raised_at_import
 
 NO_NETWORK = Path(__file__).parent / "no_network"
 
@@ -55,6 +56,12 @@ def network_attempts() -> Iterator[list[str]]:
     ATTEMPTS.clear()
     yield ATTEMPTS
     assert not ATTEMPTS
+
+
+@pytest.fixture(autouse=True)
+def packages_are_asked_anew() -> None:
+    """What an earlier test broke does not stay broken."""
+    raised_at_import.cache_clear()
 
 
 @pytest.fixture(scope="session")

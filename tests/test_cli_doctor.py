@@ -38,10 +38,12 @@ def test_it_says_what_this_machine_has_and_that_the_main_job_runs(tmp_path: Path
 
 
 def test_a_missing_package_is_named_and_the_exit_code_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAIN_JOB", ("torch", "no_such_package"))
+    monkeypatch.setattr(module, "MAIN_JOB", {"torch": "Tensor", "no_such_package": "any"})
     result = run()
     assert result.exit_code == 1
-    assert object_of(result)["missing_for_the_main_job"] == ["no_such_package is not installed"]
+    assert object_of(result)["missing_for_the_main_job"] == [
+        "no_such_package is not installed: run `pip install -e .` in the checkout again"
+    ]
     assert "The main job cannot run: no_such_package is not installed" in result.stdout
 
 

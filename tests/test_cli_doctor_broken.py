@@ -2,9 +2,13 @@
 
 import importlib.metadata
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import typer
@@ -119,6 +123,54 @@ def test_a_driver_that_fails_is_said_with_its_remedy(
     assert code == 0
     assert said in facts["GPU"]
     assert said in engines["tensorrt"]
+
+
+@pytest.mark.parametrize(
+    ("package", "fact", "engines"),
+    [
+        ("openvino", "OpenVINO", ("openvino", "openvino-reduced")),
+        ("onnxruntime", "ONNX Runtime", ("onnxruntime",)),
+        ("torch", "PyTorch", ("inductor", "pytorch")),
+    ],
+)
+def test_an_empty_package_is_broken_in_the_facts_and_in_the_table_alike(
+    monkeypatch: pytest.MonkeyPatch, package: str, fact: str, engines: tuple[str, ...]
+) -> None:
+    hollow = ModuleType(package)
+    hollow.__spec__ = ModuleSpec(package, None)
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, package, hollow)
+        code, facts, why = run()
+    assert code == (0 if package == "openvino" else 1)
+    for said in (facts[fact], *(why[engine] for engine in engines)):
+        assert said.startswith(f"{package} is broken (it has no ")
+        assert "pip install" in said
+
+
+def test_broken_cuda_bindings_are_named_where_pytorch_does_not_load_because_of_them(tmp_path: Path) -> None:
+    (tmp_path / "cuda").mkdir()
+    (tmp_path / "cuda" / "__init__.py").write_text("import ctypes\nctypes.CDLL('libgone.so')\n")
+    (tmp_path / "torch").mkdir()
+    once = "import sys\nassert not hasattr(sys, 'torch_began'), 'it can be initialised once'\nsys.torch_began = True\n"
+    (tmp_path / "torch" / "__init__.py").write_text(once + "import cuda\n")
+    program = "from engines.available import package_fault as ask; ask('inductor'); print(ask('pytorch'))"
+    path = os.pathsep.join((str(tmp_path), *sys.path))
+    found = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ | {"PYTHONPATH": path},
+    ).stdout
+    assert found.startswith("torch does not load because cuda-bindings is broken (OSError: libgone.so")
+    assert found.strip().endswith(FORCE)
+
+
+def test_what_predict_does_not_take_is_not_in_the_order_of_auto() -> None:
+    text = CliRunner().invoke(app, [], catch_exceptions=False).stdout
+    order, _, beside = text.partition("pytorch (bench compares with it; predict does not take it): the reference")
+    assert beside
+    assert "pytorch" not in order.partition("--engine auto")[2]
 
 
 BROKEN = {"ImportError": "", "OSError": "", "RuntimeError": "", "AttributeError": ""}

@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from fake_gpu import FakeGpu
@@ -132,6 +135,57 @@ def test_what_is_not_installed_is_not_chosen(export: Path, monkeypatch: pytest.M
     assert choose_engine(export, manifest_of(export)).runner == "onnxruntime"
     with pytest.raises(InputError, match=r"openvino cannot be used here: openvino not installed: `pip install -e"):
         choose_engine(export, manifest_of(export), "openvino")
+
+
+def hollow(patch: pytest.MonkeyPatch, name: str) -> None:
+    """A package of which nothing but the folder is there."""
+    module = ModuleType(name)
+    module.__spec__ = ModuleSpec(name, None)
+    patch.setitem(sys.modules, name, module)
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_an_engine_that_is_half_installed_is_passed_over_and_by_name_its_remedy_is_said(
+    export: Path, monkeypatch: pytest.MonkeyPatch, measured: bool
+) -> None:
+    hollow(monkeypatch, "openvino")
+    if measured:
+        rows = [bench_row("model.onnx", "openvino", 9.0), bench_row("model.onnx", "onnxruntime", 40.0)]
+        save_rows(export / "bench.json", rows)
+    found = choose_engine(export, manifest_of(export))
+    assert found.runner == "onnxruntime"
+    assert "; passed over: openvino: openvino is broken (it has no Core): `pip install" in found.why
+    with pytest.raises(InputError, match=r"openvino cannot be used here: openvino is broken \(it has no Core\): `pip"):
+        choose_engine(export, manifest_of(export), "openvino")
+    hollow(monkeypatch, "onnxruntime")
+    with pytest.raises(InputError, match=r"onnxruntime is broken \(it has no InferenceSession\)"):
+        choose_engine(export, manifest_of(export))
+
+
+def test_what_is_not_chosen_is_not_imported(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr("engines.available.import_fault", lambda module, part: asked.append(module))
+    assert choose_engine(export, manifest_of(export)).runner == "openvino"
+    assert asked == ["openvino"]
+
+
+def test_a_listed_graph_that_is_gone_is_passed_over_and_by_itself_refused(export: Path) -> None:
+    manifest = manifest_of(export, {"model.onnx": "fp32", "model.fp16.onnx": "fp16"})
+    save_rows(export / "parity.json", [{"artefact": "model.fp16.onnx", "engine": "onnxruntime", "passed": True}])
+    (export / "model.onnx").unlink()
+    found = choose_engine(export, manifest)
+    gone = f"{export / 'model.onnx'} is listed in manifest.json but is not there, export again"
+    assert (found.path.name, found.why.count(gone)) == ("model.fp16.onnx", 1)
+    (export / "model.fp16.onnx").unlink()
+    with pytest.raises(InputError, match="is not there, export again"):
+        choose_engine(export, manifest)
+
+
+def test_without_a_package_the_command_that_compiles_one_is_named(export: Path) -> None:
+    with pytest.raises(
+        InputError, match=r"nothing that inductor runs within the gate; make it with `cliphand export --a"
+    ):
+        choose_engine(export, manifest_of(export), "inductor")
 
 
 def test_an_unknown_engine_is_refused_with_the_valid_ones(export: Path) -> None:

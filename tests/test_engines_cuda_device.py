@@ -107,6 +107,7 @@ def test_versions_are_spelled_as_people_do(tmp_path: Path) -> None:
 
 
 def test_an_engine_is_usable_where_its_modules_and_its_gpu_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    FakeGpu().install(monkeypatch)
     installed = {"tensorrt", "onnxruntime"}
     monkeypatch.setattr("engines.available.is_installed", lambda name: name in installed)
     monkeypatch.setattr("engines.available._has_distribution", lambda name: name == "tensorrt-cu13")
@@ -139,4 +140,6 @@ def test_a_module_without_a_spec_counts_as_not_there(monkeypatch: pytest.MonkeyP
     (choice,) = (choice for choice in choices(L4) if choice.engine == "tensorrt")
     assert "tensorrt not installed" in choice.why
     sys.modules["tensorrt"].__spec__ = ModuleSpec("tensorrt", None)
+    assert "tensorrt" not in usable_engines(L4)
+    sys.modules["tensorrt"].Runtime = object
     assert "tensorrt" in usable_engines(L4)

@@ -10,19 +10,20 @@ if TYPE_CHECKING:
     from engines.available import Choice
     from engines.cuda_device import Gpu
 
-# Without these there is no training, export or benchmark.
-MAIN_JOB = (
-    "torch",
-    "torchvision",
-    "timm",
-    "open_clip",
-    "lightning",
-    "cv2",
-    "onnx",
-    "onnxscript",
-    "onnxsim",
-    "onnxruntime",
-)
+# Without these there is no training, export or benchmark; of each, what a half-installed one lacks.
+MAIN_JOB = {
+    "torch": "inference_mode",
+    "torchvision": "models",
+    "timm": "create_model",
+    "open_clip": "create_model",
+    "lightning": "Trainer",
+    "cv2": "imread",
+    "onnx": "load",
+    "onnxscript": "script",
+    "onnxsim": "simplify",
+    "onnxruntime": "InferenceSession",
+}
+ON_TORCH = ("torchvision", "timm", "open_clip", "lightning")  # which cannot be judged where it is broken
 COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
@@ -43,8 +44,8 @@ def doctor(
         check_file(json_file, DOCTOR)
     gpu = find_gpu()
     facts = {name: look(gpu) for name, look in FACTS.items()}
-    ranked = choices(gpu, imported=True)
-    missing = [fault for name in MAIN_JOB if (fault := _fault(name)) is not None]
+    ranked = choices(gpu)
+    missing = _missing()
     value = {
         "facts": facts,
         "engines": [dataclasses.asdict(choice) for choice in ranked],
@@ -59,12 +60,14 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> None:
+def _show(facts: dict[str, str], choices: "list[Choice]", missing: list[str]) -> None:
     """Two tables and the verdict."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
+
+    from engines.choose import NAMES
 
     console = Console(highlight=False)
     machine = Table(box=box.SIMPLE_HEAD, title="This machine", title_justify="left")
@@ -73,6 +76,8 @@ def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> 
     for name, found in facts.items():
         machine.add_row(name, Text(found))  # brackets in a command are no markup
     console.print(machine)
+    beside = [choice for choice in choices if choice.engine not in NAMES]
+    ranked = [choice for choice in choices if choice.engine in NAMES]
     first = next((choice.engine for choice in ranked if choice.usable), None)
     engines = Table(
         box=box.SIMPLE_HEAD, title="Engines in the order of --engine auto, -> the first here", title_justify="left"
@@ -82,18 +87,32 @@ def _show(facts: dict[str, str], ranked: "list[Choice]", missing: list[str]) -> 
     for choice in ranked:
         engines.add_row("->" if choice.engine == first else "", choice.engine, Text(choice.why))
     console.print(engines)
+    for choice in beside:
+        console.print(Text(f"{choice.engine} (bench compares with it; predict does not take it): {choice.why}"))
     console.print(
-        Text(f"The main job cannot run: {'; '.join(missing)}. Run `pip install -e .` in the checkout again.")
+        Text(f"The main job cannot run: {'; '.join(missing)}.")
         if missing
         else "The main job (train, export, bench) can run here."
     )
 
 
-def _fault(module: str) -> str | None:
-    """What is wrong with a package of the main job."""
+def _missing() -> list[str]:
+    """What is wrong with the packages of the main job."""
+    found = {name: fault for name in MAIN_JOB if name not in ON_TORCH and (fault := _fault(name, MAIN_JOB[name]))}
+    if "torch" not in found:
+        found |= {name: fault for name in MAIN_JOB if name in ON_TORCH and (fault := _fault(name, MAIN_JOB[name]))}
+    return list(found.values())
+
+
+def _fault(module: str, part: str) -> str | None:
+    """What is wrong with a package of the main job, and the remedy."""
     from engines.available import import_fault, is_installed
 
-    return import_fault(module) if is_installed(module) else f"{module} is not installed"
+    again = "run `pip install -e .` in the checkout again"
+    if not is_installed(module):
+        return f"{module} is not installed: {again}"
+    fault = import_fault(module, part)
+    return None if fault is None else f"{fault.why}: {fault.remedy or again}"
 
 
 def _python(gpu: "Gpu | str") -> str:
@@ -171,6 +190,17 @@ def _compiler(gpu: "Gpu | str") -> str:
     return found[0] if found else "none of " + ", ".join(COMPILERS) + ": AOTInductor needs one"
 
 
+def _working(engine: str, look: Callable[["Gpu | str"], str]) -> Callable[["Gpu | str"], str]:
+    """The look where the engine's package works, else what is wrong with it: the engines' table says the same."""
+
+    def asked(gpu: "Gpu | str") -> str:
+        from engines.available import package_fault
+
+        return package_fault(engine) or look(gpu)
+
+    return asked
+
+
 def _said(look: Callable[["Gpu | str"], str]) -> Callable[["Gpu | str"], str]:
     """The look, or in one line why it failed: a broken package must not hide the others."""
 
@@ -192,9 +222,9 @@ FACTS: dict[str, Callable[["Gpu | str"], str]] = {
         "Python": _python,
         "processor": _processor,
         "GPU": _gpu,
-        "PyTorch": _torch,
-        "ONNX Runtime": _onnxruntime,
-        "OpenVINO": _openvino,
+        "PyTorch": _working("pytorch", _torch),
+        "ONNX Runtime": _working("onnxruntime", _onnxruntime),
+        "OpenVINO": _working("openvino", _openvino),
         "TensorRT": _plans("tensorrt"),
         "TensorRT for RTX": _plans("tensorrt-rtx"),
         "Polygraphy": _version("polygraphy"),
