@@ -234,6 +234,13 @@ def test_a_run_killed_at_random_moments_ends_as_an_undisturbed_one(
     check_equal(command.out, undisturbed)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_resumed_run_sees_what_an_undisturbed_one_sees(command: Command, undisturbed: Path, workers: int) -> None:
+    assert command.run(epochs=2, workers=workers) == 0, command.said()
+    assert command.run("--resume", workers=workers) == 0, command.said()
+    check_equal(command.out, undisturbed)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(5))
 def test_a_run_killed_many_times_ends_as_an_undisturbed_one(command: Command, undisturbed: Path, seed: int) -> None:

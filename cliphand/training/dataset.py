@@ -118,14 +118,19 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Each process gets the same number of samples; the last few of an epoch that do not fill all processes' batches are
     left out (with fewer samples than one global batch, samples repeat until it is full).
+
+    The trainer tells of every epoch but the first after a resumption, whose order workers ask for before that: it is
+    given here.
     """
 
-    def __init__(self, data: Sized, *, train: TrainConfig, rank: int = 0, processes: int = 1) -> None:
+    def __init__(
+        self, data: Sized, *, train: TrainConfig, rank: int = 0, processes: int = 1, first_epoch: int = 0
+    ) -> None:
         self.length = len(data)
         self.train = train
         self.rank = rank
         self.processes = processes
-        self.epoch = 0
+        self.epoch = first_epoch
         global_batch = train.batch * processes
         self.global_length = max(self.length * train.repeats // global_batch, 1) * global_batch
 

@@ -30,6 +30,7 @@ def make_loaders(
     train: TrainConfig,
     tokenise: bool,
     pin: bool,
+    first_epoch: int,
 ) -> tuple[DataLoader[object], DataLoader[Labelled]]:
     """Loaders of a process's training pairs and of the validation images, which every process sees all of.
 
@@ -42,6 +43,7 @@ def make_loaders(
         train: batch, workers, and what chance decides.
         tokenise: whether a text branch reads prompts.
         pin: whether batches go to a GPU.
+        first_epoch: with which the training begins.
     """
     fit_labels, held_out = validation_split(data.n_labels, train.validation_fraction, train.seed)
     pairs = PairDataset(
@@ -59,7 +61,9 @@ def make_loaders(
         DataLoader(
             recipe.samples(pairs),
             batch_size=train.batch,
-            sampler=EpochSampler(pairs, train=train, rank=rank.number, processes=rank.processes),
+            sampler=EpochSampler(
+                pairs, train=train, rank=rank.number, processes=rank.processes, first_epoch=first_epoch
+            ),
             num_workers=train.workers,
             multiprocessing_context=START if train.workers else None,
             persistent_workers=train.workers > 0,

@@ -36,7 +36,7 @@ from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
-from cliphand.training.run_folder import RUN_FILE, check_place, fingerprint, state_to_resume, writing
+from cliphand.training.run_folder import RUN_FILE, check_place, fingerprint, finished_epochs, state_to_resume, writing
 from cliphand.training.state import SealedState, check_fit, read_state
 
 EXPECTED_WARNINGS = (
@@ -129,6 +129,12 @@ def train_rank(job: Job, rank: Rank) -> None:
     lightning.seed_everything(run.train.seed, verbose=False)
     model = build_model(run)
     module = run.recipe.module(model, topology=run.topology, model_config=run.model, train=run.train)
+    first_epoch = 0
+    if job.state is not None:
+        state = read_state(job.state)
+        trained = {name: value for name, value in module.state_dict().items() if not name.startswith(TOWER)}
+        check_fit(state, trained, source=str(job.state))
+        first_epoch = finished_epochs(state)
     pairs, labelled = make_loaders(
         open_freihand(run.data, "training"),
         run.recipe,
@@ -138,11 +144,8 @@ def train_rank(job: Job, rank: Rank) -> None:
         train=run.train,
         tokenise=uses_text(run.train),
         pin=accelerator_of(run.train) == "cuda",
+        first_epoch=first_epoch,
     )
-    if job.state is not None:
-        trained = {name: value for name, value in module.state_dict().items() if not name.startswith(TOWER)}
-        check_fit(read_state(job.state), trained, source=str(job.state))
-
     with writing(run.out, resume=job.resume) if rank.writes else nullcontext():
         if job.state is None and rank.writes:
             write_json(run.out / RUN_FILE, job.facts, None)

@@ -57,13 +57,18 @@ def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> Path | None:
     path = out / RESUME_FILE
     if not path.exists():
         return None
-    recorded = _recorded(read_state(path))
-    if recorded.get("run") != fingerprint(before):
+    state = read_state(path)
+    if _recorded(state).get("run") != fingerprint(before):
         raise InputError(f"{path} is of another run than {out / RUN_FILE}; put the right one back.")
-    epochs, told = len(cast("list[object]", recorded["history"])), len(read_history(out))
+    epochs, told = finished_epochs(state), len(read_history(out))
     if epochs < told:
         raise InputError(f"{path} is of epoch {epochs}, but {out} tells of {told} epochs; put the newest one back.")
     return path
+
+
+def finished_epochs(state: Mapping[str, object]) -> int:
+    """How many epochs the run of a state has behind it."""
+    return len(cast("list[object]", _recorded(state)["history"]))
 
 
 def _recorded(state: Mapping[str, object]) -> Mapping[str, object]:
