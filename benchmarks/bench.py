@@ -13,10 +13,10 @@ from pathlib import Path
 from benchmarks.accuracy import Accuracy, batch_sizes, predict, score
 from benchmarks.alone import Alone, AloneSettings, measure_alone
 from benchmarks.conditions import data_facts, export_facts, protocol
-from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, exported_key, open_entrants
+from benchmarks.entrants import DEFAULT_RUNNERS, REFERENCE, Entrant, Skipped, exported_key, open_entrants
 from benchmarks.machine import machine_facts, usable_cores
 from benchmarks.photographs import Photographs, Root, read_batch
-from benchmarks.plans import Skipped, open_plans
+from benchmarks.plans import open_plans
 from benchmarks.roofline import Roofline, is_told_by, measure_roofline
 from benchmarks.rows import Findings, Row, make_rows
 from benchmarks.speed import Speed, measure_speed
@@ -133,7 +133,8 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
     photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root=request.root)
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:
-        entrants, omitted = _open(request, manifest, stack)
+        broken: list[Skipped] = []
+        entrants, omitted = _open(request, manifest, stack, broken)
         plans, skipped = open_plans(
             request.export, manifest, stack, batches=_batches(request, n_images), trust=request.trust
         )
@@ -159,13 +160,15 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         omitted=omitted + without + refused,
         warnings=_warnings(findings.accuracy),
         rows=rows,
-        skipped=skipped,
+        skipped=(*dict.fromkeys(broken), *skipped),
         rooflines=tuple(roofs.values()),
     )
 
 
-def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[dict[str, Entrant], tuple[str, ...]]:
-    """Every entrant of the matrix; beyond the first number of threads the keys name it."""
+def _open(
+    request: BenchRequest, manifest: Manifest, stack: ExitStack, skipped: list[Skipped]
+) -> tuple[dict[str, Entrant], tuple[str, ...]]:
+    """Every entrant of the matrix; beyond the first number of threads the keys name it. `skipped` gets broken files."""
     entrants: dict[str, Entrant] = {}
     omitted: dict[str, None] = {}  # each sentence once, in order
     for place, threads in enumerate(request.threads):
@@ -178,6 +181,7 @@ def _open(request: BenchRequest, manifest: Manifest, stack: ExitStack) -> tuple[
             runners=request.runners,
             rejected=request.rejected,
             trust=request.trust,
+            skipped=skipped,
         )
         omitted |= dict.fromkeys(left_out)
         if request.peers and REFERENCE in found:

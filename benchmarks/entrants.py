@@ -49,6 +49,25 @@ class Entrant:
     layers: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A row of the matrix that could not be measured.
+
+    Attributes:
+        key: the file's name, as it would name the row.
+        engine: that would have run it.
+        precision: of its graph, `unstated` where its sidecar cannot be read.
+        reason: half a sentence.
+        broken: whether the file is at fault, and not this machine.
+    """
+
+    key: str
+    engine: str
+    precision: str
+    reason: str
+    broken: bool = False
+
+
 def installed_runners() -> tuple[str, ...]:
     """Engines for ONNX graphs that this machine can use, the portable one first."""
     usable = usable_engines(find_gpu(), kind=".onnx")
@@ -65,6 +84,7 @@ def open_entrants(
     runners: Sequence[str] = DEFAULT_RUNNERS,
     rejected: bool = False,
     trust: bool = False,
+    skipped: list[Skipped] | None = None,
 ) -> tuple[dict[str, Entrant], tuple[str, ...]]:
     """Open PyTorch and every model file.
 
@@ -77,6 +97,7 @@ def open_entrants(
         runners: engines for ONNX graphs, of those that `engines.open` lists.
         rejected: whether graphs that failed the parity gate run as well.
         trust: whether packages of native code are opened.
+        skipped: gets the files that their engine refuses; without it the first of them ends everything.
 
     Returns:
         Entrants by `REFERENCE`, file name, or file name and engine, and a sentence for each that is left out.
@@ -96,11 +117,16 @@ def open_entrants(
             export, manifest, name, stack, threads=threads, runners=runners, rejected=rejected, trust=trust
         )
         for key, entrant in found.items():
-            if isinstance(entrant, str):
+            if isinstance(entrant, Skipped):
+                if skipped is None:
+                    raise InputError(f"{entrant.reason}.")
+                skipped.append(entrant)
+            elif isinstance(entrant, str):
                 omitted.append(entrant)
             else:
                 entrants[key] = entrant
-    require(len(entrants) > 0, f"nothing in {export} can be run here ({'; '.join(omitted)}); export again.")
+    reasons = [*omitted, *(one.reason for one in skipped or ())]
+    require(len(entrants) > 0, f"nothing in {export} can be run here ({'; '.join(reasons)}); export again.")
     return entrants, tuple(omitted)
 
 
@@ -119,7 +145,7 @@ def _open_artefact(
     runners: Sequence[str],
     rejected: bool,
     trust: bool,
-) -> dict[str, Entrant | str]:
+) -> dict[str, Entrant | Skipped | str]:
     """A model file in every engine for it, or why it is left out."""
     path, artefact = export / name, manifest.artefacts[name]
     if path.suffix == REJECTED and not rejected:
@@ -130,7 +156,7 @@ def _open_artefact(
     if file_kind(path) in NATIVE and not trust:
         return {name: f"{name} is left out: {NATIVE_CODE.rstrip('.')}"}
     gpu = find_gpu()
-    found: dict[str, Entrant | str] = {}
+    found: dict[str, Entrant | Skipped | str] = {}
     for runner in [item for item in runners if item in known] or list(known)[:1]:
         key = name if runner == next(iter(known)) else f"{name}, {runner}"
         if (runner, artefact.precision) in POINTLESS:
@@ -144,7 +170,8 @@ def _open_artefact(
             )
         except InputError as error:
             if runner == next(iter(known)):
-                raise
+                found[key] = Skipped(key, runner, artefact.precision, str(error).rstrip("."), broken=True)
+                continue
             found[key] = f"{key} is left out: {error}"
             continue
         found[key] = Entrant(

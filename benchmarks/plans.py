@@ -2,12 +2,11 @@
 
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.entrants import BYTES_PER_MB, Entrant
+from benchmarks.entrants import BYTES_PER_MB, Entrant, Skipped
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.cuda_device import Gpu, find_gpu
@@ -17,23 +16,6 @@ from engines.trt_flavour import TENSORRT, TENSORRT_RTX
 from engines.trt_plan import PlanRecord, read_record
 
 SUFFIX = ".plan"
-
-
-@dataclass(frozen=True, slots=True)
-class Skipped:
-    """A row of the matrix that could not be measured.
-
-    Attributes:
-        key: the file's name, as it would name the row.
-        engine: that would have run it.
-        precision: of its graph, `unstated` where its sidecar cannot be read.
-        reason: half a sentence.
-    """
-
-    key: str
-    engine: str
-    precision: str
-    reason: str
 
 
 def open_plans(

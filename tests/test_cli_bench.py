@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from linear_hand import save_export_with_checkpoint
+from linear_hand import make_manifest, save_export_with_checkpoint
 from typer.testing import CliRunner, Result
 
 from benchmarks.alone import AloneSettings
@@ -13,6 +13,7 @@ from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.kinds import BENCH
+from engines.manifest import write_manifest
 
 app = typer.Typer()
 app.command()(bench)
@@ -128,3 +129,15 @@ def test_another_root_is_refused_with_the_valid_ones(export: Path, data: Path) -
     assert result.exit_code == 2
     assert "truth" in result.stderr
     assert "scale" in result.stderr
+
+
+def test_a_bad_graph_is_skipped_with_its_reason_and_the_exit_code_says_so(export: Path, data: Path) -> None:
+    content = (export / "model.onnx").read_bytes()
+    (export / "model.int8.onnx").write_bytes(content[: len(content) // 2])
+    write_manifest(make_manifest(export, {"model.onnx": "fp32", "model.int8.onnx": "int8"}), export)
+    result = run(export, "--data", data)
+    assert result.exit_code == 1, result.exception
+    value = json.loads(result.stdout.splitlines()[-1])
+    assert [row["engine"] for row in value["rows"]] == ["pytorch", "onnxruntime"]
+    assert [(one["key"], one["broken"]) for one in value["skipped"]] == [("model.int8.onnx", True)]
+    assert "onnxruntime, model.int8.onnx: skipped: " in result.stdout

@@ -8,7 +8,8 @@ from typing import Annotated, TypeVar
 
 from annotated_types import Interval, Len
 
-from benchmarks.plans import Skipped, skipped_lines
+from benchmarks.entrants import Skipped
+from benchmarks.plans import skipped_lines
 from benchmarks.report.theme import engine_label
 from cliphand.checked import Count, checked, from_json
 from cliphand.errors import InputError
@@ -94,8 +95,8 @@ class BenchFile:
         """A line for each engine that was not measured and the reason."""
         found = self.facts.get("skipped")
         told = [one for one in found if isinstance(one, Mapping)] if isinstance(found, list) else []
-        fields = [field.name for field in dataclasses.fields(Skipped)]
-        return skipped_lines(Skipped(*(str(one.get(name)) for name in fields)) for one in told)
+        texts = [[str(one.get(name)) for name in ("key", "engine", "precision", "reason")] for one in told]
+        return skipped_lines(Skipped(key, engine, precision, reason) for key, engine, precision, reason in texts)
 
     @property
     def labels(self) -> list[str]:

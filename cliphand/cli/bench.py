@@ -72,7 +72,8 @@ def bench(
     """Time every engine of an export and score its hands, beside PyTorch.
 
     Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object. It
-    is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest.
+    is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest. Exit
+    code 1 if a model file was skipped because its engine refuses it.
     """
     from benchmarks.alone import AloneSettings
     from benchmarks.bench import BenchRequest, newest_export
@@ -110,7 +111,10 @@ def bench(
         speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
         alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy),
     )
-    _show(measure(request), report)
+    measured = measure(request)
+    _show(measured, report)
+    if any(one.broken for one in measured.skipped):
+        raise typer.Exit(1)
 
 
 def measure(request: "BenchRequest") -> "Report":
