@@ -23,6 +23,7 @@ NO_ROOM = 1 << 16  # bytes free, below which a disk counts as full
 
 LARGEST_JSON = 64 * 2**20  # bytes; the benchmark of a large export has one
 LARGEST_DEPTH = 32
+LONGEST_INTEGER = 4000  # digits; Python itself refuses to read more than 4,300
 
 
 @contextmanager
@@ -176,14 +177,30 @@ def read_json_object(path: Path) -> Mapping[str, object]:
     require_file(path, largest_bytes=LARGEST_JSON)
     try:
         value = json.loads(
-            path.read_bytes(), parse_float=_finite, parse_constant=_finite, object_pairs_hook=_without_doubles
+            path.read_bytes(),
+            parse_int=short_integer,
+            parse_float=_finite,
+            parse_constant=_finite,
+            object_pairs_hook=_without_doubles,
         )
         _require_shallow(value)
     except (ValueError, RecursionError, OSError) as error:
-        raise InputError(f"{path} is not readable as JSON ({error}); write it again.") from None
+        raise InputError(f"{path} is not readable as JSON ({json_fault(error)}); write it again.") from None
     if not isinstance(value, dict):
         raise InputError(f"{path} holds a JSON {type(value).__name__}; it must hold an object.")
     return cast("Mapping[str, object]", value)
+
+
+def json_fault(error: Exception) -> str:
+    """What is wrong with JSON text that could not be read."""
+    return "it is nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def short_integer(text: str) -> int:
+    """An integer of JSON, for a decoder's `parse_int`; ValueError for one that no measurement has."""
+    if len(text) > LONGEST_INTEGER:
+        raise ValueError("a number in it has thousands of digits")
+    return int(text)
 
 
 def _finite(text: str) -> float:

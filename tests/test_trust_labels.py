@@ -120,8 +120,8 @@ def transposed(labels: dict[str, np.ndarray]) -> None:
 
 # what is wrong: how the labels become so, the file that the sentence names, and what it says
 IMPLAUSIBLE: dict[str, tuple[Damage, str, str]] = {
-    "millimetres": (scaled(1000, "xyz", "verts", "scale"), "xyz", "entry 0 is a hand of .* m.*labels are in metres"),
-    "centimetres": (scaled(100, "xyz", "verts", "scale"), "xyz", "is a hand of .* m.*labels are in metres"),
+    "millimetres": (scaled(1000, "xyz", "verts", "scale"), "xyz", "must be in metres; these look like millimetres"),
+    "centimetres": (scaled(100, "xyz", "verts", "scale"), "xyz", "must be in metres; these look like centimetres"),
     "joints in millimetres": (scaled(1000, "xyz"), "xyz", "is a hand of"),
     "one sample in millimetres": (one_in_millimetres, "xyz", "entry 2 is a hand of"),
     "joints of no extent": (collapsed, "xyz", "is a hand of"),
@@ -152,6 +152,33 @@ def test_implausible_labels_are_refused(case: str, folder: Path, capsys: pytest.
     sentence = refused(capsys, "data", "check", folder, watched=folder)
     assert f"evaluation_{field}.json" in sentence
     assert re.search(says, sentence), sentence
+
+
+DEEP = "[" * 100_000 + "]" * 100_000
+LONG = "9" * 5000
+# what is wrong: the file's text, made of one entry, and what the sentence says
+NO_LABELS: dict[str, tuple[str, str]] = {
+    "brackets in thousands": (DEEP, r"it is nested too deeply, after 0 entries\); get the file again"),
+    "an entry of brackets in thousands": (f"[1, {DEEP}]", "it is nested too deeply, after 1 entries"),
+    "a number of thousands of digits": (f"[{LONG}, 1, 1]", "a number in it has thousands of digits, after 0 entries"),
+    "an object": ('{"0": 0.03}', "an object is given where a list is wanted"),
+    "text": ("scale", "something else is given where a list is wanted"),
+    "booleans": ("[true, true, true]", "entry 0 holds something else than numbers; it must be one number"),
+    "lists": ("[[1, 2], 1, 1]", r"entry 0 has the shape \(2,\); it must be one number"),
+}
+
+
+@pytest.mark.parametrize("case", NO_LABELS)
+def test_a_file_that_holds_no_labels_is_refused_in_our_words(
+    case: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text, says = NO_LABELS[case]
+    (folder / "evaluation_scale.json").write_text(text)
+    sentence = refused(capsys, "data", "check", folder, watched=folder)
+    assert "evaluation_scale.json: field 'scale'" in sentence
+    assert re.search(says, sentence), sentence
+    assert "recursion" not in sentence
+    assert "set_int_max_str_digits" not in sentence
 
 
 # every command that opens labels, on a folder whose labels are in millimetres

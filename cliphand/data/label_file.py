@@ -16,7 +16,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
-from cliphand.files import require_file, whole_file
+from cliphand.files import json_fault, require_file, short_integer, whole_file
 from cliphand.hand import N_JOINTS, N_VERTICES
 
 FIELD_SHAPES: dict[str, tuple[int, ...]] = {"K": (3, 3), "xyz": (N_JOINTS, 3), "verts": (N_VERTICES, 3), "scale": ()}
@@ -97,11 +97,10 @@ def _parse(path: Path, field: str) -> FloatArray:
     try:
         with path.open(encoding="utf-8") as stream:
             entries.extend(_entry(path, field, i, value) for i, value in enumerate(_json_elements(stream)))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        reason = error.msg if isinstance(error, json.JSONDecodeError) else error.reason
+    except (ValueError, RecursionError) as error:
         raise InputError(
-            f"{path}: field '{field}' is not a JSON list with one entry per sample ({reason} at entry {len(entries)});"
-            " get the file again."
+            f"{path}: field '{field}' is not a JSON list with one entry per sample ({_reason(error)}, after "
+            f"{len(entries)} entries); get the file again."
         ) from None
     except OSError as error:
         raise InputError(f"{path}: field '{field}' cannot be read ({error.strerror}).") from None
@@ -112,20 +111,28 @@ def _parse(path: Path, field: str) -> FloatArray:
     return labels
 
 
+def _reason(error: ValueError | RecursionError) -> str:
+    """Why a file is no list, without positions: they count from the block that was read."""
+    if isinstance(error, json.JSONDecodeError):
+        return error.msg
+    return error.reason if isinstance(error, UnicodeDecodeError) else json_fault(error)
+
+
 def _entry(path: Path, field: str, index: int, value: object) -> FloatArray:
     """One sample's label, checked."""
     shape = FIELD_SHAPES[field]
     where = f"{path}: field '{field}', entry {index}"
+    wanted = f"{shape} numbers" if shape else "one number"
     try:
         array = np.asarray(value)
     except ValueError:
-        raise InputError(f"{where} has rows of unequal length; it must have the shape {shape}.") from None
+        raise InputError(f"{where} has rows of unequal length; it must be {wanted}.") from None
     if array.dtype.kind not in "iuf":
-        raise InputError(f"{where} holds something else than numbers; it must be {shape} numbers.")
+        raise InputError(f"{where} holds something else than numbers; it must be {wanted}.")
     if shape == () and array.shape == (1,):
         array = array[0]
     if array.shape != shape:
-        raise InputError(f"{where} has the shape {array.shape}; it must be {shape}.")
+        raise InputError(f"{where} has the shape {array.shape}; it must be {wanted}.")
     if not np.isfinite(array).all():
         raise InputError(f"{where} holds NaN or infinity; every number must be finite.")
     fault = _FAULTS[field](array)
@@ -154,12 +161,14 @@ def _json_elements(stream: TextIO) -> Iterator[object]:
     """The elements of one JSON list, decoded one by one from a stream that is read in blocks.
 
     Raises:
-        json.JSONDecodeError: the stream is not exactly one JSON list.
+        ValueError: the stream is not exactly one JSON list, or holds an integer that is too long.
+        RecursionError: an element is nested too deeply.
     """
-    decoder = json.JSONDecoder()
+    decoder = json.JSONDecoder(parse_int=short_integer)
     text = stream.read(BLOCK_CHARACTERS).lstrip(_SPACE)
     if not text.startswith("["):
-        raise json.JSONDecodeError("Expecting '['", text, 0)
+        given = "an object" if text.startswith("{") else "something else"
+        raise json.JSONDecodeError(f"{given} is given where a list is wanted", text, 0)
     position, separator = 1, "["
     while separator != "]":
         position = _skip_space(text, position)

@@ -22,6 +22,7 @@ from cliphand.hand import INDEX_MCP, LITTLE_MCP, MIDDLE_MCP, MIDDLE_PIP, THUMB_P
 
 ALLOWED_NAME = "plausibility.json"
 EXTENT_M = (0.08, 0.35)  # diagonal of the box around the joints
+PER_M = {"millimetres": 1000.0, "centimetres": 100.0}
 BONE_MM = (40.0, 160.0)
 # FreiHAND's versions 1 and 2 differ by 0.6 mm on average; other units or another sample's label by far more.
 MAX_SCALE_DIFFERENCE_MM = 5.0
@@ -123,8 +124,18 @@ def _extent(labels: Labels) -> Fault | None:
     return _fault(
         "xyz",
         (extent_m < low) | (extent_m > high),
-        lambda i: f"is a hand of {extent_m[i]:.4g} m, where hands measure {low:g} to {high:g} m: labels are in metres",
+        lambda i: (
+            f"is a hand of {extent_m[i]:.4g} m, where hands measure {low:g} to {high:g} m: labels must be in metres"
+            f"{_looks_like(extent_m[i])}"
+        ),
     )
+
+
+def _looks_like(extent: float) -> str:
+    """The unit in which a number of this size is a hand's extent, for a sentence; nothing where there is none."""
+    low, high = EXTENT_M
+    units = (unit for unit, per_m in PER_M.items() if low <= extent / per_m <= high)
+    return "".join(f"; these look like {unit}" for unit in units)
 
 
 def _bone(labels: Labels) -> Fault | None:

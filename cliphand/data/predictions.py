@@ -13,7 +13,7 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.data.plausible import EXTENT_M
 from cliphand.errors import InputError
-from cliphand.files import require_file, whole_file
+from cliphand.files import json_fault, require_file, short_integer, whole_file
 from cliphand.hand import N_JOINTS, N_VERTICES
 
 MAX_EXTENT_M = 3.0  # between ten hands in metres and the smallest hand in centimetres
@@ -41,11 +41,11 @@ def read_predictions(path: Path) -> Predictions:
     """
     require_file(path, advice="give a prediction file")
     try:
-        value = json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes(), parse_int=short_integer)
     except OSError as error:
         raise InputError(f"{path} cannot be read ({error.strerror}); give a prediction file.") from None
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is not readable as JSON ({error}); write it again.") from None
+        raise InputError(f"{path} is not readable as JSON ({json_fault(error)}); write it again.") from None
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(field, list) for field in value):
         raise InputError(f"{path} is not a JSON list [xyz, verts] of two lists; write it in that form.")
     xyz_entries, verts_entries = value
