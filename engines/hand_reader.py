@@ -5,7 +5,7 @@ Positions in the photograph need nothing but the network. Metres need the camera
 it: right in shape up to perspective, without a size or a distance.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cliphand.camera import root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig, require
 from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
 from cliphand.data.photograph import read_image
+from cliphand.errors import InputError
 from cliphand.hand import WRIST
 from engines.base import Engine
 from engines.prepare import prepared_ahead
@@ -123,6 +124,14 @@ class Hand:
     confidence: float
 
 
+_Prepared = tuple[tuple[int, int], list[FloatArray], list[FloatArray]]  # (H, W); crops; source to crop pixels
+
+
+def _give_up(path: Path, error: InputError) -> None:
+    """End the reading at the first photograph that gives no hand."""
+    raise error
+
+
 def read_hands(
     engine: Engine,
     images: Sequence[Path],
@@ -131,6 +140,7 @@ def read_hands(
     model: Path,
     box: Box | None = None,
     camera: Camera | None = None,
+    failed: Callable[[Path, InputError], None] = _give_up,
 ) -> Iterator[Hand]:
     """The hand of each photograph, the next photograph being read meanwhile.
 
@@ -141,43 +151,65 @@ def read_hands(
         model: the engine's file, for sentences.
         box: where the hand is; None cuts as `crop` says.
         camera: of all photographs; None gives hands without size.
+        failed: called with each photograph that gives no hand, and why; the next follows unless it raises, as it does
+            where none is given.
 
     Raises:
-        InputError: a photograph cannot be read, the box or the camera does not fit it; or there is no box and the
-            crop's rule needs labels, or its centred box is of pictures much smaller than the photograph; or the network
-            gives NaN or infinity.
+        InputError: to `failed`: a photograph cannot be read, the box or the camera does not fit it; or there is no box
+            and the crop's rule needs labels, or its centred box is of pictures much smaller than the photograph; or the
+            network gives NaN or infinity.
     """
     side = engine.input_size
 
-    def prepare(path: Path) -> tuple[Path, tuple[int, int], list[FloatArray], list[FloatArray]]:
+    def prepare(path: Path) -> _Prepared:
         photograph = read_image(path, upright=True)
         shape = (photograph.shape[0], photograph.shape[1])
         place = _own_box(path, crop, shape) if box is None else _within(box, shape, path)
         matrices = [crop_matrix(each, side) for each in (place, *moved_boxes(place))]
         crops = [normalise(cut(photograph, matrix, side_px=side), crop)[None] for matrix in matrices]
-        return path, shape, crops, matrices
+        return shape, crops, matrices
 
-    for path, shape, crops, matrices in prepared_ahead(prepare, images):
-        known = None if camera is None else (camera.matrix(shape), camera.scale_m)
-        first, *moved = (engine(each) for each in crops)
-        for output in (first, *moved):
-            _check_finite(output.joints_uvd, output.verts_uvd, model=model, image=path)
-        first_px, *moved_px = (
-            _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side)
-            for output, matrix in zip((first, *moved), matrices, strict=True)
-        )
-        made = make_hand(
-            path,
-            first.joints_uvd[0],
-            first.verts_uvd[0],
-            shape=shape,
-            matrix=matrices[0],
-            side_px=side,
-            camera=known,
-            confidence=confidence(movement(first_px, np.stack(moved_px))),
-        )
-        _check_finite(made.joints, made.verts, made.drawn, made.joints_px, made.verts_px, model=model, image=path)
-        yield made
+    def attempt(path: Path) -> _Prepared | InputError:
+        try:
+            return prepare(path)
+        except InputError as error:
+            return error
+
+    for path, prepared in zip(images, prepared_ahead(attempt, images), strict=True):
+        try:
+            if isinstance(prepared, InputError):
+                raise prepared
+            hand = _read(engine, path, prepared, model=model, camera=camera)
+        except InputError as error:
+            failed(path, error)
+        else:
+            yield hand
+
+
+def _read(engine: Engine, path: Path, prepared: _Prepared, *, model: Path, camera: Camera | None) -> Hand:
+    """The hand of one prepared photograph; errors as `read_hands`."""
+    side = engine.input_size
+    shape, crops, matrices = prepared
+    known = None if camera is None else (camera.matrix(shape), camera.scale_m)
+    first, *moved = (engine(each) for each in crops)
+    for output in (first, *moved):
+        _check_finite(output.joints_uvd, output.verts_uvd, model=model, image=path)
+    first_px, *moved_px = (
+        _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side)
+        for output, matrix in zip((first, *moved), matrices, strict=True)
+    )
+    made = make_hand(
+        path,
+        first.joints_uvd[0],
+        first.verts_uvd[0],
+        shape=shape,
+        matrix=matrices[0],
+        side_px=side,
+        camera=known,
+        confidence=confidence(movement(first_px, np.stack(moved_px))),
+    )
+    _check_finite(made.joints, made.verts, made.drawn, made.joints_px, made.verts_px, model=model, image=path)
+    return made
 
 
 def _check_finite(*arrays: FloatArray, model: Path, image: Path) -> None:

@@ -261,3 +261,43 @@ def test_predict_says_how_sure_it_is(export: Path, tmp_path: Path, capsys: pytes
     assert code == 0
     assert "in doubt: there may be no hand here" in out
     assert json.loads((tmp_path / "photo.hand.json").read_text())["confidence"] < 0.5
+    assert "no promise of accuracy" in json.loads((tmp_path / "photo.hand.json").read_text())["confidence_of"]
+
+
+def test_links_in_a_circle_are_refused_as_photograph_and_as_place(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (loop := tmp_path / "loop.jpg").symlink_to("loop.jpg")
+    assert f"{loop}" in refused(capsys, "predict", loop, "--export", export, "--no-cache", watched=export)
+    (photo := tmp_path / "photo.jpg").write_bytes(JPEG)
+    common = ("--export", export, "--no-cache", "--out", loop)
+    assert f"{loop}" in refused(capsys, "predict", photo, *common, watched=export)
+
+
+def test_every_photograph_is_looked_at_before_an_engine_is_opened(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engines.choose.choose_engine", lambda *_, **__: pytest.fail("an engine was looked for"))
+    (tmp_path / "a.jpg").write_bytes(JPEG)
+    (tmp_path / "b.jpg").write_bytes(b"no photograph")
+    names = [tmp_path / name for name in ("a.jpg", "b.jpg", "absent.jpg")]
+    sentence = refused(capsys, "predict", *names, "--export", export, "--no-cache", watched=tmp_path)
+    assert f"{names[1]} is not an image" in sentence
+    assert "1 more of 3 photographs cannot be read either" in sentence
+
+
+def test_a_photograph_that_fails_is_told_and_the_others_are_done(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [tmp_path / name for name in ("a.jpg", "half.jpg", "c.jpg")]
+    for path in names:
+        path.write_bytes(JPEG)
+    common = ("predict", *names, "--export", export, "--no-cache", "--no-picture")
+    code, out, _ = run(capsys, *common, "--out", tmp_path / "whole")
+    assert (code, out.splitlines()[-1]) == (0, "3 of 3 photographs were done.")
+    names[1].write_bytes(JPEG[: len(JPEG) // 2] + JPEG_END)
+    code, _, err = run(capsys, *common, "--out", tmp_path / "out")
+    assert code == 2
+    assert f"{names[1]} is a truncated or damaged image" in err
+    assert "cliphand: 2 of 3 photographs were done" in err.splitlines()[-1]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.hand.json", "c.hand.json"]

@@ -56,9 +56,12 @@ def predict(
 
     With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera frame, else in bones.
     Pixels are those of the photograph as it is shown, turned as its EXIF orientation says. The confidence (0 to 1)
-    falls with how far the hand moves when the crop is moved a little: below 0.5 there may be no hand.
+    falls with how far the hand moves when the crop is moved a little: below 0.5 there may be no hand. It tells
+    of a hand being there and is no promise of accuracy. A photograph that fails is told, the others are done, and the
+    exit code is then 2.
     """
     from cliphand.data.crop import Box
+    from cliphand.errors import InputError
     from engines.choose import choose_engine
     from engines.hand_reader import read_hands
     from engines.manifest import open_hand, read_manifest
@@ -66,7 +69,16 @@ def predict(
     from engines.steadiness import DOUBT_BELOW
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
+    _refuse_unreadable(images)
     targets = _targets(images, out)
+    failures: list[Path] = []
+
+    def tell(path: Path, error: InputError) -> None:
+        if len(images) == 1:
+            raise error
+        failures.append(path)
+        typer.echo(f"{error}", err=True)
+
     manifest = read_manifest(export)
     faces = open_hand(manifest, export).faces
     choice = choose_engine(export, manifest, engine, trust=trust)
@@ -74,7 +86,7 @@ def predict(
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
-        for hand in read_hands(opened, images, manifest.crop, model=choice.path, box=place, camera=camera):
+        for hand in read_hands(opened, images, manifest.crop, model=choice.path, box=place, camera=camera, failed=tell):
             target, drawing = targets[hand.image]
             _write(hand, target, choice, opened.precision)
             doubt = "; in doubt: there may be no hand here, or none that this model can read"
@@ -82,6 +94,31 @@ def predict(
             typer.echo(f"{hand.image} -> {target} ({sure})")
             if picture:
                 _draw(hand, drawing, faces)
+    done = f"{len(images) - len(failures)} of {len(images)} photographs were done"
+    if failures:
+        raise InputError(f"{done}; what hinders the others is told above, beginning with {failures[0]}.")
+    if len(images) > 1:
+        typer.echo(f"{done}.")
+
+
+def _refuse_unreadable(images: list[Path]) -> None:
+    """Read every header, before anything that takes long.
+
+    Raises:
+        InputError: a photograph is missing, or its header is none; the first, and how many more.
+    """
+    from cliphand.data.photograph import image_size
+    from cliphand.errors import InputError
+
+    faults: list[str] = []
+    for image in images:
+        try:
+            image_size(image)
+        except InputError as error:
+            faults.append(str(error))
+    if faults:
+        more = f" {len(faults) - 1} more of {len(images)} photographs cannot be read either." if faults[1:] else ""
+        raise InputError(f"{faults[0]}{more}")
 
 
 def _targets(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]:
@@ -94,20 +131,23 @@ def _targets(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Pat
     from cliphand.config import require
     from cliphand.kinds import PREDICTED_HAND, PREDICTED_PICTURE
 
+    # realpath, since Path.resolve raises where links lead in a circle; what is there is checked below
     targets: dict[Path, tuple[Path, Path]] = {}
-    owners: dict[Path, Path] = {}
-    photographs = {image.resolve() for image in images}
+    owners: dict[str, Path] = {}
+    photographs = {os.path.realpath(image) for image in images}
     for image in images:
         place = out or image.parent
         targets[image] = (place / (image.stem + JSON_SUFFIX), place / (image.stem + PICTURE_SUFFIX))
-        other = owners.setdefault(targets[image][0].resolve(), image)
+        other = owners.setdefault(os.path.realpath(targets[image][0]), image)
         require(
-            other.resolve() == image.resolve(),
+            os.path.realpath(other) == os.path.realpath(image),
             f"{other} and {image} would both be written to {targets[image][0]}; give them in separate calls with "
             "separate --out folders.",
         )
         for target, kind in zip(targets[image], (PREDICTED_HAND, PREDICTED_PICTURE), strict=True):
-            require(target.resolve() not in photographs, f"{target} is one of the photographs; name another --out.")
+            require(
+                os.path.realpath(target) not in photographs, f"{target} is one of the photographs; name another --out."
+            )
             check_file(target, kind)
     return targets
 
@@ -159,6 +199,7 @@ def _write(hand: "Hand", target: Path, choice: "EngineChoice", precision: str) -
             "precision": precision,
             "why": choice.why,
             "confidence": hand.confidence,
+            "confidence_of": "a hand being there; no promise of accuracy",
             "joint_order": JOINT_NAMES,
             "joints_uvd": hand.joints_uvd.tolist(),
             "verts_uvd": hand.verts_uvd.tolist(),
