@@ -83,6 +83,14 @@ def test_masks_without_a_hand_are_counted(folder: Path) -> None:
     assert check_freihand(folder, "training").empty_masks == 1
 
 
+def test_images_of_one_colour_are_counted_and_said(folder: Path) -> None:
+    cv2.imwrite(str(folder / "training" / "rgb" / "00000005.jpg"), np.zeros((224, 224, 3), np.uint8))
+    assert check_freihand(folder, "training").flat_images == 1
+    printed = CliRunner().invoke(app, ["check", str(folder)], catch_exceptions=False).stdout
+    assert "images of one flat colour" in printed
+    assert "That each image shows the hand of its label is not checked" in printed
+
+
 def test_images_of_another_size_are_counted(folder: Path) -> None:
     cv2.imwrite(str(folder / "training" / "rgb" / "00000005.jpg"), np.zeros((240, 320, 3), np.uint8))
     assert check_freihand(folder, "training").image_sizes == (((224, 224), 5), ((320, 240), 1))

@@ -110,6 +110,10 @@ def shifted_camera(labels: dict[str, np.ndarray]) -> None:
     labels["K"][:, 0, 2] += 500
 
 
+def doubled_camera(labels: dict[str, np.ndarray]) -> None:
+    labels["K"][:, :2] *= 2
+
+
 def upside_down(labels: dict[str, np.ndarray]) -> None:
     labels["K"] = labels["K"][:, ::-1]
 
@@ -138,6 +142,7 @@ IMPLAUSIBLE: dict[str, tuple[Damage, str, str]] = {
     "hands behind the camera": (behind, "xyz", "entry 1 has points behind the camera"),
     "a camera of larger images": (larger_image, "K", "outside of its image .* of 224 x 224 pixels"),
     "a camera that looks elsewhere": (shifted_camera, "K", r"pixel \(\d+, \d+\), outside of its image"),
+    "a camera of images twice as large": (doubled_camera, "K", r"only \d+ % of the joints .* data allow .* projection"),
     "a camera matrix upside down": (upside_down, "K", "is no camera matrix"),
     "a transposed camera matrix": (transposed, "K", "is no camera matrix"),
 }
@@ -152,6 +157,16 @@ def test_implausible_labels_are_refused(case: str, folder: Path, capsys: pytest.
     sentence = refused(capsys, "data", "check", folder, watched=folder)
     assert f"evaluation_{field}.json" in sentence
     assert re.search(says, sentence), sentence
+
+
+def test_vertices_in_an_order_that_is_not_the_folders_hand_are_refused(
+    folder: Path, hand_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copy(hand_file, folder / "hand.npz")
+    labels = read(folder, "evaluation")
+    labels["verts"] = labels["verts"][:, np.random.default_rng(0).permutation(labels["verts"].shape[1])]
+    write(folder, labels, "evaluation")
+    assert "hand.npz is not the hand of these labels" in refused(capsys, "data", "check", folder, watched=folder)
 
 
 DEEP = "[" * 100_000 + "]" * 100_000

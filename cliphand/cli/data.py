@@ -72,6 +72,7 @@ def _print_facts(folder: Path, facts: "dict[str, Facts]") -> None:
     for row in zip(*(_rows(value) for value in facts.values()), strict=True):
         table.add_row(row[0][0], *(text for _, text in row))
     Console().print(table)
+    typer.echo("That each image shows the hand of its label is not checked: mirrored or exchanged images pass.")
 
 
 def _rows(facts: "Facts") -> list[tuple[str, str]]:
@@ -85,6 +86,7 @@ def _rows(facts: "Facts") -> list[tuple[str, str]]:
         ("label fields", ", ".join(facts.fields)),
         ("masks", f"{facts.masks}"),
         ("masks without a hand", f"{facts.empty_masks}"),
+        ("images of one flat colour, which teach nothing", f"{facts.flat_images}"),
         ("image sizes, px (count)", sizes),
         ("scale against bone 9-10, largest difference, mm", "-" if difference_mm is None else f"{difference_mm:.3f}"),
         ("projected joints inside the image, %", "-" if inside is None else f"{100 * inside:.2f}"),

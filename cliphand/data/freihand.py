@@ -24,6 +24,7 @@ from cliphand.errors import InputError
 Split = Literal["training", "evaluation"]
 SPLITS: tuple[Split, ...] = ("training", "evaluation")
 MAX_VERSIONS = 4
+MIN_INSIDE = 0.75  # share of a split's joints in their images: all in FreiHAND's, Ge's and RHD's samples measured
 SHAPES_SEEN = 16  # images whose size is compared with their labels whenever a split is opened
 REQUIRED_FIELDS: dict[Split, tuple[str, ...]] = {"training": ("K", "xyz"), "evaluation": ("K",)}
 _IMAGE_NAME = re.compile(r"(\d{8})\.jpg")
@@ -160,6 +161,27 @@ def refuse_outside(data: FreiHand, index: int, image_shape: tuple[int, int]) -> 
         np.array([label]),
         f"projects the hand to pixel ({u:.0f}, {v:.0f}), outside of its image {data.image_path(index).name} of "
         f"{width} x {height} pixels; K must belong to the images as they are stored",
+    )
+    raise implausible(PROJECTION, fault, root=data.root, path=data.label_path("K"))
+
+
+def refuse_few_inside(data: FreiHand, share: float) -> None:
+    """Refuse a split too few of whose joints project into their images: its camera is of other pixels.
+
+    Args:
+        data: a split with joints.
+        share: of them that fall inside.
+
+    Raises:
+        InputError: it is less than MIN_INSIDE.
+    """
+    if share >= MIN_INSIDE:
+        return
+    fault = Fault(
+        "K",
+        np.arange(data.n_labels),
+        f"and the others project only {100 * share:.0f} % of the joints into their images, where at least "
+        f"{100 * MIN_INSIDE:.0f} % are expected; K must belong to the images as they are stored",
     )
     raise implausible(PROJECTION, fault, root=data.root, path=data.label_path("K"))
 
