@@ -176,3 +176,10 @@ def test_no_module_reaches_for_the_network_when_it_is_imported() -> None:
     imported = set(result.stdout.split())
     files = [path for name in PACKAGES for path in (ROOT / name).rglob("*.py") if path.stem != "__init__"]
     assert {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in files} <= imported
+
+
+def test_a_licence_that_nobody_could_read_leaves_the_verdict_open_and_is_named(plant: Plant) -> None:
+    plant("cliphand", "License-Expression: Apache-2.0", "Requires-Dist: planted-one")
+    plant("planted_one")
+    code, _, value = licences()
+    assert (code, value["compatible"], value["unknown"]) == (0, None, ["planted-one"])

@@ -27,6 +27,8 @@ def licences(
         check_file(json_file, LICENCES)
     found = supply()
     counts = {verdict.value: sum(row.verdict is verdict for row in found.licences) for verdict in Verdict}
+    unknown = [row.name for row in found.licences if row.verdict is Verdict.UNKNOWN]
+    refused = counts[Verdict.INCOMPATIBLE.value] > 0
     value = {
         "distributions": [
             {
@@ -40,7 +42,8 @@ def licences(
         ],
         "not_installed": list(found.not_installed),
         "counts": counts,
-        "compatible": counts[Verdict.INCOMPATIBLE.value] == 0,
+        "unknown": unknown,
+        "compatible": False if refused else None if unknown else True,
     }
     if json_file is not None:
         write_json(json_file, value, LICENCES)
@@ -72,5 +75,8 @@ def _show(found: "Supply", counts: dict[str, int]) -> None:
     console.print(
         f"{len(found.licences)} distributions: {', '.join(f'{count} {verdict}' for verdict, count in counts.items())}."
     )
+    unknown = [row.name for row in found.licences if row.verdict is Verdict.UNKNOWN]
+    if unknown:
+        console.print(f"Unknown, so nothing is decided until somebody reads their files: {', '.join(unknown)}.")
     if found.not_installed:
         console.print(f"Not installed, so not looked at: {', '.join(found.not_installed)}.")
