@@ -19,6 +19,12 @@ def test_every_thing_has_a_bar_with_its_steps_and_stdout_stays_empty(capsys: pyt
     assert "1/?" in captured.err
 
 
+def test_nothing_is_drawn_before_the_first_word(capsys: pytest.CaptureFixture[str]) -> None:
+    with progress_bars():
+        pass
+    assert capsys.readouterr().err == ""
+
+
 def test_a_total_may_change(capsys: pytest.CaptureFixture[str]) -> None:
     with progress_bars() as advance:
         advance("reading", 1, 10)
@@ -51,6 +57,6 @@ def test_a_quiet_bar_has_no_thread_of_its_own(monkeypatch: pytest.MonkeyPatch) -
     with progress_bars(quiet=True) as advance:
         advance("speed", 1, 2)
     assert begun == []
-    with progress_bars():
-        pass
+    with progress_bars() as advance:
+        advance("speed", 1, 2)
     assert len(begun) == 1

@@ -267,6 +267,13 @@ def test_the_command_makes_a_set_and_says_where(tmp_path: Path) -> None:
     assert len(open_freihand(root, "training")) == 3
 
 
+def test_a_refused_command_draws_no_bar(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    result = CliRunner().invoke(app, ["synth", "--out", str(tmp_path), "--train", "1", "--evaluation", "1"])
+    assert isinstance(result.exception, InputError)
+    assert result.output == ""
+
+
 def test_the_command_refuses_negative_workers(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["synth", "--out", str(tmp_path / "set"), "--workers", "-1"])
     assert isinstance(result.exception, InputError)

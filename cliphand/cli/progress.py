@@ -1,7 +1,7 @@
 """Progress bars on stderr, so that stdout holds results alone."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ Clock = Literal["elapsed", "remaining"]
 def progress_bars(
     *, clock: Clock = "elapsed", rate: str = "", quiet: bool = False, passing: bool = False
 ) -> Iterator[Advance]:
-    """A bar for each thing that is being done, from the first word about it on.
+    """A bar for each thing that is being done, from the first word about it on; nothing is drawn before.
 
     Args:
         clock: what stands behind the bar.
@@ -36,10 +36,13 @@ def progress_bars(
     columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
     columns += [TextColumn("{task.fields[rate]}")] if rate else []
     columns.append(TimeElapsedColumn() if clock == "elapsed" else TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), auto_refresh=not quiet, transient=passing) as bar:
+    bar = Progress(*columns, console=Console(stderr=True), auto_refresh=not quiet, transient=passing)
+    with ExitStack() as drawn:
         tasks: dict[str, TaskID] = {}
 
         def advance(what: str, done: int, total: int) -> None:
+            if not tasks:
+                drawn.enter_context(bar)
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total or None, rate="")
             task = tasks[what]

@@ -37,8 +37,6 @@ def synth(
         raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
     plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds, kind=kind)
     with progress_bars(clock="remaining", rate="images") as advance:
-        # The first word comes when the hand has been built, which takes seconds.
-        advance("rendering", 0, train + evaluation)
         make_dataset(
             plan, workers=workers or len(os.sched_getaffinity(0)), progress=lambda *steps: advance("rendering", *steps)
         )

@@ -69,6 +69,7 @@ def _make(plan: Plan, workers: int, progress: Progress) -> None:
     try:
         plan.root.mkdir(parents=True, exist_ok=True)
         write_record(plan.root, record_of(plan, complete=False))
+        progress(0, plan.training + plan.evaluation)  # building the hand takes seconds
         for split in SPLITS:
             sweep(plan.root, split)
             unpack_lists(plan.root, split)
