@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import onnx
 import torch
@@ -49,6 +50,8 @@ class QuantiseAware(Recipe):
         calibration: images whose ranges the rounding takes; the exporter's default choice.
         weight: of the distance from what the checkpoint computes in FP32.
     """
+
+    takes_start: ClassVar[bool] = False  # beside the one that it quantises
 
     start: Checkpoint
     calibration: CalibrationRequest

@@ -278,7 +278,8 @@ def test_a_run_without_a_finished_epoch_starts_again(
         patch.setattr("lightning.Trainer.fit", broken)
         assert command.here(monkeypatch, epochs=1) == 3
     assert {path.name for path in command.out.iterdir()} <= {RUN_FILE}
-    capsys.readouterr()
+    said = capsys.readouterr().err
+    assert "no epoch had finished: the same command (without --resume) with a lower --learning-rate" in said
     assert command.here(monkeypatch, *flags, epochs=1) == 0
     assert "No epoch had finished" in capsys.readouterr().out
     assert len(read_history(command.out)) == 1
@@ -293,12 +294,13 @@ def test_a_loss_that_is_not_finite_is_one_sentence_and_what_was_saved_stays(
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "loss is not finite" in said
-    assert "--resume" in said
+    assert f"in another --out with --start {copy.out / 'last'} and a lower --learning-rate" in said
     assert content(copy.out).keys() >= before.keys()
     check_whole(copy.out)
     assert len(read_history(copy.out)) == 3
     monkeypatch.undo()
-    assert copy.here(monkeypatch, "--resume", epochs=3) == 0
+    further = {"out": copy.out.with_name("further"), "start": copy.out / "last", "learning_rate": 1e-4}
+    assert copy.here(monkeypatch, epochs=1, **further) == 0
 
 
 def test_weights_that_the_last_step_spoilt_are_not_saved(

@@ -35,7 +35,7 @@ from cliphand.training.loaders import make_loaders
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
-from cliphand.training.recorder import RunRecorder
+from cliphand.training.recorder import LAST, RunRecorder, read_history
 from cliphand.training.run_folder import RUN_FILE, check_place, fingerprint, finished_epochs, state_to_resume, writing
 from cliphand.training.state import SealedState, check_fit, read_state
 
@@ -153,7 +153,19 @@ def train_rank(job: Job, rank: Rank) -> None:
             with _quiet():
                 trainer.fit(module, pairs, labelled, ckpt_path=job.state, weights_only=True)
         except FloatingPointError as error:
-            raise RunError(f"{error}. What {run.out} had saved stays: go on from there with --resume.") from None
+            raise RunError(f"{error}; {_way_on(run)}.") from None
+
+
+def _way_on(run: Run) -> str:
+    """What to do about a run whose loss or weights are not finite; resumed as it is, it would come there again."""
+    change = "a lower --learning-rate"
+    if run.train.precision != "32-true":
+        change += " or --precision 32-true"
+    if not read_history(run.out):
+        return f"no epoch had finished: the same command (without --resume) with {change} starts again"
+    if not run.recipe.takes_start:
+        return f"its checkpoints stay: begin again in another --out with {change}"
+    return f"its checkpoints stay: go on from them in another --out with --start {run.out / LAST} and {change}"
 
 
 @contextmanager

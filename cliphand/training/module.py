@@ -104,7 +104,7 @@ class HandTraining(lightning.LightningModule):
         total = self.total(terms)
         if not torch.isfinite(total):
             parts = ", ".join(f"{name} {value.item():.3g}" for name, value in terms.items())
-            raise FloatingPointError(f"the loss is not finite ({parts}); lower the learning rate or use 32-true")
+            raise FloatingPointError(f"the loss is not finite ({parts})")
         self.log("loss", total, prog_bar=True, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)
         named = {f"loss_{name}": value for name, value in terms.items()}
         self.log_dict(named, on_step=False, on_epoch=True, batch_size=size, sync_dist=True)

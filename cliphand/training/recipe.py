@@ -1,6 +1,7 @@
 """What a run does beyond the paper's training: nothing, or what a recipe derived from this one adds."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 from torch.utils.data import Dataset
 
@@ -12,7 +13,13 @@ from cliphand.training.module import HandTraining
 
 
 class Recipe:
-    """The paper's training."""
+    """The paper's training.
+
+    Attributes:
+        takes_start: whether a run may start from any checkpoint of its shape.
+    """
+
+    takes_start: ClassVar[bool] = True
 
     def facts(self) -> Mapping[str, object]:
         """JSON values of `run.json`; a resumed run must have the same."""

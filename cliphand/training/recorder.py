@@ -90,14 +90,14 @@ class RunRecorder(Checkpoint):
         """Refuse weights that the epoch's last step has spoilt, which no loss has shown."""
         for name, parameter in pl_module.named_parameters():
             if not torch.isfinite(parameter).all():
-                raise FloatingPointError(f"the weight '{name}' is not finite; lower the learning rate or use 32-true")
+                raise FloatingPointError(f"the weight '{name}' is not finite")
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         """Record the epoch."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         for name, value in metrics.items():
             if not math.isfinite(value):
-                raise FloatingPointError(f"'{name}' is {value}; lower the learning rate or use 32-true")
+                raise FloatingPointError(f"'{name}' is {value}")
         self.history.append(metrics | {"epoch": trainer.current_epoch, "learning_rate": self.learning_rate})
         trainer.save_checkpoint(self.out / RESUME_FILE)
         self._publish(trainer, pl_module)
