@@ -160,6 +160,9 @@ def is_plain(name: str) -> bool:
 def check_artefact(manifest: Manifest, path: Path) -> Artefact:
     """The manifest's entry for a model file, after comparing the file's size and hash with it.
 
+    A link is followed wherever it points, so that large files can be kept elsewhere: the hash binds what is read, and
+    a link to anything else is refused like a changed file.
+
     Raises:
         InputError: the file is not listed, is missing, or is not the one that was exported.
     """
@@ -177,7 +180,7 @@ def check_artefact(manifest: Manifest, path: Path) -> Artefact:
 
 
 def open_hand(manifest: Manifest, directory: Path) -> HandTopology:
-    """The topology in an export folder, which must be the one that was exported.
+    """The topology in an export folder, which must be the one that was exported; a link is followed as to a model file.
 
     Raises:
         InputError: `hand.npz` is missing, broken or another hand.

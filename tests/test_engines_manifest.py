@@ -140,3 +140,16 @@ def test_a_relative_checkpoint_lies_beside_the_export_and_an_absolute_one_where_
     assert checkpoint_path(manifest, tmp_path) == tmp_path / "checkpoint"
     absolute = dataclasses.replace(manifest, checkpoint=CheckpointRecord(path="/runs/best", sha256=""))
     assert checkpoint_path(absolute, tmp_path) == Path("/runs/best")
+
+
+def test_a_link_out_of_the_folder_is_followed_to_the_bytes_that_were_exported_and_to_no_others(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The hash binds what is read, wherever it lies."""
+    manifest, elsewhere = make_manifest(folder, {"model.onnx": "fp32"}), tmp_path_factory.mktemp("elsewhere") / "kept"
+    (folder / "model.onnx").replace(elsewhere)
+    (folder / "model.onnx").symlink_to(elsewhere)
+    assert check_artefact(manifest, folder / "model.onnx") == manifest.artefacts["model.onnx"]
+    save_onnx(elsewhere, seed=1)
+    with pytest.raises(InputError, match="is not the file that"):
+        check_artefact(manifest, folder / "model.onnx")
