@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -202,11 +202,7 @@ def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
     """Hash of the weights file, which must be the one in the config, as the config must be what it was."""
     sha256 = sha256_of(folder / WEIGHTS)
     if config.get("format") == UNBOUND_FORMAT and "weights_sha256" not in config:
-        _log.warning(
-            "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
-            "a checkpoint that is trained or imported anew can tell.",
-            folder,
-        )
+        _tell_unbound(folder.resolve())
         return sha256
     if config.get("sha256") != config_sha256(config):
         raise InputError(
@@ -219,6 +215,16 @@ def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
             f"{str(config.get('weights_sha256'))[:12]}); copy both files of one checkpoint again."
         )
     return sha256
+
+
+@cache
+def _tell_unbound(folder: Path) -> None:
+    """Once for each checkpoint, however often a command loads it and by whatever path."""
+    _log.warning(
+        "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
+        "a checkpoint that is trained or imported anew can tell.",
+        folder,
+    )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -163,6 +163,10 @@ def test_a_checkpoint_from_before_the_hashes_opens_with_a_warning(
     edit_config(checkpoint, unbind)
     assert load_checkpoint(checkpoint).model_config == CONFIG
     assert "whether its config or weights were edited cannot be told" in caplog.text
+    elsewhere = checkpoint.parent / "by another name"
+    elsewhere.symlink_to(checkpoint, target_is_directory=True)
+    load_checkpoint(elsewhere)
+    assert caplog.text.count("was written before checkpoints held hashes") == 1
 
 
 def permuted(hand: HandTopology) -> HandTopology:
