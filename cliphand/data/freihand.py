@@ -179,7 +179,7 @@ def refuse_few_inside(data: FreiHand, share: float) -> None:
         return
     fault = Fault(
         "K",
-        np.arange(data.n_labels),
+        np.array([0]),
         f"and the others project only {100 * share:.0f} % of the joints into their images, where at least "
         f"{100 * MIN_INSIDE:.0f} % are expected; K must belong to the images as they are stored",
     )
