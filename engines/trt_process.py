@@ -12,16 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, whole_file
 from cliphand.lifeline import end_with_parent
-from engines.base import OUTPUT_SHAPES
 from engines.cuda_device import Gpu, find_gpu
 from engines.manifest import check_artefact, read_manifest
-from engines.ort import OrtEngine
 from engines.trt_build import Progress, build_bytes, inspect
 from engines.trt_flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
 from engines.trt_layers import check_precision, proof_of
@@ -181,30 +177,10 @@ def build_folder(
     for name in names:
         try:
             graph = check_artefact(manifest, folder / name)
-            if gpu is None:  # where there is one, the finished plan is judged on it
-                check_finite(folder / name)
             key = PlanKey(flavour.name, graph.precision, checkpoint, graph.sha256, version, gpu, settings)
             send(build_plan(folder / name, key, input_size=manifest.input_size, progress=lambda *step: send(step)))
         except InputError as error:
             send((name, str(error).rstrip(".")))
-
-
-def check_finite(onnx: Path) -> None:
-    """Run a graph once, on an image of noise in ONNX Runtime.
-
-    Raises:
-        InputError: it cannot be run, or gives NaN or infinity, as its plan would.
-    """
-    with OrtEngine(onnx) as engine:
-        side = engine.input_size
-        noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
-        output = engine(noise)
-    broken = [name for name in OUTPUT_SHAPES if not np.isfinite(getattr(output, name)).all()]
-    require(
-        not broken,
-        f"{onnx} gives NaN or infinity in {' and '.join(broken)} on an image of noise in ONNX Runtime; export another "
-        "checkpoint.",
-    )
 
 
 def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress) -> BuiltPlan:

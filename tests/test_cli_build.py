@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 import typer
-from typed_graphs import lacking_op, nan, save_typed_export
+from typed_graphs import lacking_op, save_typed_export
 from typer.testing import CliRunner, Result
 
 from cliphand.cli.build import build, sentence
@@ -118,17 +118,6 @@ def test_a_graph_that_is_refused_is_told_and_the_others_stand(tmp_path: Path) ->
     (failure,) = json.loads(result.stdout.splitlines()[-1])["failures"]
     assert (failure["graph"], failure["flavour"]) == ("model.fp16.onnx", "tensorrt-rtx")
     assert "operator: Det" in failure["reason"]
-
-
-@pytest.mark.usefixtures("no_tensorrt")
-def test_without_a_gpu_a_graph_that_gives_nan_is_refused_a_plan_and_the_others_stand(tmp_path: Path) -> None:
-    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True, "fault": nan})
-    result = run(folder)
-    assert result.exit_code == 1
-    assert (folder / "model.rtx.plan").exists()
-    assert not (folder / "model.fp16.rtx.plan").exists()
-    said = f"model.fp16.onnx: no plan: {folder / 'model.fp16.onnx'} gives NaN or infinity in joints_uvd and verts_uvd"
-    assert said in result.stdout
 
 
 NAN = "NaN or infinity on noise"

@@ -48,9 +48,8 @@ def build(
 ) -> None:
     """Build TensorRT plans of an export's graphs; equal ones that stand there are kept.
 
-    Plans that can run here are judged in millimetres, as the graphs were; one that fails is set aside as .rejected.
-    Without a GPU each graph is run once on noise, and one that gives NaN or infinity gets no plan. A graph that cannot
-    be built costs no other its plan. The exit code is 1 if either happened. Needs neither PyTorch
+    Plans that can run here are judged in millimetres, as the graphs were; one that fails is set aside as .rejected. A
+    graph that cannot be built costs no other its plan. The exit code is 1 if either happened. Needs neither PyTorch
     nor the checkpoint. Prints a line for each graph; the last line of stdout is one JSON object.
     """
     import json
