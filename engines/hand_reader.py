@@ -33,17 +33,11 @@ LARGEST_OVER_BOX = 2.5
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Camera:
-    """What turns a hand into metres.
+    """What turns a hand into metres."""
 
-    Attributes:
-        scale_m: length of bone 9-10 in metres.
-        K: (3, 3) camera frame to the photograph's pixels; None follows from `focal_px`.
-        focal_px: focal length in pixels, the principal point being the middle of the photograph.
-    """
-
-    scale_m: float
-    K: FloatArray | None = None
-    focal_px: float | None = None
+    scale_m: float  # length of bone 9-10
+    K: FloatArray | None = None  # (3, 3) camera frame to the photograph's pixels; None follows from `focal_px`
+    focal_px: float | None = None  # the principal point is then the middle of the photograph
 
     def __post_init__(self) -> None:
         """Refuse a bone or a matrix that no hand or camera has."""

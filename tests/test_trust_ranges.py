@@ -194,7 +194,7 @@ def test_a_latency_that_cannot_be_does_not_choose_the_engine(tmp_path: Path, lat
     found = [_Candidate("model.onnx", "", RUN_TIMES[0], "fp32", passed=None)]
     row = {"artefact": "model.onnx", "runner": RUN_TIMES[0].engine, "within_gate": True, "batch": 1}
     with pytest.raises(InputError, match=r"bench\.json: latency_ms_p50 of model\.onnx is"):
-        _measured(tmp_path, found, [row | {"latency_ms_p50": latency}])
+        next(_measured(tmp_path, found, [row | {"latency_ms_p50": latency}]))
 
 
 def test_every_number_of_a_config_has_limits() -> None:

@@ -69,8 +69,8 @@ def predict(
     from engines.steadiness import DOUBT_BELOW
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
-    _refuse_unreadable(images)
     targets = _targets(images, out)
+    _refuse_unreadable(images)
     failures: list[Path] = []
 
     def tell(path: Path, error: InputError) -> None:
