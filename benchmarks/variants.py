@@ -47,7 +47,7 @@ from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.from_scratch import FROM_SCRATCH
 from cliphand.training.loop import Run, fastest_precision, train_hand
-from cliphand.training.recorder import read_history
+from cliphand.training.run_place import read_history
 from engines.eager import EagerEngine, ModuleEngine
 from engines.openvino_cpu import OpenVinoEngine
 from export.calibration import CalibrationRequest, read_calibration

@@ -8,7 +8,7 @@ import functools
 import json
 import re
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, TypeVar, cast, dataclass_transform
+from typing import TYPE_CHECKING, Annotated, TypeVar, cast, dataclass_transform, get_type_hints
 
 from annotated_types import Interval
 
@@ -96,6 +96,27 @@ def from_json(kind: type[Kind], value: object, *, source: str, called: Mapping[s
         raise InputError(f"{where}{_sentence(error, kind.__name__, called or {})}") from None
     except InputError as error:
         raise InputError(f"{where}{error}") from None
+
+
+def check_fields(kind: type[object], values: Mapping[str, object], *, called: Mapping[str, str]) -> None:
+    """Check values of single fields, where the others are not known yet.
+
+    Args:
+        kind: a class that `checked` made.
+        values: in their JSON form, by field.
+        called: what the user calls each field.
+
+    Raises:
+        InputError: a value is of the wrong type or out of range.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    hints = get_type_hints(kind, include_extras=True)
+    for field, value in values.items():
+        try:
+            TypeAdapter(hints[field], config=RULES).validate_json(json.dumps(value))
+        except ValidationError as error:
+            raise InputError(_sentence(error, called[field], {"": called[field]})) from None
 
 
 def require_within(number: object, limits: Interval, *, name: str, kind: type | None = None) -> None:

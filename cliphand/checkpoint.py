@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -21,36 +21,20 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliphand.checked import from_json, to_json
-from cliphand.claims import FolderKind, has_keys
+from cliphand.checkpoint_place import CONFIG, WEIGHTS, checkpoint_folder
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, require_file, sha256_of, whole_folder, write_json
 from cliphand.hand import HandTopology, check_topology
+from cliphand.kinds import IMPORTED, TRAINED
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel
 from cliphand.model.text_encoder import TextTower
 
-WEIGHTS = "model.safetensors"
-CONFIG = "config.json"
 FORMAT = 2
 UNBOUND_FORMAT = 1  # before weights and config held hashes
-OF_A_RUN = ("best", "last")  # a run's checkpoints, the one that it stands for first
 TOWER = "text.tower."
 _log = logging.getLogger(__name__)
-
-
-def _foreign(folder: Path, *, trained: bool) -> list[str]:
-    """Names in a folder that are no part of a checkpoint that was trained, or imported."""
-    names = [path.name for path in folder.iterdir()]
-    if not has_keys(folder / CONFIG, ("format", "model", "crop", "train", "facts")):
-        return names
-    if (read_json_object(folder / CONFIG)["train"] is not None) != trained:
-        return names
-    return [name for name in names if name not in (WEIGHTS, CONFIG)]
-
-
-TRAINED = FolderKind("cliphand train", partial(_foreign, trained=True))
-IMPORTED = FolderKind("cliphand import-released", partial(_foreign, trained=False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,26 +133,6 @@ def load_checkpoint(path: Path) -> Checkpoint:
         train=None if train is None else from_json(TrainConfig, train, source=f"{folder / CONFIG}, train"),
         facts=facts if isinstance(facts, dict) else {},
     )
-
-
-def checkpoint_folder(path: Path) -> Path:
-    """The checkpoint folder that a path means: a run folder's best/ (its last/ where none is best), or its own."""
-    folder = path.parent if path.name == WEIGHTS else path
-    if (folder / CONFIG).is_file():
-        return folder
-    return next((folder / name for name in OF_A_RUN if (folder / name / CONFIG).is_file()), folder)
-
-
-def newest_checkpoint(runs: Path) -> Path:
-    """The best checkpoint of the run under `runs` that was written last (its last one, where none is best yet).
-
-    Raises:
-        InputError: there is none.
-    """
-    found = [path.parent for name in OF_A_RUN for path in runs.glob(f"*/{name}/{CONFIG}")]
-    if not found:
-        raise InputError(f"there is no run under {runs}; run `cliphand train`, or name a checkpoint folder.")
-    return checkpoint_folder(max(found, key=lambda folder: (folder / CONFIG).stat().st_mtime_ns).parent)
 
 
 def load_text_branch(checkpoint: Checkpoint) -> TextBranch:

@@ -1,7 +1,9 @@
 """What each command writes and how it knows its own earlier output; see `cliphand.claims`."""
 
+from functools import partial
 from pathlib import Path
 
+from cliphand.checkpoint_place import CONFIG, WEIGHTS
 from cliphand.claims import OWN, FileKind, FolderKind, has_keys, is_marked, json_kind, marked_kind
 from cliphand.files import read_json_object, sha256_of
 
@@ -43,6 +45,16 @@ def _not_of_a_run(folder: Path) -> list[str]:
     return _names(folder, "csv", "tensorboard")  # which a run begins with
 
 
+def _not_of_a_checkpoint(folder: Path, *, trained: bool) -> list[str]:
+    """All where it is none, or one that was imported and not trained, or the other way."""
+    names = [path.name for path in folder.iterdir()]
+    if not has_keys(folder / CONFIG, ("format", "model", "crop", "train", "facts")):
+        return names
+    if (read_json_object(folder / CONFIG)["train"] is not None) != trained:
+        return names
+    return [name for name in names if name not in (WEIGHTS, CONFIG)]
+
+
 def _not_of_variants(folder: Path) -> list[str]:
     """Each variant has a folder, with its run or with a note on its graphs."""
     return [name for name in _names(folder) if not _is_of_variants(folder / name)]
@@ -66,6 +78,8 @@ def _names(folder: Path, *known: str) -> list[str]:
 
 QUICKSTART = FolderKind("cliphand quickstart", _not_of_quickstart, replaced=False)
 RUN = FolderKind("cliphand train", _not_of_a_run, replaced=False)
+TRAINED = FolderKind(RUN.writer, partial(_not_of_a_checkpoint, trained=True))
+IMPORTED = FolderKind("cliphand import-released", partial(_not_of_a_checkpoint, trained=False))
 VARIANTS_FOLDER = FolderKind(VARIANTS.writer, _not_of_variants, replaced=False)
 GPU_CHECK_FOLDER = FolderKind(GPU_CHECK.writer, _not_of_gpu_check, replaced=False)
 REPORT_FIGURES = FolderKind(REPORT.writer, _foreign_figures)

@@ -7,18 +7,13 @@ import torch
 from checkpoint_files import edit_config, edit_weights, rebind
 from safetensors.torch import load_file
 
-from cliphand.checkpoint import (
-    IMPORTED,
-    checkpoint_folder,
-    load_checkpoint,
-    load_text_branch,
-    newest_checkpoint,
-    save_checkpoint,
-)
+from cliphand.checkpoint import load_checkpoint, load_text_branch, save_checkpoint
+from cliphand.checkpoint_place import checkpoint_folder, newest_checkpoint
 from cliphand.claims import check_folder
 from cliphand.config import CropConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
+from cliphand.kinds import IMPORTED
 from cliphand.model.clip_hand import ClipHand, TextBranch
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.model.text_encoder import TextTower

@@ -21,7 +21,7 @@ from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel
 from cliphand.training.loop import Run, train_hand
-from cliphand.training.recorder import read_history
+from cliphand.training.run_place import read_history
 from export.calibration import CalibrationRequest, read_calibration
 from export.deploy_model import example_images
 from export.fake_quantise import FakeQuantisation, Place, round_activation, round_weight

@@ -32,7 +32,7 @@ from cliphand.training.distil import (
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, train_hand
 from cliphand.training.module import both_views
-from cliphand.training.recorder import read_history
+from cliphand.training.run_place import read_history
 
 TEACHER = ModelConfig(
     backbone="test_resnet",

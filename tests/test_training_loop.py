@@ -22,7 +22,8 @@ from cliphand.hand import HandTopology
 from cliphand.training.dataset import Pair, View
 from cliphand.training.loop import Run, accelerator_of, build_model, train_hand
 from cliphand.training.module import STAGE_TERMS, HandTraining, cosine_share
-from cliphand.training.recorder import RESUME_FILE, RunRecorder, read_history
+from cliphand.training.recorder import RunRecorder
+from cliphand.training.run_place import RESUME_FILE, read_history
 
 MODEL = ModelConfig(
     backbone="test_resnet",

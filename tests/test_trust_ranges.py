@@ -72,7 +72,6 @@ ROWS = [
     (command, option, (value, *["1"] * (count - 1)))
     for command, options in NUMERIC.items()
     for option, count in options.items()
-    if not option.startswith("weight_teacher")  # read after the teacher; the table of fields has them
     for value in NEVER
 ]
 BELOW = [
@@ -107,7 +106,8 @@ def run(
 
 
 def arguments_for(command: str, option: str, values: tuple[str, ...]) -> list[str]:
-    return [command.replace("_", "-"), *REQUIRED[command], f"--{option.replace('_', '-')}", *values]
+    teacher = ("--teacher", "teacher") if option.startswith("weight_teacher") else ()
+    return [command.replace("_", "-"), *REQUIRED[command], *teacher, f"--{option.replace('_', '-')}", *values]
 
 
 @pytest.mark.parametrize(("command", "option", "values"), [*ROWS, *BELOW, *ZERO])

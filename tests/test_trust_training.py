@@ -29,8 +29,7 @@ from cliphand.cli.stopping import stoppable
 from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
 from cliphand.training.ranks import Rank, train_in_processes
-from cliphand.training.recorder import RESUME_FILE, read_history
-from cliphand.training.run_folder import RUN_FILE
+from cliphand.training.run_place import RESUME_FILE, RUN_FILE, read_history
 from cliphand.training.state import SealedState, read_state
 
 LIMIT_S = 300  # for a process to do what is waited for; none comes near it, whatever else runs
@@ -446,7 +445,7 @@ def test_a_run_whose_state_is_gone_is_not_written_over(
 def test_two_processes_do_not_train_in_one_folder(
     copy: Command, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("cliphand.training.run_folder.LOCK_S", 0.1)
+    monkeypatch.setattr("cliphand.training.run_place.LOCK_S", 0.1)
     with FileLock(work_name(copy.out, "lock")):
         assert copy.here(monkeypatch, "--resume", epochs=4) == 2
     assert "another process is writing" in capsys.readouterr().err

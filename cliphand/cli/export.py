@@ -64,16 +64,21 @@ def export(
     """
     from rich.console import Console
 
-    from cliphand.checkpoint import OF_A_RUN, checkpoint_folder, newest_checkpoint
+    from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder, newest_checkpoint
     from cliphand.claims import check_folder, held
-    from export.folder import export_checkpoint
     from export.folder_kind import EXPORT
+    from export.precision_table import Keep
 
-    flavours, left_out = _flavours(tensorrt, rtx=tensorrt_rtx)
+    insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
+    keep = Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ()))
     source = newest_checkpoint(RUNS) if checkpoint is None else checkpoint_folder(checkpoint)
     place = source.resolve()  # which has a name where `source` is `.` or `best`
     target = out or EXPORTS / (place.parent.name if place.name in OF_A_RUN else place.name)
     check_folder(target, EXPORT)
+    flavours, left_out = _flavours(insisted)
+
+    from export.folder import export_checkpoint
+
     with held(target):
         console = Console(soft_wrap=True)
         manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
@@ -83,7 +88,6 @@ def export(
             from export.calibration import CalibrationRequest, held_out
             from export.candidates import TypedRequest
             from export.gate_images import GateRequest
-            from export.precision_table import Keep
 
             data = calibration or _training_data(manifest)
             request = TypedRequest(
@@ -92,7 +96,7 @@ def export(
                     data, calibration_images, seed, calibration_method, held_out(manifest.training)
                 ),
                 gate=GateRequest(gate_data or data, gate_split, images),
-                keep=Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ())),
+                keep=keep,
                 tolerances=_tolerances(tolerance_mm),
                 search_s=search_s,
                 auto=auto,
@@ -107,15 +111,24 @@ def export(
             raise typer.Exit(1)
 
 
-def _flavours(tensorrt: bool | None, *, rtx: bool) -> tuple[tuple[str, ...], str | None]:
-    """The TensorRT flavours to build with, and a sentence about those that cannot be; refused before any other work."""
+def _insisted(tensorrt: bool | None, *, rtx: bool) -> tuple[str, ...] | None:
+    """The TensorRT flavours whose plans must be built; None for no plans at all."""
     from cliphand.config import require
-    from engines.trt_process import buildable_flavours
 
     if tensorrt is False:
         require(not rtx, "--no-tensorrt leaves all plans out and --tensorrt-rtx insists on some; give one of them.")
+        return None
+    return (*(("tensorrt",) if tensorrt else ()), *(("tensorrt-rtx",) if rtx else ()))
+
+
+def _flavours(insisted: tuple[str, ...] | None) -> tuple[tuple[str, ...], str | None]:
+    """The TensorRT flavours to build with, and a sentence about those that cannot be; refused before any other work."""
+    if insisted is None:
         return (), None
-    return buildable_flavours((*(("tensorrt",) if tensorrt else ()), *(("tensorrt-rtx",) if rtx else ())))
+
+    from engines.trt_process import buildable_flavours
+
+    return buildable_flavours(insisted)
 
 
 def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":

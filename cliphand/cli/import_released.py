@@ -35,12 +35,10 @@ def import_released(
     import json
     from collections import Counter
 
-    from benchmarks.table import plain_text
-    from cliphand.checkpoint import IMPORTED
     from cliphand.claims import check_file, check_folder, json_kind
     from cliphand.config import CropConfig
     from cliphand.files import write_json
-    from cliphand.released import import_released as write_checkpoint
+    from cliphand.kinds import IMPORTED
     from cliphand.released_table import released_table
 
     config = CropConfig(rule=crop, side_px=crop_side, margin=crop_margin)
@@ -50,6 +48,10 @@ def import_released(
     check_folder(out, IMPORTED)
     if json_file is not None:
         check_file(json_file, kind)
+
+    from benchmarks.table import plain_text
+    from cliphand.released import import_released as write_checkpoint
+
     write_checkpoint(weights, out, hand=hand, crop=config)
     typer.echo(plain_text(_table(table)))
     if json_file is not None:

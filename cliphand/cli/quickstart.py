@@ -66,7 +66,7 @@ def _train(out: Path) -> None:
     from cliphand.presets import PRESETS
     from cliphand.training.from_scratch import FROM_SCRATCH
     from cliphand.training.loop import Run, fastest_precision, train_hand
-    from cliphand.training.recorder import RESUME_FILE
+    from cliphand.training.run_place import RESUME_FILE
 
     data, run = out / "data", out / "run"
     train_hand(
@@ -83,7 +83,7 @@ def _train(out: Path) -> None:
 
 
 def _trained(out: Path) -> bool:
-    from cliphand.training.recorder import read_history
+    from cliphand.training.run_place import read_history
 
     return len(read_history(out / "run")) >= EPOCHS
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer.models import OptionInfo
 
-from cliphand.cli.train_options import DEFAULT_PRESET, make_run
+from cliphand.cli.train_options import DEFAULT_PRESET, check_options, make_run
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, TextConfig, TrainConfig
 from cliphand.training.distil_config import DistilConfig
 
@@ -119,8 +119,7 @@ def train(
     from cliphand.cli.stopping import stoppable
     from cliphand.files import remove_leftovers
     from cliphand.kinds import RUN
-    from cliphand.training.loop import train_hand
-    from cliphand.training.recorder import read_history
+    from cliphand.training.run_place import check_place, read_history
 
     def advice() -> str:
         done = len(read_history(out))
@@ -128,9 +127,14 @@ def train(
         return f"{done} epochs of {run.train.epochs} had finished; {again}."
 
     console = Console()
+    check_options(given)
     check_folder(out, RUN)
+    check_place(out, resume=resume)
     remove_leftovers(out)
     run = make_run(given, data=data, out=out)
+
+    from cliphand.training.loop import train_hand
+
     with stoppable(advice):
         train_hand(run, resume=resume, tell=console.print)
     export = "cliphand export" if quantise_aware is None else "cliphand export --int8"

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliphand.checked import Kind, from_json, to_json
-from cliphand.config import CropConfig, LossConfig, ModelConfig, TrainConfig, require
+from cliphand.checked import Kind, check_fields, from_json, to_json
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig, require
 from cliphand.training.distil_config import DistilConfig
 
 if TYPE_CHECKING:
@@ -41,6 +41,15 @@ MODEL_OPTIONS = {
     name: name for name in ("backbone", "input_size", "attention", "heads", "depths", "lixel_channels", "joint_feature")
 }
 TEACHER_OPTIONS = {f"weight_teacher_{field.name}": field.name for field in dataclasses.fields(DistilConfig)}
+OPTIONS: tuple[tuple[type, Mapping[str, str]], ...] = (
+    (ModelConfig, MODEL_OPTIONS),
+    (CropConfig, CROP_OPTIONS),
+    (TrainConfig, TRAIN_OPTIONS),
+    (AugmentConfig, AUGMENT_OPTIONS),
+    (LossConfig, LOSS_OPTIONS),
+    (TextConfig, TEXT_OPTIONS),
+    (DistilConfig, TEACHER_OPTIONS),
+)
 
 # What an option settles by itself, so that others contradict it.
 SETTLED = {
@@ -59,11 +68,11 @@ SETTLED = {
 QUANTISE_AWARE = {"epochs": 10, "learning_rate": 2e-5, "schedule": "cosine", "precision": "32-true"}
 
 
-def make_run(options: Options, *, data: Path, out: Path) -> "Run":
-    """The run that the given options ask for.
+def check_options(options: Options) -> None:
+    """Refuse what can be refused without a file, and without torch.
 
     Raises:
-        InputError: an option contradicts another or is out of range, or a file is missing.
+        InputError: an option contradicts another or is out of range.
     """
     for option, settled in SETTLED.items():
         for why, names in settled.items():
@@ -71,28 +80,45 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
             require(clash is None, f"{_flag(clash)} cannot be given with {_flag(option)}: {why}.")
     idle = next((name for name in TEACHER_OPTIONS if name in options and "teacher" not in options), None)
     require(idle is None, f"{_flag(idle)} weighs what a teacher says; give --teacher as well.")
+    _preset(options)
+    for config, fields in OPTIONS:
+        given = {field: options[name] for name, field in fields.items() if name in options}
+        check_fields(config, given, called=_called(fields))
+    if not any(option in options for option in SETTLED):
+        _configs(options)
+
+
+def make_run(options: Options, *, data: Path, out: Path) -> "Run":
+    """The run that the given options, which `check_options` has passed, ask for.
+
+    Raises:
+        InputError: an option does not fit the checkpoint that another names, or a file is missing.
+    """
     kinds = {"quantise_aware": _quantise_aware_run, "teacher": _taught_run}
     make = next((kinds[option] for option in kinds if option in options), _plain_run)
     return make(options, data, out)
 
 
 def _plain_run(options: Options, data: Path, out: Path) -> "Run":
-    # An option out of range is told before a file that is missing, and before torch is imported.
-    model = _filled(_preset(options), options, MODEL_OPTIONS)
-    crop = _filled(CropConfig(), options, CROP_OPTIONS)
-    train = _train(options, TrainConfig())
+    model, crop, train = _configs(options)
 
     from cliphand.hand import load_hand
+
+    topology = load_hand(_path(options, "hand") or data / "hand.npz")
+
     from cliphand.training.loop import Run
 
     return Run(
-        data=data,
-        topology=load_hand(_path(options, "hand") or data / "hand.npz"),
-        out=out,
-        model=model,
-        crop=crop,
-        train=train,
-        start=_path(options, "start"),
+        data=data, topology=topology, out=out, model=model, crop=crop, train=train, start=_path(options, "start")
+    )
+
+
+def _configs(options: Options) -> tuple[ModelConfig, CropConfig, TrainConfig]:
+    """Of a run whose options need no checkpoint."""
+    return (
+        _filled(_preset(options), options, MODEL_OPTIONS),
+        _filled(CropConfig(), options, CROP_OPTIONS),
+        _train(options, TrainConfig()),
     )
 
 
@@ -158,8 +184,12 @@ def _train(options: Options, base: TrainConfig) -> TrainConfig:
 def _filled(base: Kind, options: Options, names: Mapping[str, str]) -> Kind:
     """A config with the fields that were given in place of its own."""
     given = {field: options[name] for name, field in names.items() if name in options}
-    called = {field: _flag(name) for name, field in names.items()}
-    return from_json(type(base), to_json(base) | given, source="", called=called)
+    return from_json(type(base), to_json(base) | given, source="", called=_called(names))
+
+
+def _called(names: Mapping[str, str]) -> dict[str, str]:
+    """What the user calls each field."""
+    return {field: _flag(name) for name, field in names.items()}
 
 
 def _preset(options: Options) -> ModelConfig:

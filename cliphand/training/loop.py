@@ -19,6 +19,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
+from cliphand.checkpoint_place import LAST
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
 from cliphand.data.freihand import FreiHand, open_freihand
@@ -35,8 +36,9 @@ from cliphand.training.loaders import make_loaders
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
-from cliphand.training.recorder import LAST, RunRecorder, read_history
-from cliphand.training.run_folder import RUN_FILE, check_place, fingerprint, finished_epochs, state_to_resume, writing
+from cliphand.training.recorder import RunRecorder
+from cliphand.training.run_folder import fingerprint, finished_epochs, state_to_resume
+from cliphand.training.run_place import RUN_FILE, check_place, read_history, writing
 from cliphand.training.state import SealedState, check_fit, read_state
 
 EXPECTED_WARNINGS = (

@@ -15,15 +15,13 @@ from lightning.pytorch.callbacks import Checkpoint
 from torch.utils.tensorboard import SummaryWriter
 
 from cliphand.checkpoint import save_checkpoint
+from cliphand.checkpoint_place import BEST, LAST
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
-from cliphand.files import read_json_object, whole_file, write_json
+from cliphand.files import whole_file, write_json
 from cliphand.hand import HandTopology
 from cliphand.training.module import VALIDATION_METRIC, HandTraining
+from cliphand.training.run_place import METRICS_FILE, RESUME_FILE
 
-RESUME_FILE = "resume.ckpt"
-METRICS_FILE = "metrics.json"
-LAST, BEST = "last", "best"
-FINISHED = (RESUME_FILE, METRICS_FILE, LAST, BEST)  # what there is once an epoch has finished
 STATE_KEY = "RunRecorder"
 
 
@@ -145,10 +143,3 @@ class RunRecorder(Checkpoint):
             train=self.train,
             facts=facts,
         )
-
-
-def read_history(out: Path) -> list[Mapping[str, float]]:
-    """The epochs of a run so far, oldest first; empty where none has finished."""
-    path = out / METRICS_FILE
-    epochs = read_json_object(path).get("epochs") if path.exists() else []
-    return epochs if isinstance(epochs, list) else []

@@ -1,46 +1,21 @@
-"""Whether a run may begin in a folder, or go on there, and from which state."""
+"""From which state a run goes on in its folder, and whether that state is its own."""
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
-from cliphand.claims import held
 from cliphand.data.identity import refuse_other_data
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
-from cliphand.training.recorder import FINISHED, RESUME_FILE, STATE_KEY, read_history
+from cliphand.training.recorder import STATE_KEY
+from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history
 from cliphand.training.state import read_state
 
-RUN_FILE = "run.json"
-LOCK_S = 5.0  # the processes of a run that was killed end within this time
 CONFIGS = ("model", "crop", "train", "recipe")
 
 Facts = Mapping[str, object]
-
-
-def check_place(out: Path, *, resume: bool) -> None:
-    """Refuse a folder in which a run can neither begin nor go on.
-
-    Raises:
-        InputError: it holds something else, or a run that would be lost, or nothing to resume.
-    """
-    begun, finished = (out / RUN_FILE).exists(), [name for name in FINISHED if (out / name).exists()]
-    if not begun:
-        if resume:
-            raise InputError(f"{out} holds no run to resume; check --out, or leave --resume out.")
-        if out.exists() and (not out.is_dir() or any(not path.name.startswith(".") for path in out.iterdir())):
-            raise InputError(f"{out} exists and is no run folder; choose an --out that is absent or empty.")
-    elif not finished:
-        return
-    elif not resume:
-        raise InputError(f"{out} already holds a run; choose another --out, or go on with --resume.")
-    elif RESUME_FILE not in finished:
-        raise InputError(
-            f"{out} holds no {RESUME_FILE}, only {' and '.join(finished)}; put it back, or choose another --out."
-        )
 
 
 def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> Path | None:
@@ -109,17 +84,3 @@ def _check_same(before: Facts, now: Facts, out: Path) -> None:
     refuse_other_data(before.get("identity"), cast("Mapping[str, str]", now["identity"]), run=out)
     if ours["start_sha256"] != theirs["start_sha256"]:
         raise InputError(f"{out} was started from other weights; resume with the --start that it had.")
-
-
-@contextmanager
-def writing(out: Path, *, resume: bool) -> Iterator[None]:
-    """Make the folder, and keep other processes from training in it until the block ends.
-
-    Raises:
-        InputError: another process is training there, or has been since it was looked at.
-        OSError: it cannot be written.
-    """
-    with held(out, wait_s=LOCK_S):
-        check_place(out, resume=resume)
-        out.mkdir(exist_ok=True)
-        yield

@@ -1,0 +1,86 @@
+"""Bad values and bad targets are refused before anything heavy is imported: a typing error costs no seconds."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+FOREIGN, VACANT = "foreign.txt", "made"  # a file that no command wrote, and a place where nothing stands
+TRAIN = ("train", "--data", "data")
+STUDENT, FINE_TUNED = ("--teacher", "teacher"), ("--quantise-aware", "start")
+VALUES: dict[str, tuple[str, ...]] = {
+    "train": (*TRAIN, "--out", VACANT, "--batch", "0"),
+    "train, network": (*TRAIN, "--out", VACANT, "--heads", "8", "8", "8", "7"),
+    "train, student": (*TRAIN, "--out", VACANT, *STUDENT, "--weight-teacher-joints", "-1"),
+    "train, student's network": (*TRAIN, "--out", VACANT, *STUDENT, "--input-size", "33"),
+    "train, fine-tune": (*TRAIN, "--out", VACANT, *FINE_TUNED, "--learning-rate", "nan"),
+    "train, preset": (*TRAIN, "--out", VACANT, *STUDENT, "--preset", "tiny"),
+    "train, both": (*TRAIN, "--out", VACANT, *FINE_TUNED, *STUDENT),
+    "export": ("export", "run", "--out", VACANT, "--images", "0"),
+    "export, rule": ("export", "run", "--out", VACANT, "--no-tensorrt", "--drop-rule", "none-such"),
+    "export, flavours": ("export", "run", "--out", VACANT, "--no-tensorrt", "--tensorrt-rtx"),
+    "import-released": ("import-released", "w.pth.tar", "--out", VACANT, "--crop-side", "0"),
+}
+TARGETS: dict[str, tuple[str, ...]] = {
+    "train": (*TRAIN, "--out", FOREIGN),
+    "train, student": (*TRAIN, "--out", FOREIGN, *STUDENT),
+    "train, fine-tune": (*TRAIN, "--out", FOREIGN, *FINE_TUNED),
+    "train, nothing to resume": (*TRAIN, "--out", VACANT, "--resume"),
+    "train, a run that would be lost": (*TRAIN, "--out", "run"),
+    "export": ("export", "run", "--out", FOREIGN),
+    "import-released": ("import-released", "w.pth.tar", "--out", FOREIGN),
+    "import-released, table": ("import-released", "w.pth.tar", "--out", VACANT, "--json", FOREIGN),
+}
+ROWS = {f"value: {name}": words for name, words in VALUES.items()} | {
+    f"target: {name}": words for name, words in TARGETS.items()
+}
+# Both are wrong: the value is told.
+FIRST = (*TRAIN, "--out", FOREIGN, "--epochs", "0")
+# An import of what is None fails, so that a command which needs it shows a traceback instead of its sentence.
+SCRIPT = """
+import contextlib, io, json, sys, traceback
+for name in ("torch", "lightning", "timm", "open_clip", "onnxruntime"):
+    sys.modules[name] = None
+from cliphand.cli.app import main
+told = {}
+for row, words in json.loads(sys.argv[1]).items():
+    sys.argv, said = ["cliphand", *words], io.StringIO()
+    with contextlib.redirect_stderr(said):
+        try:
+            main()
+        except SystemExit as stopped:
+            told[row] = [stopped.code, said.getvalue()]
+        except BaseException:
+            told[row] = [None, traceback.format_exc()]
+print(json.dumps(told))
+"""
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int | None, str]]:
+    """Exit code and words of each refusal in a Python that cannot import what is heavy."""
+    place = tmp_path_factory.mktemp("order")
+    (place / FOREIGN).write_text("three years of work")
+    (place / "run").mkdir()
+    (place / "run" / "run.json").write_text(json.dumps({"model": {}, "crop": {}, "train": {}}))
+    (place / "run" / "metrics.json").write_text('{"epochs": [{"epoch": 0}]}')
+    (place / "run" / "resume.ckpt").write_bytes(b"state")
+    rows = json.dumps(ROWS | {"first": FIRST})
+    done = subprocess.run([sys.executable, "-c", SCRIPT, rows], cwd=place, capture_output=True, text=True, check=True)
+    assert sorted(path.name for path in place.iterdir()) == [FOREIGN, "run"]
+    return {row: (code, said) for row, (code, said) in json.loads(done.stdout.splitlines()[-1]).items()}
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_it_is_refused_before_anything_heavy_is_imported(row: str, told: dict[str, tuple[int | None, str]]) -> None:
+    code, said = told[row]
+    assert code == 2, said
+    assert said.startswith("cliphand: "), said
+    assert said.count("\n") == 1
+    named = ROWS[row][ROWS[row].index("--out") + 1]
+    assert row.startswith("value") or named in said or FOREIGN in said
+
+
+def test_a_value_is_told_before_a_target(told: dict[str, tuple[int | None, str]]) -> None:
+    assert told["first"] == (2, "cliphand: --epochs is 0; it must be at least 1.\n")
