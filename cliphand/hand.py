@@ -18,6 +18,7 @@ from cliphand.claims import FileKind, mark_archive
 from cliphand.errors import InputError
 from cliphand.files import require_file, whole_file
 
+HAND_NAME = "hand.npz"  # of the file in a data set and in an export
 N_JOINTS = 21
 N_VERTICES = 778
 N_FACES = 1538

@@ -17,6 +17,7 @@ SCORE = json_kind(
     ("predictions", "data", "alignment", "joints", "mesh"),
     ("xyz_mean3d", "xyz_auc3d", "xyz_al_mean3d", "xyz_al_auc3d"),
 )
+LABEL_SHEET = marked_kind("cliphand data check")
 PREDICTED_HAND = json_kind("cliphand predict", ("image", "engine", "joint_order", "joints_uvd", "verts_uvd", "unit"))
 PREDICTED_PICTURE = marked_kind("cliphand predict")
 HAND = marked_kind("cliphand hand")

@@ -11,9 +11,10 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import click
 import pytest
 import typer
 from linear_hand import save_export
@@ -36,6 +37,7 @@ def export(tmp_path_factory: pytest.TempPathFactory, hand_topology: HandTopology
 # What each command is called with to write `target`; its inputs need not exist, since the target comes first.
 FILES: dict[str, Callable[[Path, Path], Words]] = {
     "score --json": lambda target, _: ["score", "predictions.json", "--data", "data", "--json", str(target)],
+    "data check --picture": lambda target, _: ["data", "check", "data", "--picture", str(target)],
     "doctor --json": lambda target, _: ["doctor", "--json", str(target)],
     "licences --json": lambda target, _: ["licences", "--json", str(target)],
     "inspect --json": lambda target, export: ["inspect", str(export), "--json", str(target)],
@@ -55,6 +57,7 @@ FOLDERS: dict[str, Callable[[Path, Path], Words]] = {
     "import-released --out": lambda target, _: ["import-released", "w.pth.tar", "--out", str(target)],
 }
 NAMES = {
+    "data check --picture": "sheet.png",
     "report --out": "report.html",
     "predict": "photo.hand.json",
     "predict, picture": "photo.hand.png",
@@ -247,17 +250,23 @@ def test_a_folder_that_another_process_writes_is_refused_until_it_dies(
         assert not target.exists()
 
 
+def _commands(command: click.Command, name: str = "") -> Iterator[tuple[str, list[click.Parameter]]]:
+    """Each command and group, by the words that call it, and its parameters."""
+    yield name, command.params
+    if isinstance(command, TyperGroup):
+        for word, below in command.commands.items():
+            yield from _commands(below, f"{name} {word}".strip())
+
+
 def test_every_option_that_names_an_output_has_its_row() -> None:
-    group = typer.main.get_command(app)
-    assert isinstance(group, TyperGroup)
     outputs = {
         f"{name} {option}"
-        for name, command in group.commands.items()
-        for parameter in command.params
+        for name, parameters in _commands(typer.main.get_command(app))
+        for parameter in parameters
         for option in parameter.opts
-        if option in ("--out", "--json", "--predictions")
+        if option in ("--out", "--json", "--predictions", "--picture")
     }
-    assert outputs - set(COMMANDS) == {"predict --out"}  # where its files go, which have rows of their own
+    assert outputs - set(COMMANDS) == {"predict --out", "predict --picture"}  # say where and whether; the files have rows
 
 
 def test_a_folder_that_one_stands_in_is_no_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

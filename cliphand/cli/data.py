@@ -10,6 +10,7 @@ from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from cliphand.data.check import Facts
+    from cliphand.data.freihand import FreiHand
 
 app = typer.Typer(no_args_is_help=True, help="Look at data before anything is trained on it.")
 
@@ -22,23 +23,43 @@ def data() -> None:
 @app.command()
 def check(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A folder in FreiHAND's layout.")],
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG to write: skeletons over some images of each split.", metavar="FILE.png")
+    ] = None,
 ) -> None:
     """Check every label, image and mask of a folder in FreiHAND's layout and print what it holds."""
-    from cliphand.data.check import check_freihand
-    from cliphand.data.freihand import SPLITS, label_path
+    from cliphand.claims import check_file
+    from cliphand.data.freihand import SPLITS, label_path, open_freihand
     from cliphand.errors import InputError
+    from cliphand.kinds import LABEL_SHEET
 
+    if picture is not None:
+        if picture.suffix.lower() != ".png":
+            raise InputError(f"{picture} is written as PNG; name a file that ends in .png.")
+        check_file(picture, LABEL_SHEET)
     present = [split for split in SPLITS if (folder / split).exists() or label_path(folder, split, "K").exists()]
     if not present:
         raise InputError(
             f"{folder} holds neither a training nor an evaluation split; give a folder with training/rgb and "
             "training_K.json, or evaluation/rgb and evaluation_K.json."
         )
+    if picture is not None and not any(label_path(folder, split, "xyz").exists() for split in present):
+        raise InputError(f"{folder} has no joints to draw ({present[0]}_xyz.json); leave --picture out.")
+
+    from cliphand.data.check import check_freihand
+
     facts: dict[str, Facts] = {}
     with progress_bars(clock="remaining") as advance:
-        for split in present:
-            facts[split] = check_freihand(folder, split, progress=partial(advance, split))
+        splits = {split: open_freihand(folder, split) for split in present}
+        for split, data in splits.items():
+            facts[split] = check_freihand(data, progress=partial(advance, split))
     _print_facts(folder, facts)
+    typer.echo(
+        "Looked at: the numbers of the labels, and every image and mask, decoded. Not looked at: whether an image "
+        "shows the hand of its label; mirrored or exchanged images pass" + ("" if picture else " (see --picture)") + "."
+    )
+    if picture is not None:
+        _draw(picture, list(splits.values()))
 
 
 @app.command()
@@ -64,15 +85,34 @@ def allow(
     typer.echo(f"{write_allowed(folder, tuple(checks))}: {', '.join(sorted(set(checks)))} may fail")
 
 
+def _draw(picture: Path, splits: "list[FreiHand]") -> None:
+    """Write the sheet of skeletons and say which images it shows."""
+    from cliphand.data.label_sheet import label_sheet, spread
+    from cliphand.kinds import LABEL_SHEET
+    from cliphand.pictures import write_png
+
+    write_png(picture, label_sheet(splits), LABEL_SHEET)
+    for data in splits:
+        if data.xyz is None:
+            typer.echo(f"{picture}: nothing of {data.split}, which has no joints.")
+        else:
+            shown = spread(len(data))
+            numbers = ", ".join(map(str, shown))
+            typer.echo(f"{picture}: skeletons over {len(shown)} of {len(data)} {data.split} images: {numbers}.")
+
+
 def _print_facts(folder: Path, facts: "dict[str, Facts]") -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", *facts, title=f"{folder}: every label is sound and every image decodes")
+    flat, images = (sum(getattr(value, name) for value in facts.values()) for name in ("flat_images", "images"))
+    verdict = "no fault found in what was checked"
+    if flat:
+        verdict += f", but {flat} of {images} images are of one flat colour and show no hand"
+    table = Table("", *facts, title=f"{folder}: {verdict}")
     for row in zip(*(_rows(value) for value in facts.values()), strict=True):
         table.add_row(row[0][0], *(text for _, text in row))
     Console().print(table)
-    typer.echo("That each image shows the hand of its label is not checked: mirrored or exchanged images pass.")
 
 
 def _rows(facts: "Facts") -> list[tuple[str, str]]:
@@ -84,11 +124,12 @@ def _rows(facts: "Facts") -> list[tuple[str, str]]:
         ("labels", f"{facts.labels}"),
         ("versions", f"{facts.versions}"),
         ("label fields", ", ".join(facts.fields)),
+        ("label checks made", ", ".join(facts.checks) or "none"),
+        ("label checks allowed to fail", ", ".join(facts.allowed) or "none"),
         ("masks", f"{facts.masks}"),
         ("masks without a hand", f"{facts.empty_masks}"),
         ("images of one flat colour, which teach nothing", f"{facts.flat_images}"),
         ("image sizes, px (count)", sizes),
         ("scale against bone 9-10, largest difference, mm", "-" if difference_mm is None else f"{difference_mm:.3f}"),
         ("projected joints inside the image, %", "-" if inside is None else f"{100 * inside:.2f}"),
-        ("checks allowed to fail", ", ".join(facts.allowed) or "none"),
     ]

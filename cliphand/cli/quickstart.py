@@ -62,7 +62,7 @@ def _train(out: Path) -> None:
     from dataclasses import replace
 
     from cliphand.config import CropConfig
-    from cliphand.hand import load_hand
+    from cliphand.hand import HAND_NAME, load_hand
     from cliphand.presets import PRESETS
     from cliphand.training.from_scratch import FROM_SCRATCH
     from cliphand.training.loop import Run, fastest_precision, train_hand
@@ -72,7 +72,7 @@ def _train(out: Path) -> None:
     train_hand(
         Run(
             data=data,
-            topology=load_hand(data / "hand.npz"),
+            topology=load_hand(data / HAND_NAME),
             out=run,
             model=PRESETS["small"],
             crop=CropConfig(rule="centre", side_px=CROP_SIDE_PX),

@@ -102,9 +102,9 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
 def _plain_run(options: Options, data: Path, out: Path) -> "Run":
     model, crop, train = _configs(options)
 
-    from cliphand.hand import load_hand
+    from cliphand.hand import HAND_NAME, load_hand
 
-    topology = load_hand(_path(options, "hand") or data / "hand.npz")
+    topology = load_hand(_path(options, "hand") or data / HAND_NAME)
 
     from cliphand.training.loop import Run
 

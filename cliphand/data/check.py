@@ -2,22 +2,20 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from cliphand.arrays import BoolArray
 from cliphand.camera import MM_PER_M
-from cliphand.data.freihand import FreiHand, Split, inside, open_freihand, refuse_few_inside, refuse_outside
+from cliphand.data.freihand import FreiHand, inside, refuse_few_inside, refuse_outside
 from cliphand.data.identity import refuse_other_hand
 from cliphand.data.label_file import FIELD_SHAPES
 from cliphand.data.photograph import read_image, read_mask
-from cliphand.data.plausible import PROJECTION, read_allowed
+from cliphand.data.plausible import HAND, NEEDS, PROJECTION, read_allowed
 from cliphand.errors import InputError
-from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP, N_JOINTS, load_hand
+from cliphand.hand import HAND_NAME, MIDDLE_MCP, MIDDLE_PIP, N_JOINTS, load_hand
 
-HAND_NAME = "hand.npz"
 Progress = Callable[[int, int], None]
 
 
@@ -30,6 +28,7 @@ class Facts:
         labels: unique samples.
         versions: images per sample.
         fields: the label fields that are there.
+        checks: of the labels that were made: those that need what is there, and are not allowed to fail.
         masks: how many hand masks.
         empty_masks: how many of them show no hand; the crop rule `mask` cannot use those.
         flat_images: how many are of one colour and show nothing.
@@ -43,6 +42,7 @@ class Facts:
     labels: int
     versions: int
     fields: tuple[str, ...]
+    checks: tuple[str, ...]
     masks: int
     empty_masks: int
     flat_images: int
@@ -52,61 +52,81 @@ class Facts:
     allowed: tuple[str, ...]
 
 
-def check_freihand(root: Path, split: Split, *, progress: Progress | None = None) -> Facts:
-    """Check the labels of a split and decode every image and mask.
+def check_freihand(dataset: FreiHand, *, progress: Progress | None = None) -> Facts:
+    """Decode every image and mask of a split, whose labels were checked as it was opened, and compare them.
 
     Args:
-        root: a folder in FreiHAND's layout.
-        split: `training` or `evaluation`.
+        dataset: from `open_freihand`.
         progress: called with the number of images done and their total after each.
 
     Raises:
         InputError: the first mismatch, by file and field, and how many more images fail.
     """
-    dataset = open_freihand(root, split)
+    root = dataset.root
     if (root / HAND_NAME).exists():
         refuse_other_hand(dataset, load_hand(root / HAND_NAME), source=root / HAND_NAME)
-    scale_difference_mm = _scale_difference_mm(dataset)
-    sizes: Counter[tuple[int, int]] = Counter()
-    faults: list[str] = []
-    outside_allowed = PROJECTION in read_allowed(root)
-    n_inside = empty_masks = flat = 0
-    for index in range(len(dataset)):
-        try:
-            image = read_image(dataset.image_path(index))
-            height, width = image.shape[:2]
-            flat += bool((image == image[0, 0]).all())
-            sizes[width, height] += 1
-            uv = dataset.joints_uv(dataset.label_index(index))
-            n_inside += 0 if uv is None else int(inside(uv, (height, width)).sum())
-            if not outside_allowed:
-                refuse_outside(dataset, index, (height, width))
-            if index < dataset.n_labels:
-                mask = _checked_mask(dataset, index, (height, width))
-                empty_masks += mask is not None and not mask.any()
-        except InputError as error:
-            faults.append(str(error))
-        if progress is not None:
-            progress(index + 1, len(dataset))
-    if faults:
-        more = f" {len(faults) - 1} more of {len(dataset)} images fail too." if len(faults) > 1 else ""
-        raise InputError(faults[0] + more)
-    inside_share = None if dataset.xyz is None else n_inside / (N_JOINTS * len(dataset))
-    if inside_share is not None and not outside_allowed:
+    seen = _look_at_all(dataset, progress)
+    if seen.faults:
+        more = f" {len(seen.faults) - 1} more of {len(dataset)} images fail too." if len(seen.faults) > 1 else ""
+        raise InputError(seen.faults[0] + more)
+    inside_share = None if dataset.xyz is None else seen.joints_inside / (N_JOINTS * len(dataset))
+    allowed = read_allowed(root)
+    if inside_share is not None and PROJECTION not in allowed:
         refuse_few_inside(dataset, inside_share)
+    fields = tuple(name for name in FIELD_SHAPES if getattr(dataset, name) is not None)
+    without = {*allowed, *(() if (root / HAND_NAME).exists() else (HAND,))}
     return Facts(
         images=len(dataset),
         labels=dataset.n_labels,
         versions=dataset.n_versions,
-        fields=tuple(field for field in FIELD_SHAPES if getattr(dataset, field) is not None),
+        fields=fields,
+        checks=tuple(name for name, needs in NEEDS.items() if name not in without and {*needs} <= {*fields}),
         masks=dataset.n_labels if dataset.has_masks else 0,
-        empty_masks=empty_masks,
-        flat_images=flat,
-        image_sizes=tuple(sizes.most_common()),
-        scale_difference_mm=scale_difference_mm,
+        empty_masks=seen.empty_masks,
+        flat_images=seen.flat_images,
+        image_sizes=tuple(seen.sizes.most_common()),
+        scale_difference_mm=_scale_difference_mm(dataset),
         joints_inside_share=inside_share,
-        allowed=read_allowed(root),
+        allowed=allowed,
     )
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What the images and masks so far add up to; see `Facts`."""
+
+    sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
+    joints_inside: int = 0
+    empty_masks: int = 0
+    flat_images: int = 0
+    faults: list[str] = field(default_factory=list)
+
+
+def _look_at_all(dataset: FreiHand, progress: Progress | None) -> _Seen:
+    seen = _Seen()
+    outside_allowed = PROJECTION in read_allowed(dataset.root)
+    for index in range(len(dataset)):
+        try:
+            _look_at(dataset, index, seen, outside_allowed=outside_allowed)
+        except InputError as error:
+            seen.faults.append(str(error))
+        if progress is not None:
+            progress(index + 1, len(dataset))
+    return seen
+
+
+def _look_at(dataset: FreiHand, index: int, seen: _Seen, *, outside_allowed: bool) -> None:
+    image = read_image(dataset.image_path(index))
+    height, width = image.shape[:2]
+    seen.flat_images += bool((image == image[0, 0]).all())
+    seen.sizes[width, height] += 1
+    uv = dataset.joints_uv(dataset.label_index(index))
+    seen.joints_inside += 0 if uv is None else int(inside(uv, (height, width)).sum())
+    if not outside_allowed:
+        refuse_outside(dataset, index, (height, width))
+    if index < dataset.n_labels:
+        mask = _checked_mask(dataset, index, (height, width))
+        seen.empty_masks += mask is not None and not mask.any()
 
 
 def _scale_difference_mm(dataset: FreiHand) -> float | None:

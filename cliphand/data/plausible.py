@@ -240,3 +240,13 @@ CHECKS: dict[str, Callable[[Labels], Fault | None]] = {
 PROJECTION = "projection"  # needs the images' sizes
 HAND = "hand"  # needs the mesh's topology
 NAMES = (*CHECKS, PROJECTION, HAND)
+# The label fields that each check compares; where one is absent, it is not made.
+NEEDS: dict[str, tuple[str, ...]] = {
+    "extent": ("xyz",),
+    "bone": ("xyz",),
+    "scale": ("xyz", "scale"),
+    "agreement": ("xyz", "verts"),
+    "chirality": ("xyz",),
+    PROJECTION: ("K", "xyz"),
+    HAND: ("xyz", "verts"),
+}

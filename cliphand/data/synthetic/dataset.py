@@ -35,7 +35,7 @@ from cliphand.data.synthetic.sample import SPLITS, make_sample
 from cliphand.data.synthetic.scene import Stage, prepare_stage
 from cliphand.errors import InputError
 from cliphand.files import whole_file
-from cliphand.hand import save_hand
+from cliphand.hand import HAND_NAME, save_hand
 from cliphand.lifeline import end_with_parent
 
 Progress = Callable[[int, int], None]  # images done, images in all
@@ -74,7 +74,7 @@ def _make(plan: Plan, workers: int, progress: Progress) -> None:
             sweep(plan.root, split)
             unpack_lists(plan.root, split)
         model = _stored_model(plan)
-        save_hand(model.topology, plan.root / "hand.npz")
+        save_hand(model.topology, plan.root / HAND_NAME)
         _render_missing(plan, workers, progress)
         for split in SPLITS:
             join_parts(plan.root, split, n_parts(plan.count(split)))
