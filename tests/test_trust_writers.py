@@ -266,7 +266,7 @@ def test_every_option_that_names_an_output_has_its_row() -> None:
         for option in parameter.opts
         if option in ("--out", "--json", "--predictions", "--picture")
     }
-    assert outputs - set(COMMANDS) == {"predict --out", "predict --picture"}  # say where and whether; the files have rows
+    assert outputs - set(COMMANDS) == {"predict --out", "predict --picture"}  # whose files have rows
 
 
 def test_a_folder_that_one_stands_in_is_no_mount(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,12 +14,13 @@ from cliphand.data.views import evaluation_view
 SHOWN = 24  # images of a split
 COLUMNS = 6
 TILE_PX = 224
+CAPTION_PX = 18
 AROUND = CropConfig(rule="joints", margin=2.0)  # the hand, and enough beside it to see one that lies elsewhere
 
 
 def spread(count: int) -> list[int]:
     """Which of `count` images are drawn: evenly over all, the first and the last among them."""
-    return np.unique(np.linspace(0, count - 1, SHOWN).round().astype(int)).tolist()
+    return [int(index) for index in np.unique(np.linspace(0, count - 1, SHOWN).round())]
 
 
 def label_sheet(splits: Sequence[FreiHand]) -> ByteArray:
@@ -46,6 +47,6 @@ def _tile(data: FreiHand, index: int) -> ByteArray:
     view = evaluation_view(data, index, crop=AROUND, side_px=TILE_PX)
     tile = draw_skeleton(view.crop, data.xyz[data.label_index(index)], view.K_crop)
     name = f"{data.split} {index:08d}"
-    for colour, width in (((0, 0, 0), 3), ((255, 255, 255), 1)):  # legible over any image
-        cv2.putText(tile, name, (4, TILE_PX - 6), cv2.FONT_HERSHEY_SIMPLEX, 0.45, colour, width, cv2.LINE_AA)
+    tile[-CAPTION_PX:] //= 4  # legible over any image
+    cv2.putText(tile, name, (4, TILE_PX - 5), cv2.FONT_HERSHEY_SIMPLEX, 0.45, (255, 255, 255), 1, cv2.LINE_AA)
     return tile
