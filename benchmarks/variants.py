@@ -43,10 +43,11 @@ from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
 from cliphand.provenance import git_commit, library_versions
 from cliphand.told import told_in_one_sentence
+from cliphand.training.accelerator import fastest_precision
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.from_scratch import FROM_SCRATCH
-from cliphand.training.loop import Run, fastest_precision, train_hand
+from cliphand.training.loop import Run, train_hand
 from cliphand.training.run_place import read_history
 from engines.eager import EagerEngine, ModuleEngine
 from engines.openvino_cpu import OpenVinoEngine

@@ -3,7 +3,10 @@
 import dataclasses
 import importlib.metadata
 import json
+import pkgutil
+import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -19,8 +22,9 @@ from cliphand.config import TOWER_WIDTH, AugmentConfig, CropConfig, LossConfig, 
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
+from cliphand.training.accelerator import accelerator_of
 from cliphand.training.dataset import Pair, View
-from cliphand.training.loop import Run, accelerator_of, build_model, train_hand
+from cliphand.training.loop import Run, build_model, train_hand
 from cliphand.training.module import STAGE_TERMS, HandTraining, cosine_share
 from cliphand.training.recorder import RunRecorder
 from cliphand.training.run_place import RESUME_FILE, read_history
@@ -246,6 +250,45 @@ def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(run: Run, tmp_path
     assert len(resumed) == len(whole) == 3
     for ours, theirs in zip(resumed, whole, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-4)
+
+
+def test_the_data_are_opened_once_and_the_state_is_read_once(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(run.out, tmp_path / "run")
+    opened: list[str] = []
+    for name in ("loop.open_freihand", "state._is_whole", "state.torch.load"):
+        whole = f"cliphand.training.{name}"
+        plain = pkgutil.resolve_name(whole)
+
+        def counted(*given: object, plain: Callable[..., object] = plain, name: str = name, **named: object) -> object:
+            opened.append(name)
+            return plain(*given, **named)
+
+        monkeypatch.setattr(whole, counted)
+    longer = dataclasses.replace(run, out=tmp_path / "run", train=dataclasses.replace(TRAIN, epochs=TRAIN.epochs + 1))
+    train_hand(longer, resume=True, progress=False)
+    assert len(read_history(tmp_path / "run")) == TRAIN.epochs + 1
+    assert sorted(opened) == ["loop.open_freihand", "state._is_whole", "state.torch.load"]
+
+
+def test_a_state_that_another_process_has_outrun_is_not_gone_on_from(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another `train --resume` may finish between the first look at the folder and the lock."""
+    shutil.copytree(run.out, tmp_path / "run")
+    metrics = tmp_path / "run" / "metrics.json"
+
+    @contextmanager
+    def writing_after_another(out: Path, *, resume: bool) -> Iterator[None]:
+        epochs = json.loads(metrics.read_text())["epochs"]
+        metrics.write_text(json.dumps({"epochs": [*epochs, epochs[-1]]}))
+        yield
+
+    monkeypatch.setattr("cliphand.training.loop.writing", writing_after_another)
+    longer = dataclasses.replace(run, out=tmp_path / "run", train=dataclasses.replace(TRAIN, epochs=TRAIN.epochs + 2))
+    with pytest.raises(InputError, match=r"resume\.ckpt is of epoch 3, but .* tells of 4 epochs"):
+        train_hand(longer, resume=True, progress=False)
 
 
 def test_resuming_with_another_config_is_refused(run: Run) -> None:

@@ -8,6 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from cliphand.arrays import IntArray
+    from cliphand.errors import InputError
     from engines.choose import EngineChoice
     from engines.hand_reader import Camera, Hand
 
@@ -61,24 +62,14 @@ def predict(
     exit code is then 2.
     """
     from cliphand.data.crop import Box
-    from cliphand.errors import InputError
     from engines.choose import choose_engine
     from engines.hand_reader import read_hands
     from engines.manifest import open_hand, read_manifest
     from engines.open import open_engine
-    from engines.steadiness import DOUBT_BELOW
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     targets = _targets(images, out)
     _refuse_unreadable(images)
-    failures: list[Path] = []
-
-    def tell(path: Path, error: InputError) -> None:
-        if len(images) == 1:
-            raise error
-        failures.append(path)
-        typer.echo(f"{error}", err=True)
-
     manifest = read_manifest(export)
     faces = open_hand(manifest, export).faces
     choice = choose_engine(export, manifest, engine, trust=trust)
@@ -86,19 +77,52 @@ def predict(
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
-        for hand in read_hands(opened, images, manifest.crop, model=choice.path, box=place, camera=camera, failed=tell):
+        failures = Failures(alone=len(images) == 1)
+        for hand in read_hands(
+            opened, images, manifest.crop, model=choice.path, box=place, camera=camera, failed=failures.tell
+        ):
             target, drawing = targets[hand.image]
             _write(hand, target, choice, opened.precision)
-            doubt = "; in doubt: there may be no hand here, or none that this model can read"
-            sure = f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
-            typer.echo(f"{hand.image} -> {target} ({sure})")
+            typer.echo(f"{hand.image} -> {target} ({_sure(hand)})")
             if picture:
                 _draw(hand, drawing, faces)
-    done = f"{len(images) - len(failures)} of {len(images)} photographs were done"
-    if failures:
-        raise InputError(f"{done}; what hinders the others is told above, beginning with {failures[0]}.")
-    if len(images) > 1:
-        typer.echo(f"{done}.")
+    failures.conclude(len(images))
+
+
+class Failures:
+    """Photographs that could not be read, each told as it fails; one that is `alone` ends the command."""
+
+    def __init__(self, *, alone: bool) -> None:
+        self.alone = alone
+        self.images: list[Path] = []
+
+    def tell(self, image: Path, error: "InputError") -> None:
+        """Tell of one, or end the command with its error."""
+        if self.alone:
+            raise error
+        self.images.append(image)
+        typer.echo(f"{error}", err=True)
+
+    def conclude(self, asked: int) -> None:
+        """Say how many of those that were asked for are done.
+
+        Raises:
+            InputError: not all.
+        """
+        from cliphand.errors import InputError
+
+        done = f"{asked - len(self.images)} of {asked} photographs were done"
+        if self.images:
+            raise InputError(f"{done}; what hinders the others is told above, beginning with {self.images[0]}.")
+        if not self.alone:
+            typer.echo(f"{done}.")
+
+
+def _sure(hand: "Hand") -> str:
+    from engines.steadiness import DOUBT_BELOW
+
+    doubt = "; in doubt: there may be no hand here, or none that this model can read"
+    return f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
 
 
 def _refuse_unreadable(images: list[Path]) -> None:

@@ -64,8 +64,9 @@ def _train(out: Path) -> None:
     from cliphand.config import CropConfig
     from cliphand.hand import HAND_NAME, load_hand
     from cliphand.presets import PRESETS
+    from cliphand.training.accelerator import fastest_precision
     from cliphand.training.from_scratch import FROM_SCRATCH
-    from cliphand.training.loop import Run, fastest_precision, train_hand
+    from cliphand.training.loop import Run, train_hand
     from cliphand.training.run_place import RESUME_FILE
 
     data, run = out / "data", out / "run"

@@ -5,16 +5,13 @@ A run folder holds `run.json` (configs, identity, commit, versions), `metrics.js
 """
 
 import logging
-import timeit
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import lightning
-import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
@@ -32,13 +29,14 @@ from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
+from cliphand.training.accelerator import accelerator_of
 from cliphand.training.loaders import make_loaders
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
-from cliphand.training.run_folder import fingerprint, finished_epochs, state_to_resume
-from cliphand.training.run_place import RUN_FILE, check_place, read_history, writing
+from cliphand.training.run_folder import fingerprint, finished_epochs, refuse_older, state_to_resume
+from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history, writing
 from cliphand.training.state import SealedState, check_fit, read_state
 
 EXPECTED_WARNINGS = (
@@ -75,11 +73,18 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A run with what was decided before it: the facts of it and the state that it goes on from."""
+    """A run with what was decided before it.
+
+    Attributes:
+        facts: of the run.
+        goes_on: whether it goes on from the state in its folder.
+        resume: whether the folder may hold a run.
+        progress: whether a bar is shown.
+    """
 
     run: Run
     facts: Mapping[str, object]
-    state: Path | None
+    goes_on: bool
     resume: bool
     progress: bool
 
@@ -106,39 +111,45 @@ def train_hand(
         tell(cut_off)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
     facts = run_facts(run, data)
-    state = state_to_resume(run.out, facts, resume=resume)
-    if state is None and (run.out / RUN_FILE).exists():
+    resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
+    if resumed.state is None and (run.out / RUN_FILE).exists():
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
-    job = Job(run, facts, state, resume, progress)
+    job = Job(run, facts, resumed.state is not None, resume, progress)
     if run.train.devices == 1:
-        train_rank(job, ALONE)
+        _train(job, ALONE, data, resumed)
     else:
+        del data, resumed  # each process reads its own
         backend = "nccl" if accelerator_of(run.train) == "cuda" else "gloo"
         train_in_processes(train_rank, job, run.train.devices, backend=backend)
     return run.out
 
 
 def train_rank(job: Job, rank: Rank) -> None:
-    """What each process of a run does; the first also writes.
+    """What each of several processes of a run does; the first also writes.
 
     Raises:
         InputError: as `train_hand`.
         RunError: the loss is not finite.
     """
+    state = read_state(job.run.out / RESUME_FILE) if job.goes_on else None
+    _train(job, rank, open_freihand(job.run.data, "training"), SealedState(state))
+
+
+def _train(job: Job, rank: Rank, data: FreiHand, resumed: SealedState) -> None:
+    """Train on open data, from a state that was read or from the beginning."""
     run = job.run
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    trainer = make_trainer(job, rank)
+    trainer = make_trainer(job, rank, resumed)
     lightning.seed_everything(run.train.seed, verbose=False)
     model = build_model(run)
     module = run.recipe.module(model, topology=run.topology, model_config=run.model, train=run.train)
     first_epoch = 0
-    if job.state is not None:
-        state = read_state(job.state)
+    if resumed.state is not None:
         trained = {name: value for name, value in module.state_dict().items() if not name.startswith(TOWER)}
-        check_fit(state, trained, source=str(job.state))
-        first_epoch = finished_epochs(state)
+        check_fit(resumed.state, trained, source=str(run.out / RESUME_FILE))
+        first_epoch = finished_epochs(resumed.state)
     pairs, labelled = make_loaders(
-        open_freihand(run.data, "training"),
+        data,
         run.recipe,
         rank,
         crop=run.crop,
@@ -149,11 +160,14 @@ def train_rank(job: Job, rank: Rank) -> None:
         first_epoch=first_epoch,
     )
     with writing(run.out, resume=job.resume) if rank.writes else nullcontext():
-        if job.state is None and rank.writes:
+        if rank.writes and resumed.state is None:
             write_json(run.out / RUN_FILE, job.facts, None)
+        elif rank.writes and resumed.state is not None:
+            refuse_older(resumed.state, run.out)  # than what another process has left meanwhile
+        path = run.out / RESUME_FILE if job.goes_on else None  # which makes the trainer ask for the state
         try:
             with _quiet():
-                trainer.fit(module, pairs, labelled, ckpt_path=job.state, weights_only=True)
+                trainer.fit(module, pairs, labelled, ckpt_path=path, weights_only=True)
         except FloatingPointError as error:
             raise RunError(f"{error}; {_way_on(run)}.") from None
 
@@ -197,31 +211,6 @@ def run_facts(run: Run, data: FreiHand) -> dict[str, object]:
     }
 
 
-def accelerator_of(train: TrainConfig) -> str:
-    """`cpu` or `cuda`: what `auto` becomes on this machine.
-
-    Raises:
-        InputError: `cuda` was asked for and torch finds no GPU, or fewer than processes.
-    """
-    found = torch.cuda.is_available()
-    if train.accelerator == "cuda" and not found:
-        raise InputError("accelerator is cuda but torch finds no GPU here; use --accelerator cpu or auto.")
-    chosen = ("cuda" if found else "cpu") if train.accelerator == "auto" else train.accelerator
-    if chosen == "cuda" and train.devices > torch.cuda.device_count():
-        raise InputError(f"devices is {train.devices}; torch finds {torch.cuda.device_count()} GPUs here.")
-    return chosen
-
-
-def fastest_precision(size: int = 512, rounds: int = 5) -> Literal["32-true", "bf16-mixed"]:
-    """The precision in which this machine multiplies matrices faster: some CPUs only emulate bfloat16."""
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    seconds = {}
-    for dtype in (torch.float32, torch.bfloat16):
-        matrix = torch.randn(size, size, device=device).to(dtype)
-        seconds[dtype] = min(timeit.repeat("(m @ m).sum().item()", globals={"m": matrix}, number=3, repeat=rounds))
-    return "bf16-mixed" if seconds[torch.bfloat16] < seconds[torch.float32] else "32-true"
-
-
 def uses_text(train: TrainConfig) -> bool:
     """Whether the run has a text branch, and so prompts."""
     return train.loss.clip > 0 and train.stage == "mesh"
@@ -251,7 +240,7 @@ def _start_from(hand: HandModel, config: ModelConfig, start: Checkpoint) -> None
     hand.load_state_dict(start.model.state_dict())
 
 
-def make_trainer(job: Job, rank: Rank) -> lightning.Trainer:
+def make_trainer(job: Job, rank: Rank, resumed: SealedState) -> lightning.Trainer:
     """Lightning's trainer with this project's bar and recorder."""
     run, train = job.run, job.run.train
     recorder = RunRecorder(
@@ -274,7 +263,7 @@ def make_trainer(job: Job, rank: Rank) -> lightning.Trainer:
         max_epochs=train.epochs,
         gradient_clip_val=train.gradient_clip or None,
         logger=False,
-        plugins=[SealedState()],
+        plugins=[resumed],
         callbacks=callbacks,
         enable_checkpointing=True,
         enable_progress_bar=job.progress,

@@ -11,14 +11,14 @@ from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from cliphand.training.recorder import STATE_KEY
 from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history
-from cliphand.training.state import read_state
+from cliphand.training.state import State, read_state
 
 CONFIGS = ("model", "crop", "train", "recipe")
 
 Facts = Mapping[str, object]
 
 
-def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> Path | None:
+def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> State | None:
     """The state from which a run with these facts goes on in `out`; None for the beginning.
 
     Raises:
@@ -35,18 +35,29 @@ def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> Path | None:
     state = read_state(path)
     if _recorded(state).get("run") != fingerprint(before):
         raise InputError(f"{path} is of another run than {out / RUN_FILE}; put the right one back.")
+    refuse_older(state, out)
+    return state
+
+
+def refuse_older(state: State, out: Path) -> None:
+    """Refuse a state that is older than what the folder tells of.
+
+    Raises:
+        InputError: it is.
+    """
     epochs, told = finished_epochs(state), len(read_history(out))
     if epochs < told:
-        raise InputError(f"{path} is of epoch {epochs}, but {out} tells of {told} epochs; put the newest one back.")
-    return path
+        raise InputError(
+            f"{out / RESUME_FILE} is of epoch {epochs}, but {out} tells of {told} epochs; put the newest one back."
+        )
 
 
-def finished_epochs(state: Mapping[str, object]) -> int:
+def finished_epochs(state: State) -> int:
     """How many epochs the run of a state has behind it."""
     return len(cast("list[object]", _recorded(state)["history"]))
 
 
-def _recorded(state: Mapping[str, object]) -> Mapping[str, object]:
+def _recorded(state: State) -> Mapping[str, object]:
     callbacks = cast("Mapping[str, Mapping[str, object]]", state.get("callbacks", {}))
     return callbacks.get(STATE_KEY, {})
 

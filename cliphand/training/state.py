@@ -22,8 +22,25 @@ SEAL_BYTES = len(SEAL) + 64
 BLOCK_BYTES = 2**20
 
 
+State = Mapping[str, object]
+
+
 class SealedState(TorchCheckpointIO):
-    """How the trainer writes a state."""
+    """How the trainer writes a state, and has the one that it goes on from.
+
+    Args:
+        state: from `read_state`, of which the trainer then needs no file; None for a run from its beginning.
+    """
+
+    def __init__(self, state: State | None) -> None:
+        self.state = state
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: object | None = None, weights_only: bool | None = None
+    ) -> dict[str, object]:
+        """The state that was read, once: it is let go of then."""
+        state, self.state = self.state, None
+        return dict(read_state(Path(path)) if state is None else state)
 
     def save_checkpoint(
         self, checkpoint: dict[str, object], path: str | Path, storage_options: object | None = None
@@ -37,7 +54,7 @@ class SealedState(TorchCheckpointIO):
             stream.write(SEAL + hashlib.sha256(content).hexdigest().encode())
 
 
-def read_state(path: Path) -> Mapping[str, object]:
+def read_state(path: Path) -> State:
     """A state as tensors and plain values.
 
     Raises:
@@ -65,7 +82,7 @@ def _is_whole(path: Path) -> bool:
         return stream.read() == SEAL + found.hexdigest().encode()
 
 
-def check_fit(state: Mapping[str, object], expected: Mapping[str, Tensor], *, source: str) -> None:
+def check_fit(state: State, expected: Mapping[str, Tensor], *, source: str) -> None:
     """Refuse a state whose weights are not those of the model.
 
     Args:
