@@ -133,6 +133,8 @@ class AugmentConfig:
         colour: brightness, contrast and per-channel gain vary within 1 plus and minus this.
         blur_px: largest Gaussian blur's standard deviation.
         noise: largest standard deviation of Gaussian pixel noise, in units of 255.
+        difficulty: of views that are composed from rendered layers: 0 puts hands in soft light before plain walls,
+            1 uses all there is. Photographs do not change with it.
     """
 
     rotation_deg: Annotated[float, Interval(ge=0, le=180)] = 180.0
@@ -141,6 +143,7 @@ class AugmentConfig:
     colour: Share = 0.3
     blur_px: Annotated[float, Interval(ge=0, le=50)] = 1.5
     noise: Share = 0.03
+    difficulty: Share = 1.0
 
 
 @checked

@@ -87,7 +87,7 @@ def test_projected_mesh_covers_the_mask(stage: Stage, samples: list[Sample]) -> 
     shares = []
     for sample in samples:
         mask = decoded(sample.mask, colour=False) > 127
-        drawn = outline(stage, project(sample.verts, sample.K)) > 0
+        drawn = outline(stage, project(sample.labels.verts, sample.labels.K)) > 0
         shares.append((mask & drawn).sum() / mask.sum())
     assert np.median(shares) > 0.985  # the mask is the seen part of the drawn mesh
     assert min(shares) > 0.93
@@ -105,9 +105,13 @@ def test_unhidden_hand_matches_its_projected_mesh(stage: Stage) -> None:
 
 def test_labels_agree_with_each_other(stage: Stage, samples: list[Sample]) -> None:
     for sample in samples:
-        np.testing.assert_allclose(stage.model.topology.joint_regressor @ sample.verts, sample.xyz, atol=1e-6)
-        assert sample.scale == pytest.approx(np.linalg.norm(sample.xyz[MIDDLE_MCP] - sample.xyz[MIDDLE_PIP]), abs=2e-6)
-        assert sample.verts[:, 2].min() > 0.1
+        np.testing.assert_allclose(
+            stage.model.topology.joint_regressor @ sample.labels.verts, sample.labels.xyz, atol=1e-6
+        )
+        assert sample.labels.scale == pytest.approx(
+            np.linalg.norm(sample.labels.xyz[MIDDLE_MCP] - sample.labels.xyz[MIDDLE_PIP]), abs=2e-6
+        )
+        assert sample.labels.verts[:, 2].min() > 0.1
 
 
 def test_images_are_224_px_and_masks_black_and_white(samples: list[Sample]) -> None:
@@ -122,7 +126,7 @@ def test_a_sample_depends_on_seed_split_and_index_alone(stage: Stage, samples: l
     again = make_sample(stage, seed=11, split="training", index=7)
     assert again.photo == samples[7].photo
     assert again.mask == samples[7].mask
-    np.testing.assert_array_equal(again.verts, samples[7].verts)
+    np.testing.assert_array_equal(again.labels.verts, samples[7].labels.verts)
     others = [
         make_sample(stage, seed=12, split="training", index=7),
         make_sample(stage, seed=11, split="evaluation", index=7),
@@ -317,7 +321,7 @@ def test_exposure_shows_the_background_where_nothing_covers_it() -> None:
 def test_plain_scenes_show_an_upright_palm_before_one_colour(stage: Stage) -> None:
     for index in range(8):
         sample = make_sample(stage, seed=3, split="training", index=index, kind=KINDS["plain"])
-        wrist, index_mcp, middle_mcp, little_mcp = (sample.xyz[joint] for joint in (0, 5, 9, 17))
+        wrist, index_mcp, middle_mcp, little_mcp = (sample.labels.xyz[joint] for joint in (0, 5, 9, 17))
         up = (middle_mcp - wrist) / np.linalg.norm(middle_mcp - wrist)
         assert up[1] < -np.cos(np.radians(31))  # image rows grow downwards
         facing = np.cross(index_mcp - little_mcp, up)

@@ -17,7 +17,11 @@ def synth(
         Path | None, typer.Option("--backgrounds", help="Folder of photographs to put behind most hands.")
     ] = None,
     kind: Annotated[
-        str, typer.Option("--kind", help="varied, or plain: palms towards the camera before one colour.")
+        str,
+        typer.Option(
+            "--kind",
+            help="varied; layers: put before new backgrounds while training; or plain: palms before one colour.",
+        ),
     ] = "varied",
     workers: Annotated[int, typer.Option("--workers", help="Processes that render; 0: one per core.")] = 0,
 ) -> None:

@@ -34,7 +34,7 @@ def draw_view(image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.
         rng: the only source of chance; the same state gives the same view.
         side_px: side of the crop in pixels.
     """
-    matrix = _draw_matrix(box, config, rng, side_px=side_px)
+    matrix = draw_matrix(box, config, rng, side_px=side_px)
     crop = cut(image, matrix, side_px=side_px)
     # A camera blurs before its sensor adds noise.
     blur_px = rng.uniform(0, config.blur_px)
@@ -47,7 +47,8 @@ def draw_view(image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.
     return View(crop=np.clip(np.rint(levels), 0, 255).astype(np.uint8), matrix=matrix)
 
 
-def _draw_matrix(box: Box, config: AugmentConfig, rng: np.random.Generator, *, side_px: int) -> FloatArray:
+def draw_matrix(box: Box, config: AugmentConfig, rng: np.random.Generator, *, side_px: int) -> FloatArray:
+    """(3, 3) from source pixels to the pixels of a crop that is scaled, turned and shifted within the bounds."""
     drawn_side_px = box.side_px * rng.uniform(1 - config.scale, 1 + config.scale)
     shift_x, shift_y = drawn_side_px * rng.uniform(-config.shift, config.shift, 2)
     angle_deg = rng.uniform(-config.rotation_deg, config.rotation_deg)

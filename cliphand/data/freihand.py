@@ -17,6 +17,7 @@ import numpy as np
 
 from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.data.label_file import FIELD_SHAPES, read_labels
+from cliphand.data.layers.scenery import LayerFolder, open_layers
 from cliphand.data.photograph import image_size
 from cliphand.data.plausible import PROJECTION, Fault, Labels, check_plausible, implausible, read_allowed
 from cliphand.errors import InputError
@@ -44,6 +45,7 @@ class FreiHand:
         verts: (N, 778, 3) vertices, metres, camera frame.
         scale: (N,) length of bone 9-10 in metres.
         has_masks: whether there is a hand mask for every sample.
+        layers: what its training views are composed from, where the hands were rendered in layers.
     """
 
     root: Path
@@ -55,6 +57,7 @@ class FreiHand:
     verts: FloatArray | None
     scale: FloatArray | None
     has_masks: bool = False
+    layers: LayerFolder | None = None
 
     def __len__(self) -> int:
         """The number of images."""
@@ -132,6 +135,7 @@ def open_freihand(root: Path, split: Split) -> FreiHand:
         verts=labels["verts"],
         scale=labels["scale"],
         has_masks=_has_masks(root / split / "mask", n_labels),
+        layers=open_layers(root, split, n_labels),
     )
     if data.xyz is not None and PROJECTION not in read_allowed(root):
         for label in np.unique(np.linspace(0, n_labels - 1, SHAPES_SEEN).round().astype(int)).tolist():

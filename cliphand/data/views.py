@@ -3,16 +3,20 @@
 A crop's turn and zoom live in its camera matrix (crop matrix @ K); camera coordinates never change.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.random import Generator
 
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.config import AugmentConfig, CropConfig
-from cliphand.data.augment import View, draw_view
+from cliphand.data.augment import draw_matrix, draw_view
 from cliphand.data.crop import Box, crop_box, crop_matrix, cut
 from cliphand.data.freihand import FreiHand
+from cliphand.data.layers.compose import compose
+from cliphand.data.layers.dense import DenseTargets, dense_targets
+from cliphand.data.layers.store import LAYER_PX, layer_matrix
 from cliphand.data.photograph import read_image, read_mask
 from cliphand.errors import InputError
 
@@ -27,6 +31,7 @@ class TrainingView:
         verts_uvd: (778, 3) float64 uvd.
         matrix: (3, 3) source pixels to crop pixels.
         K_crop: (3, 3) camera frame to crop pixels.
+        dense: what each cell of the crop shows of the hand, where the hand was rendered in layers.
     """
 
     crop: ByteArray
@@ -34,6 +39,7 @@ class TrainingView:
     verts_uvd: FloatArray
     matrix: FloatArray
     K_crop: FloatArray
+    dense: DenseTargets | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -77,7 +83,7 @@ def training_pair(
     side_px: int,
     rng: np.random.Generator,
 ) -> TrainingPair:
-    """Draw two views of one photograph.
+    """Draw two views of one photograph; of a hand in layers, two compositions.
 
     Args:
         dataset: a split with joints and vertices.
@@ -88,18 +94,49 @@ def training_pair(
         rng: the only source of chance.
 
     Raises:
-        InputError: the split has no joints or no vertices, the image or its mask cannot be read, or the crop rule
-            finds nothing to cut.
+        InputError: the split has no joints or no vertices, the image, its mask or its layers cannot be read, or the
+            crop rule finds nothing to cut.
     """
-    image = read_image(dataset.image_path(image_index))
-    box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
-    first, second = (
-        _labelled(dataset, image_index, draw_view(image, box, augment, rng, side_px=side_px), side_px=side_px)
-        for _ in range(2)
-    )
+    draw = _photographed if dataset.layers is None else _composed
+    first, second = draw(dataset, image_index, crop=crop, augment=augment, side_px=side_px, rng=rng)
     affine = (second.matrix @ np.linalg.inv(first.matrix))[:2]
     affine[:, 2] /= side_px  # pixels to uv
     return TrainingPair(first=first, second=second, affine=affine)
+
+
+def _photographed(
+    dataset: FreiHand, image_index: int, *, crop: CropConfig, augment: AugmentConfig, side_px: int, rng: Generator
+) -> tuple[TrainingView, TrainingView]:
+    """Two views of a photograph."""
+    image = read_image(dataset.image_path(image_index))
+    box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
+    first, second = (draw_view(image, box, augment, rng, side_px=side_px) for _ in range(2))
+    return (
+        _labelled(dataset, image_index, first.crop, first.matrix),
+        _labelled(dataset, image_index, second.crop, second.matrix),
+    )
+
+
+def _composed(
+    dataset: FreiHand, image_index: int, *, crop: CropConfig, augment: AugmentConfig, side_px: int, rng: Generator
+) -> tuple[TrainingView, TrainingView]:
+    """Two compositions of a hand in layers; the finished picture of it is not read."""
+    label = dataset.label_index(image_index)
+    joints_uv = dataset.joints_uv(label)
+    if dataset.layers is None or joints_uv is None:
+        raise InputError(f"{dataset.label_path('xyz')} does not exist; layers lie around the joints.")
+    layers, scenery = dataset.layers.read(label), dataset.layers.scenery()
+    to_image = np.linalg.inv(layer_matrix(joints_uv))
+    box = source_box(dataset, image_index, image_shape=(LAYER_PX, LAYER_PX), crop=crop)
+
+    def view() -> TrainingView:
+        matrix = draw_matrix(box, augment, rng, side_px=side_px)
+        from_layers = matrix @ to_image
+        made = compose(rng, layers, from_layers, side_px=side_px, scenery=scenery, config=augment)
+        dense = dense_targets(layers.surface, from_layers, made.seen)
+        return replace(_labelled(dataset, image_index, made.crop, matrix), dense=dense)
+
+    return view(), view()
 
 
 def evaluation_view(dataset: FreiHand, image_index: int, crop: CropConfig, side_px: int) -> EvaluationView:
@@ -138,22 +175,19 @@ def source_box(dataset: FreiHand, image_index: int, *, image_shape: tuple[int, i
         raise InputError(f"{dataset.image_path(image_index)}: {error}") from None
 
 
-def _labelled(dataset: FreiHand, image_index: int, view: View, *, side_px: int) -> TrainingView:
+def _labelled(dataset: FreiHand, image_index: int, crop: ByteArray, matrix: FloatArray) -> TrainingView:
+    """A crop with the labels that follow its matrix."""
     label = dataset.label_index(image_index)
     joints = _required(dataset, "xyz", dataset.xyz)[label]
     vertices = _required(dataset, "verts", dataset.verts)[label]
-    K_crop = view.matrix @ dataset.K[label]
+    K_crop = matrix @ dataset.K[label]
     root_depth, bone = root_and_bone(joints)
 
     def project(points_m: FloatArray) -> FloatArray:
-        return camera_to_uvd(points_m, K_crop, side_px=side_px, root_depth_m=root_depth, bone_m=bone)
+        return camera_to_uvd(points_m, K_crop, side_px=len(crop), root_depth_m=root_depth, bone_m=bone)
 
     return TrainingView(
-        crop=view.crop,
-        joints_uvd=project(joints),
-        verts_uvd=project(vertices),
-        matrix=view.matrix,
-        K_crop=K_crop,
+        crop=crop, joints_uvd=project(joints), verts_uvd=project(vertices), matrix=matrix, K_crop=K_crop
     )
 
 

@@ -42,7 +42,7 @@ def list_photos(folder: Path) -> tuple[Path, ...]:
 
 def _photo_crop(rng: np.random.Generator, path: Path) -> FloatArray:
     """A random square of a photograph, mirrored in half of the cases."""
-    photo = _read(path)
+    photo = user_photo(path)
     height, width = photo.shape[:2]
     side = max(int(min(height, width) * rng.uniform(0.4, 1.0)), 2)
     top, left = int(rng.integers(height - side + 1)), int(rng.integers(width - side + 1))
@@ -54,7 +54,7 @@ def _photo_crop(rng: np.random.Generator, path: Path) -> FloatArray:
 
 
 @lru_cache(maxsize=64)
-def _read(path: Path) -> np.ndarray:
+def user_photo(path: Path) -> np.ndarray:
     """RGB, its longer side at most 1024 px; a file that is no picture is grey."""
     photo = cv2.imread(str(path), cv2.IMREAD_COLOR)
     if photo is None or min(photo.shape[:2]) < 8:

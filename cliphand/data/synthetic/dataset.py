@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
@@ -15,6 +14,8 @@ import cv2
 
 from cliphand.claims import check_folder as check_place
 from cliphand.claims import held
+from cliphand.data.layers.scenery import list_pictures
+from cliphand.data.layers.store import FOLDER, SUFFIXES, layer_paths
 from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, load_hand_model, save_hand_model
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.labels import (
@@ -29,6 +30,8 @@ from cliphand.data.synthetic.labels import (
     unpack_lists,
     write_part,
 )
+from cliphand.data.synthetic.layered_sample import make_layered_sample
+from cliphand.data.synthetic.pictures import write_pictures
 from cliphand.data.synthetic.plan import SYNTHETIC, WORK, Plan, check_folder, record_of, write_record
 from cliphand.data.synthetic.preview import write_preview
 from cliphand.data.synthetic.sample import SPLITS, make_sample
@@ -75,6 +78,8 @@ def _make(plan: Plan, workers: int, progress: Progress) -> None:
             unpack_lists(plan.root, split)
         model = _stored_model(plan)
         save_hand(model.topology, plan.root / HAND_NAME)
+        if KINDS[plan.kind].layered:
+            write_pictures(plan.root, seed=plan.seed, photos=plan.photos)
         _render_missing(plan, workers, progress)
         for split in SPLITS:
             join_parts(plan.root, split, n_parts(plan.count(split)))
@@ -173,14 +178,22 @@ def _render_part(plan: Plan, task: Task) -> Task:
     """Render the images of one part and write its labels last."""
     split, part = task
     stage = _stage(_model_path(plan.root))
-    samples = []
+    kind = KINDS[plan.kind]
+    pictures = list_pictures(plan.root) if kind.layered else ()
+    labels = []
     for index in part_of(plan.count(split), part):
-        sample = make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos, kind=KINDS[plan.kind])
+        if kind.layered:
+            sample = make_layered_sample(stage, seed=plan.seed, split=split, index=index, kind=kind, pictures=pictures)
+        else:
+            sample = make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos, kind=kind)
         _write_bytes(photo_path(plan.root, split, index), sample.photo)
         if split == "training":  # FreiHAND has no masks for evaluation
             _write_bytes(mask_path(plan.root, split, index), sample.mask)
-        samples.append(replace(sample, photo=b"", mask=b""))
-    write_part(plan.root, split, part, samples)
+        for name, path in layer_paths(plan.root / split / FOLDER, index).items():
+            if name in sample.layers:
+                _write_bytes(path, sample.layers[name])
+        labels.append(sample.labels)
+    write_part(plan.root, split, part, labels)
     return task
 
 
@@ -219,8 +232,8 @@ def _keep_whole(root: Path, split: str) -> int:
         parts += 1
     count = sum(part_size(root, split, part) for part in range(parts))
     sweep(root, split)
-    for folder in ("rgb", "mask"):
-        for path in (root / split / folder).glob("*.jpg"):
+    for folder in ("rgb", "mask", *(f"{FOLDER}/{name}" for name in SUFFIXES)):
+        for path in (root / split / folder).glob("*.*"):
             if int(path.stem) >= count:
                 path.unlink()
     for path in (root / WORK / split).glob("*.txt"):

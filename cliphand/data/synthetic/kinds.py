@@ -15,6 +15,8 @@ class SceneKind:
         shift_px: standard deviation of the hand's place about the middle of the image, on both axes.
         cluttered: backgrounds with patterns or photographs; otherwise one colour.
         held: whether some hands hold things, or have things before them.
+        layered: whether the hand is rendered light by light, to be put before a new background at every view.
+        familiar: share of hands seen as people show and see them; the others are turned by `turn_deg`.
     """
 
     gesture_share: float
@@ -24,6 +26,8 @@ class SceneKind:
     shift_px: float
     cluttered: bool
     held: bool
+    layered: bool = False
+    familiar: float = 0.0
 
 
 KINDS: dict[str, SceneKind] = {
@@ -45,6 +49,17 @@ KINDS: dict[str, SceneKind] = {
         shift_px=5.0,
         cluttered=False,
         held=False,
+    ),
+    "layers": SceneKind(
+        gesture_share=0.75,
+        turn_deg=None,
+        extent_px=(55.0, 110.0, 205.0),
+        extent_spread=0.35,
+        shift_px=12.0,
+        cluttered=True,
+        held=True,
+        layered=True,
+        familiar=0.6,
     ),
 }
 DEFAULT_KIND = KINDS["varied"]

@@ -12,8 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
+from cliphand.data.layers.scenery import PICTURES
+from cliphand.data.layers.store import FOLDER, SUFFIXES
 from cliphand.data.synthetic.plan import WORK
-from cliphand.data.synthetic.sample import Sample
+from cliphand.data.synthetic.sample import Labels
 from cliphand.files import remove_leftovers, whole_file
 
 CHUNK = 16
@@ -51,9 +53,9 @@ def part_of(count: int, part: int) -> range:
     return range(part * CHUNK, min((part + 1) * CHUNK, count))
 
 
-def write_part(root: Path, split: str, part: int, samples: Sequence[Sample]) -> None:
+def write_part(root: Path, split: str, part: int, labels: Sequence[Labels]) -> None:
     """Write the labels of one part, atomically."""
-    rows = [(s.K.tolist(), s.xyz.tolist(), s.verts.tolist(), s.scale) for s in samples]
+    rows = [(s.K.tolist(), s.xyz.tolist(), s.verts.tolist(), s.scale) for s in labels]
     columns = [[json.dumps(value, allow_nan=False) for value in column] for column in zip(*rows, strict=True)]
     _write_columns(root, split, part, columns)
 
@@ -128,7 +130,8 @@ def _elements(stream: TextIO) -> Iterator[str]:
 
 def sweep(root: Path, split: str) -> None:
     """Remove the temporary files that a killed process left."""
-    for folder in (root / split / "rgb", root / split / "mask", root / WORK / split, root):
+    layers = [root / split / FOLDER / name for name in SUFFIXES]
+    for folder in (root / split / "rgb", root / split / "mask", *layers, root / PICTURES, root / WORK / split, root):
         remove_leftovers(folder)
 
 

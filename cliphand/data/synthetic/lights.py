@@ -8,6 +8,8 @@ from cliphand.arrays import FloatArray
 from cliphand.data.synthetic.mesh import unit
 from cliphand.data.synthetic.palette import light_colour
 
+LAMP_RADIUS = (0.04, 0.15, 0.35)  # radians: a bulb, a shade, a window
+
 
 @dataclass(frozen=True, slots=True)
 class Lamp:
@@ -41,7 +43,7 @@ def random_light(rng: np.random.Generator) -> Light:
     for share in rng.dirichlet([4.0, 1.5, 0.8][:count]):
         direction = unit(rng.normal(0, 0.75, 3) + np.array([0, -0.5, -0.65]))  # mostly from above and in front
         colour = light_colour(_in_range(kelvin * np.exp(rng.normal(0, 0.12)))) / white
-        lamps.append(Lamp(direction, colour * share * directness * 1.6, float(rng.choice([0.04, 0.15, 0.35]))))
+        lamps.append(Lamp(direction, colour * share * directness * 1.6, float(rng.choice(LAMP_RADIUS))))
     strength = 1 - 0.8 * directness
     # The camera exposes for what faces it: a cube's front, top and sides.
     seen = strength * 0.8 + sum(lamp.colour.mean() * max(-lamp.direction[2], 0.3) for lamp in lamps)
@@ -56,3 +58,12 @@ def random_light(rng: np.random.Generator) -> Light:
 
 def _in_range(kelvin: float) -> float:
     return float(np.clip(kelvin, 2300, 12000))
+
+
+def single_lights(rng: np.random.Generator) -> Light:
+    """White lights of strength 1, to be rendered one at a time and mixed later: a sky, and lamps from three sides."""
+    up = unit(np.array([0, -1.0, -0.35]) + rng.normal(0, 0.45, 3))
+    sides = np.array([[0.0, -0.5, -0.7], [0.9, -0.2, -0.15], [-0.9, -0.2, -0.15]]) + rng.normal(0, 0.45, (3, 3))
+    radius = rng.permutation(LAMP_RADIUS)
+    lamps = tuple(Lamp(unit(side), np.ones(3), float(r)) for side, r in zip(sides, radius, strict=True))
+    return Light(up, np.ones(3), np.full(3, rng.uniform(0.3, 0.85)), lamps)

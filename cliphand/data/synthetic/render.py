@@ -1,5 +1,6 @@
 """Rays from the camera into a scene: which pixels are hand, and the light they receive."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -7,10 +8,10 @@ import numpy as np
 
 from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.data.synthetic.camera import RENDER_PX
-from cliphand.data.synthetic.lights import Light
+from cliphand.data.synthetic.lights import Lamp, Light
 from cliphand.data.synthetic.mesh import unit
 from cliphand.data.synthetic.scene import Scene, Stage
-from cliphand.data.synthetic.shading import Look, Points, illuminate
+from cliphand.data.synthetic.shading import Look, Points, illuminate, surface
 from cliphand.data.synthetic.tracer import LIFT_M, Hits, Tracer
 from cliphand.data.synthetic.visibility import ambient_light, lamp_light
 
@@ -29,6 +30,36 @@ class Picture:
     hand: FloatArray
 
 
+@dataclass(frozen=True, slots=True)
+class Traced:
+    """What the rays of a picture met: one ray for a pixel, four for one on an edge.
+
+    Attributes:
+        hits: of all rays that met something.
+        rays: (N, 2) where they pass through the picture.
+        met: (N,) their places among all rays cast: those of `inner` pixels, then four for each of `outer`.
+        inner, outer: pixels y * side_px + x with one ray and with four.
+        side_px: of the picture.
+    """
+
+    hits: Hits
+    rays: FloatArray
+    met: IntArray
+    inner: IntArray
+    outer: IntArray
+    side_px: int
+
+    def picture(self, values: FloatArray) -> FloatArray:
+        """(side_px, side_px, C) float32 mean of the rays' values (N, C); a ray that met nothing counts as 0."""
+        n_inner, sub = len(self.inner), len(SUB_PIXELS)
+        every = np.zeros((n_inner + sub * len(self.outer), values.shape[1]), np.float32)
+        every[self.met] = values
+        canvas = np.zeros((self.side_px * self.side_px, values.shape[1]), np.float32)
+        canvas[self.inner] = every[:n_inner]
+        canvas[self.outer] = every[n_inner:].reshape(-1, sub, values.shape[1]).mean(axis=1)
+        return canvas.reshape(self.side_px, self.side_px, -1)
+
+
 def render(rng: np.random.Generator, stage: Stage, scene: Scene, K: FloatArray, look: Look, light: Light) -> Picture:
     """Render a scene; pixels on edges get four rays.
 
@@ -41,37 +72,40 @@ def render(rng: np.random.Generator, stage: Stage, scene: Scene, K: FloatArray, 
         light: the light.
     """
     tracer = Tracer(scene.vertices, scene.faces)
-    pixels = _pixels_in_view(tracer, K)
-    centres = _positions(pixels)
+    traced = trace(tracer, scene, K, RENDER_PX)
+    points, visible = receive(rng, stage, scene, tracer, traced, K, light.lamps)
+    layers = np.ones((len(traced.met), 5), np.float32)
+    layers[:, :3] = illuminate(points, look, light, surface(points, look, stage.maps), visible)
+    layers[:, 4] = traced.hits.face < scene.n_hand_faces
+    full = traced.picture(layers)
+    return Picture(full[..., :3], full[..., 3], full[..., 4])
+
+
+def trace(tracer: Tracer, scene: Scene, K: FloatArray, side_px: int) -> Traced:
+    """Send rays through a picture of side_px pixels a side, whose camera is K."""
+    pixels = _pixels_in_view(tracer, K, side_px)
+    centres = _positions(pixels, side_px)
     first = _cast(tracer, centres, K)
-    edges = _edges(first, scene, pixels)
+    edges = _edges(first, scene, pixels, side_px)
     inner, outer = np.flatnonzero(~edges & (first.face >= 0)), np.flatnonzero(edges)
     sub = (centres[outer][:, None] + SUB_PIXELS).reshape(-1, 2)
     hits, rays = _joined(_select(first, inner), _cast(tracer, sub, K)), np.concatenate([centres[inner], sub])
     met = np.flatnonzero(hits.face >= 0)
-    layers = np.zeros((len(rays), 5), np.float32)
-    layers[met, :3] = _shade(rng, stage, scene, tracer, _select(hits, met), rays[met], K, look, light)
-    layers[met, 3] = 1
-    layers[met, 4] = hits.face[met] < scene.n_hand_faces
-    canvas = np.zeros((RENDER_PX * RENDER_PX, 5), np.float32)
-    canvas[pixels[inner]] = layers[: len(inner)]
-    canvas[pixels[outer]] = layers[len(inner) :].reshape(-1, len(SUB_PIXELS), 5).mean(axis=1)
-    full = canvas.reshape(RENDER_PX, RENDER_PX, 5)
-    return Picture(full[..., :3], full[..., 3], full[..., 4])
+    return Traced(_select(hits, met), rays[met], met, pixels[inner], pixels[outer], side_px)
 
 
-def _pixels_in_view(tracer: Tracer, K: FloatArray) -> IntArray:
-    """(N,) y * RENDER_PX + x of the pixels around those of a coarse grid whose rays hit."""
-    axis = np.arange(COARSE_PX // 2, RENDER_PX, COARSE_PX)
-    grid = (axis[:, None] * RENDER_PX + axis).ravel()
-    met = (_cast(tracer, _positions(grid), K).face >= 0).reshape(len(axis), len(axis)).astype(np.uint8)
+def _pixels_in_view(tracer: Tracer, K: FloatArray, side_px: int) -> IntArray:
+    """(N,) y * side_px + x of the pixels around those of a coarse grid whose rays hit."""
+    axis = np.arange(COARSE_PX // 2, side_px, COARSE_PX)
+    grid = (axis[:, None] * side_px + axis).ravel()
+    met = (_cast(tracer, _positions(grid, side_px), K).face >= 0).reshape(len(axis), len(axis)).astype(np.uint8)
     around = cv2.dilate(met, np.ones((3, 3), np.uint8))
     return np.flatnonzero(np.repeat(np.repeat(around, COARSE_PX, axis=0), COARSE_PX, axis=1))
 
 
-def _positions(pixels: IntArray) -> FloatArray:
+def _positions(pixels: IntArray, side_px: int) -> FloatArray:
     """(N, 2) x and y of pixels."""
-    return np.stack([pixels % RENDER_PX, pixels // RENDER_PX], axis=1).astype(np.float32)
+    return np.stack([pixels % side_px, pixels // side_px], axis=1).astype(np.float32)
 
 
 def _directions(pixels: FloatArray, K: FloatArray) -> FloatArray:
@@ -99,14 +133,14 @@ def _joined(a: Hits, b: Hits) -> Hits:
     )
 
 
-def _edges(hits: Hits, scene: Scene, pixels: IntArray) -> BoolArray:
+def _edges(hits: Hits, scene: Scene, pixels: IntArray, side_px: int) -> BoolArray:
     """(N,) pixels where material or depth jumps towards a neighbour."""
-    label = np.zeros(RENDER_PX * RENDER_PX, np.int32)
-    depth = np.zeros(RENDER_PX * RENDER_PX, np.float32)
+    label = np.zeros(side_px * side_px, np.int32)
+    depth = np.zeros(side_px * side_px, np.float32)
     met = hits.face >= 0
     label[pixels[met]] = scene.material[hits.face[met]] + 1
     depth[pixels[met]] = hits.distance[met]
-    square = (RENDER_PX, RENDER_PX)
+    square = (side_px, side_px)
     labels, depths = label.reshape(square), depth.reshape(square)
     across = (np.diff(labels, axis=1) != 0) | (np.abs(np.diff(depths, axis=1)) > DEPTH_STEP_M)
     down = (np.diff(labels, axis=0) != 0) | (np.abs(np.diff(depths, axis=0)) > DEPTH_STEP_M)
@@ -118,33 +152,33 @@ def _edges(hits: Hits, scene: Scene, pixels: IntArray) -> BoolArray:
     return np.asarray(jump.ravel()[pixels])
 
 
-def _shade(
+def receive(
     rng: np.random.Generator,
     stage: Stage,
     scene: Scene,
     tracer: Tracer,
-    hits: Hits,
-    rays: FloatArray,
+    traced: Traced,
     K: FloatArray,
-    look: Look,
-    light: Light,
-) -> FloatArray:
-    """Linear RGB (N, 3) where rays through pixels (N, 2) hit."""
+    lamps: Sequence[Lamp],
+) -> tuple[Points, list[FloatArray]]:
+    """The N surface points that rays met, and per lamp the share of its light that reaches each."""
+    hits, rays, side_px = traced.hits, traced.rays, traced.side_px
     ambient = ambient_light(stage, scene, tracer)
-    mixed = _interpolate(np.concatenate([scene.normals, ambient[:, None], scene.fields], axis=1), scene, hits)
+    mixed = interpolate(np.concatenate([scene.normals, ambient[:, None], scene.fields], axis=1), scene, hits)
     directions = _directions(rays, K)
     view = -unit(directions)
     normal = unit(mixed[:, :3])
     normal *= np.where((normal * view).sum(1, keepdims=True) < INSIDE, np.float32(-1), np.float32(1))
     origins = directions * hits.distance[:, None] + np.float32(LIFT_M) * (normal + view)
     column, row = np.rint(rays).astype(np.int32).T
-    pixels = np.clip(row, 0, RENDER_PX - 1) * RENDER_PX + np.clip(column, 0, RENDER_PX - 1)
-    visible = [lamp_light(rng, tracer, lamp, origins=origins, normals=normal, pixels=pixels) for lamp in light.lamps]
-    points = Points(scene.material[hits.face], normal, view, mixed[:, 4:], mixed[:, 3])
-    return illuminate(points, look, light, stage.maps, visible)
+    pixels = np.clip(row, 0, side_px - 1) * side_px + np.clip(column, 0, side_px - 1)
+    visible = [
+        lamp_light(rng, tracer, lamp, origins=origins, normals=normal, pixels=pixels, side_px=side_px) for lamp in lamps
+    ]
+    return Points(scene.material[hits.face], normal, view, mixed[:, 4:], mixed[:, 3]), visible
 
 
-def _interpolate(columns: FloatArray, scene: Scene, hits: Hits) -> FloatArray:
+def interpolate(columns: FloatArray, scene: Scene, hits: Hits) -> FloatArray:
     """(N, C) barycentric mean of per-vertex columns (V, C)."""
     a, b, c = scene.faces[hits.face].T
     u, v = hits.u[:, None], hits.v[:, None]

@@ -1,6 +1,7 @@
 """One image and its labels, from (seed, split, index) alone."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -26,20 +27,29 @@ TRIES = 6
 
 
 @dataclass(frozen=True, slots=True)
+class Labels:
+    """K: (3, 3) pixels. xyz: (21, 3), verts: (778, 3) metres, camera frame. scale: |joint 9 - joint 10| in metres."""
+
+    K: FloatArray
+    xyz: FloatArray
+    verts: FloatArray
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """What is written for one image.
 
     Attributes:
         photo, mask: JPEG bytes, 224 px.
-        K: (3, 3) pixels. xyz: (21, 3), verts: (778, 3) metres, camera frame. scale: |joint 9 - joint 10| in metres.
+        labels: as they are written.
+        layers: content of the layers' files by their names, empty without layers.
     """
 
     photo: bytes
     mask: bytes
-    K: FloatArray
-    xyz: FloatArray
-    verts: FloatArray
-    scale: float
+    labels: Labels
+    layers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 def make_sample(
@@ -59,12 +69,17 @@ def make_sample(
     hand, view, picture = _seen_hand(rng, stage, kind)
     background = linear_background(rng, photos) if kind.cluttered else plain_background(rng)
     light = expose(rng, picture.colour, picture.coverage, background)
+    labels = round_labels(stage, hand, view)
+    image = frame(rng, develop(rng, light), project(labels.verts, labels.K))
+    return Sample(encode_photo(rng, image), encode_mask(picture.hand), labels)
+
+
+def round_labels(stage: Stage, hand: PosedHand, view: View) -> Labels:
+    """The labels of a hand before a camera, as they are written."""
     verts = np.round(view.place(hand.mesh), DECIMALS)
     xyz = np.round(stage.model.topology.joint_regressor @ verts, DECIMALS)
-    K = np.round(view.K, DECIMALS)
-    image = frame(rng, develop(rng, light), project(verts, K))
     scale = round(float(np.linalg.norm(xyz[MIDDLE_MCP] - xyz[MIDDLE_PIP])), DECIMALS)
-    return Sample(encode_photo(rng, image), encode_mask(picture.hand), K, xyz, verts, scale)
+    return Labels(np.round(view.K, DECIMALS), xyz, verts, scale)
 
 
 def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, View, Picture]:

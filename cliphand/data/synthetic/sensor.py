@@ -3,7 +3,7 @@
 import cv2
 import numpy as np
 
-from cliphand.arrays import ByteArray, FloatArray
+from cliphand.arrays import BoolArray, ByteArray, FloatArray
 from cliphand.data.synthetic.camera import SIDE_PX
 from cliphand.data.synthetic.palette import to_srgb
 
@@ -95,8 +95,12 @@ def encode_photo(rng: np.random.Generator, image: ByteArray) -> bytes:
 
 def encode_mask(hand: FloatArray) -> bytes:
     """JPEG bytes of a (RENDER_PX, RENDER_PX) coverage: white where the hand is seen."""
-    small = cv2.resize(hand, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA)
-    return _jpeg((small >= 0.5).astype(np.uint8) * 255, MASK_QUALITY)
+    return encode_mask_image(cv2.resize(hand, (SIDE_PX, SIDE_PX), interpolation=cv2.INTER_AREA) >= 0.5)
+
+
+def encode_mask_image(hand: BoolArray) -> bytes:
+    """JPEG bytes of a (SIDE_PX, SIDE_PX) mask: white where it is true."""
+    return _jpeg(hand.astype(np.uint8) * 255, MASK_QUALITY)
 
 
 def _jpeg(image: np.ndarray, quality: int) -> bytes:

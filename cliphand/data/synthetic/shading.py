@@ -1,5 +1,6 @@
 """Colour of surface points: skin, nails, cloth, things; diffuse with a soft terminator, ambient and gloss."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,6 +16,8 @@ VARNISH_SHARE = 0.07
 REDDENING = np.array([0.3, -0.75, -0.6], np.float32)  # blood takes green and blue
 # Light that enters skin leaves it nearby, red furthest: the edge of its own shadow is soft and red.
 SKIN_WRAP = np.array([0.28, 0.12, 0.07], np.float32)
+
+Surface = tuple[FloatArray, FloatArray, FloatArray]  # see `surface`
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def random_look(rng: np.random.Generator) -> Look:
     )
 
 
-def surface(points: Points, look: Look, maps: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
+def surface(points: Points, look: Look, maps: FloatArray) -> Surface:
     """Albedo (N, 3), normal with fine relief (N, 3) and nail share (N,) of every point."""
     fields = points.fields
     albedo = _patterned(points, look)
@@ -134,17 +137,17 @@ def _patterned(points: Points, look: Look) -> FloatArray:
     return np.asarray(colours[:, 0] + share * (colours[:, 1] - colours[:, 0]))
 
 
-def illuminate(points: Points, look: Look, light: Light, maps: FloatArray, visible: list[FloatArray]) -> FloatArray:
-    """Linear RGB (N, 3) of surface points.
+def illuminate(points: Points, look: Look, light: Light, skin: Surface, visible: Sequence[FloatArray]) -> FloatArray:
+    """Linear RGB (N, 3) of surface points; linear in the colours of sky, ground and lamps.
 
     Args:
         points: the points.
         look: their materials.
         light: the light.
-        maps: the skin's maps.
+        skin: what `surface` found for them.
         visible: per lamp (N,), 0 in its shadow and 1 in its light.
     """
-    albedo, normal, nail = surface(points, look, maps)
+    albedo, normal, nail = skin
     is_skin = (points.material == SKIN)[:, None]
     wrap = np.where(is_skin, SKIN_WRAP, np.float32(0.0))
     height = (0.5 + 0.5 * normal @ light.up.astype(np.float32))[:, None]

@@ -5,7 +5,6 @@ import numpy as np
 
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.arm import RING_M
-from cliphand.data.synthetic.camera import RENDER_PX
 from cliphand.data.synthetic.lights import Lamp
 from cliphand.data.synthetic.mesh import cross, unit
 from cliphand.data.synthetic.scene import Scene, Stage
@@ -49,7 +48,14 @@ def _measured(scene: Scene, tracer: Tracer) -> FloatArray:
 
 
 def lamp_light(
-    rng: np.random.Generator, tracer: Tracer, lamp: Lamp, *, origins: FloatArray, normals: FloatArray, pixels: IntArray
+    rng: np.random.Generator,
+    tracer: Tracer,
+    lamp: Lamp,
+    *,
+    origins: FloatArray,
+    normals: FloatArray,
+    pixels: IntArray,
+    side_px: int,
 ) -> FloatArray:
     """(N,) share of a lamp that each point sees: one ray to a random spot of the lamp, averaged over near pixels.
 
@@ -59,7 +65,8 @@ def lamp_light(
         lamp: the lamp.
         origins: (N, 3) points just above the surface.
         normals: (N, 3) unit.
-        pixels: (N,) y * RENDER_PX + x of the pixel that each point is seen in.
+        pixels: (N,) y * side_px + x of the pixel that each point is seen in.
+        side_px: of the picture.
     """
     direction = lamp.direction.astype(np.float32)
     spread = rng.standard_normal(origins.shape, np.float32) * np.float32(lamp.radius / 2)
@@ -69,7 +76,7 @@ def lamp_light(
     width = PENUMBRA_PX[int(lamp.radius > 0.1)]
     lit, met = (
         cv2.blur(
-            np.bincount(pixels[facing], weights, RENDER_PX**2).reshape(RENDER_PX, RENDER_PX).astype(np.float32),
+            np.bincount(pixels[facing], weights, side_px**2).reshape(side_px, side_px).astype(np.float32),
             (width, width),
         ).ravel()
         for weights in (seen[facing], None)

@@ -1,0 +1,109 @@
+"""What a set of layers offers a view: hands, and pictures to put behind and before them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from cliphand.arrays import ByteArray
+from cliphand.data.layers.store import FOLDER, Layers, layer_paths, read_layers
+from cliphand.data.photograph import read_image
+from cliphand.errors import InputError
+
+PICTURES = "backgrounds"
+HELD_OUT_STEP = 8  # every eighth picture is for finished evaluation images alone
+KEPT_PICTURES = 256  # decoded ones a process keeps; 50 MB
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Scenery:
+    """What compositions are made from.
+
+    Attributes:
+        pictures: files, at least one.
+        another: draws the layers of some hand of the set.
+    """
+
+    pictures: tuple[Path, ...]
+    another: Callable[[np.random.Generator], Layers]
+
+    def picture(self, rng: np.random.Generator) -> ByteArray:
+        """(H, W, 3) uint8 RGB of one of the pictures; not to be written into."""
+        return _read_picture(self.pictures[rng.integers(len(self.pictures))])
+
+
+@dataclass(frozen=True, slots=True)
+class LayerFolder:
+    """The layers of a training split.
+
+    Attributes:
+        folder: that holds them.
+        count: samples.
+        pictures: that may lie behind and before them.
+    """
+
+    folder: Path
+    count: int
+    pictures: tuple[Path, ...]
+
+    def read(self, index: int) -> Layers:
+        """The layers of a sample.
+
+        Raises:
+            InputError: a file is missing or damaged.
+        """
+        return read_layers(layer_paths(self.folder, index))
+
+    def scenery(self) -> Scenery:
+        """What its compositions are made from."""
+        return Scenery(self.pictures, lambda rng: self.read(int(rng.integers(self.count))))
+
+
+def open_layers(root: Path, split: str, count: int) -> LayerFolder | None:
+    """The layers of a split, None where it has none.
+
+    Args:
+        root: the data set.
+        split: `training` or `evaluation`.
+        count: samples of the split.
+
+    Raises:
+        InputError: there are layers but not of every sample, or no pictures to put them before.
+    """
+    folder = root / split / FOLDER
+    if not folder.is_dir():
+        return None
+    missing = [path for path in layer_paths(folder, count - 1).values() if not path.exists()]
+    if missing:
+        raise InputError(
+            f"{missing[0]} does not exist, though {root / split} holds layers; finish the set with the same "
+            "`cliphand synth` command."
+        )
+    pictures = training_pictures(list_pictures(root))
+    if not pictures:
+        raise InputError(f"{root / PICTURES} holds no pictures to put the layers before; make the set again.")
+    return LayerFolder(folder, count, pictures)
+
+
+def list_pictures(root: Path) -> tuple[Path, ...]:
+    """The pictures kept with a set, by number."""
+    return tuple(sorted((root / PICTURES).glob("*.jpg")))
+
+
+def training_pictures(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that training sees."""
+    return tuple(path for number, path in enumerate(pictures) if (number + 1) % HELD_OUT_STEP)
+
+
+def evaluation_pictures(pictures: tuple[Path, ...]) -> tuple[Path, ...]:
+    """Those that training never sees."""
+    return pictures[HELD_OUT_STEP - 1 :: HELD_OUT_STEP]
+
+
+@lru_cache(maxsize=KEPT_PICTURES)
+def _read_picture(path: Path) -> ByteArray:
+    picture = read_image(path)
+    picture.setflags(write=False)
+    return picture

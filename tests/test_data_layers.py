@@ -1,0 +1,214 @@
+"""cliphand.data.layers: light mixes linearly, dense targets follow labels, the same chance gives the same view."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
+
+from cliphand.config import AugmentConfig, CropConfig
+from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.layers.dense import STRIDE, canonical
+from cliphand.data.layers.light_mix import mix_lights
+from cliphand.data.layers.scenery import PICTURES, evaluation_pictures, list_pictures, training_pictures
+from cliphand.data.layers.store import LAYER_PX, LIGHT_SPAN, N_LIGHTS, layer_paths
+from cliphand.data.synthetic import pictures
+from cliphand.data.synthetic.dataset import make_dataset
+from cliphand.data.synthetic.labels import CHUNK
+from cliphand.data.synthetic.plan import Plan, make_plan
+from cliphand.data.views import TrainingPair, evaluation_view, training_pair
+from cliphand.errors import InputError
+from cliphand.hand import load_hand
+
+SIDE, TRAIN, EVALUATION = 128, CHUNK + 2, 2
+CROP = CropConfig(rule="joints", margin=1.4)
+
+
+def plan(root: Path, *, train: int = TRAIN) -> Plan:
+    return make_plan(root, training=train, evaluation=EVALUATION, seed=3, backgrounds=None, kind="layers")
+
+
+def content(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in sorted(root.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("layers") / "set"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pictures, "DRAWN", 24)
+        make_dataset(plan(root), workers=0)
+    return root
+
+
+@pytest.fixture(scope="module")
+def data(folder: Path) -> FreiHand:
+    return open_freihand(folder, "training")
+
+
+def pair(data: FreiHand, index: int, *, seed: int = 1, difficulty: float = 1.0) -> TrainingPair:
+    augment = AugmentConfig(difficulty=difficulty)
+    return training_pair(
+        data, index, crop=CROP, augment=augment, side_px=SIDE, rng=np.random.default_rng([seed, index])
+    )
+
+
+def test_light_is_linear_in_the_strength_and_colour_of_its_parts(data: FreiHand) -> None:
+    assert data.layers is not None
+    lights = data.layers.read(0).lights
+    rng = np.random.default_rng(0)
+    one, two = rng.random((2, N_LIGHTS, 3)).astype(np.float32)
+    together = mix_lights(lights, 2 * one + two)
+    np.testing.assert_allclose(together, 2 * mix_lights(lights, one) + mix_lights(lights, two), atol=1e-5)
+    only = np.zeros((N_LIGHTS, 3), np.float32)
+    only[2, 1] = 1
+    np.testing.assert_allclose(mix_lights(lights, only)[..., 1], LIGHT_SPAN * (lights[2][..., 1] / 255) ** 2, atol=1e-5)
+    assert not mix_lights(lights, only)[..., [0, 2]].any()
+
+
+def test_every_light_shows_another_side_of_the_hand(data: FreiHand) -> None:
+    assert data.layers is not None
+    layers = data.layers.read(1)
+    inside = layers.cover[..., 1] == 255
+    seen = [light[inside].mean(axis=1) for light in layers.lights]
+    for first in range(N_LIGHTS):
+        for second in range(first):
+            assert np.corrcoef(seen[first], seen[second])[0, 1] < 0.97
+
+
+def test_the_same_chance_gives_the_same_pair_and_other_chance_another(data: FreiHand) -> None:
+    for index in range(6):
+        one, same, other = pair(data, index), pair(data, index), pair(data, index, seed=2)
+        for name in ("first", "second"):
+            np.testing.assert_array_equal(getattr(one, name).crop, getattr(same, name).crop)
+            np.testing.assert_array_equal(getattr(one, name).dense.seen, getattr(same, name).dense.seen)
+        assert (one.first.crop != other.first.crop).mean() > 0.5
+        assert (one.first.crop != one.second.crop).mean() > 0.5
+
+
+def test_a_vertex_is_found_in_the_cell_that_its_label_projects_to(data: FreiHand, folder: Path) -> None:
+    template = load_hand(folder / "hand.npz").template
+    names = canonical(template, template)
+    assert np.abs(names).max() <= 1
+    assert data.verts is not None
+    off = []
+    for index in range(len(data)):
+        made = pair(data, index)
+        for view in (made.first, made.second):
+            assert view.dense is not None
+            cells = np.floor((view.verts_uvd[:, :2] * SIDE + 0.5) / STRIDE).astype(int)
+            inside = ((cells >= 0) & (cells < SIDE // STRIDE)).all(axis=1)
+            x, y = cells[inside].T
+            nearest = np.full((SIDE // STRIDE,) * 2, np.inf)
+            np.minimum.at(nearest, (y, x), view.verts_uvd[inside, 2])
+            in_front = view.verts_uvd[inside, 2] <= nearest[y, x] + 0.02
+            whole = view.dense.seen[y, x] > 0.98
+            shown = in_front & whole
+            error = view.dense.coordinates[:, y, x].T - names[inside]
+            depth = view.dense.depth[y, x] - view.verts_uvd[inside, 2]
+            off += np.column_stack([error, depth])[shown].tolist()
+    assert len(off) > 500
+    assert (np.median(np.abs(off), axis=0) < (0.08, 0.04, 0.1, 0.08)).all()
+
+
+def test_cells_without_the_hand_hold_nothing(data: FreiHand) -> None:
+    for index in range(6):
+        dense = pair(data, index).first.dense
+        assert dense is not None
+        cells = (SIDE // STRIDE,) * 2
+        assert (dense.coordinates.shape, dense.depth.shape, dense.seen.shape) == ((3, *cells), cells, cells)
+        assert {value.dtype for value in (dense.coordinates, dense.depth, dense.seen)} == {np.dtype(np.float32)}
+        assert np.abs(dense.coordinates).max() <= 1
+        empty = dense.seen == 0
+        assert empty.any()
+        assert not dense.coordinates[:, empty].any()
+        assert not dense.depth[empty].any()
+
+
+def test_views_of_one_hand_agree_about_their_common_points(data: FreiHand) -> None:
+    made = pair(data, 4, difficulty=0.0)
+    assert made.first.dense is not None
+    assert made.second.dense is not None
+    back = np.vstack([made.affine * [[1, 1, SIDE], [1, 1, SIDE]], [0, 0, 1]])
+    # From cells to pixels and back, in both views.
+    cell = np.array([[STRIDE, 0, (STRIDE - 1) / 2], [0, STRIDE, (STRIDE - 1) / 2], [0, 0, 1]])
+    between = np.linalg.inv(cell) @ back @ cell
+    side = SIDE // STRIDE
+    moved, seen = (
+        cv2.warpAffine(image, between[:2], (side, side))
+        for image in (made.first.dense.coordinates.transpose(1, 2, 0).copy(), made.first.dense.seen)
+    )
+    both = (seen > 0.99) & (made.second.dense.seen > 0.99)
+    assert both.sum() > 20
+    off = np.abs(moved - made.second.dense.coordinates.transpose(1, 2, 0))[both]
+    assert np.median(off) < 0.03
+
+
+def test_the_easiest_views_show_the_whole_hand(data: FreiHand) -> None:
+    assert data.layers is not None
+    for index in range(8):
+        easy, hard = pair(data, index, difficulty=0.0).first.dense, pair(data, index).first.dense
+        assert easy is not None
+        assert hard is not None
+        hand = data.layers.read(index).cover[..., 1].sum() / 255
+        assert easy.seen.sum() > 0.2 * hand / LAYER_PX**2
+        assert hard.seen.any()
+
+
+def test_training_reads_no_picture_held_out_for_evaluation(folder: Path, data: FreiHand) -> None:
+    kept = list_pictures(folder)
+    assert data.layers is not None
+    assert data.layers.pictures == training_pictures(kept)
+    held_out = evaluation_pictures(kept)
+    assert len(held_out) == 3
+    assert not set(held_out) & set(data.layers.pictures)
+    assert len(held_out) + len(data.layers.pictures) == len(kept)
+
+
+def test_evaluation_shows_finished_pictures_without_layers(folder: Path) -> None:
+    data = open_freihand(folder, "evaluation")
+    assert data.layers is None
+    view = evaluation_view(data, 1, CROP, SIDE)
+    assert view.crop.std() > 5
+
+
+def test_stopped_and_started_again_a_set_in_layers_ends_with_the_same_bytes(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "DRAWN", 24)
+    root = tmp_path / "set"
+
+    def stop(done: int, total: int) -> None:
+        if done > EVALUATION:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(plan(root), workers=0, progress=stop)
+    assert not (root / "training_xyz.json").exists()
+    make_dataset(plan(root), workers=0)
+    assert content(root) == content(folder)
+
+
+@pytest.mark.parametrize("name", ["light", "cover", "surface"])
+def test_a_damaged_layer_is_an_error_that_names_the_file(data: FreiHand, name: str) -> None:
+    assert data.layers is not None
+    path = layer_paths(data.layers.folder, 2)[name]
+    whole = path.read_bytes()
+    try:
+        path.write_bytes(whole[: len(whole) // 2])
+        with pytest.raises(InputError, match=f"{path.name} is damaged"):
+            pair(data, 2)
+    finally:
+        path.write_bytes(whole)
+
+
+def test_layers_without_their_pictures_are_refused(folder: Path) -> None:
+    away = folder / "elsewhere"
+    (folder / PICTURES).rename(away)
+    try:
+        with pytest.raises(InputError, match="holds no pictures"):
+            open_freihand(folder, "training")
+    finally:
+        away.rename(folder / PICTURES)
