@@ -29,6 +29,7 @@ from cliphand.data.synthetic.hand_model import (
     random_hand,
     save_hand_model,
 )
+from cliphand.data.synthetic.joint_definition import FINGER_LENGTHS, PALM, PALM_DISTANCES, freihand_joints
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.mesh import border_loop, edges_of, face_normals, loop_subdivision, unit
 from cliphand.data.synthetic.rig import FINGER_BONES, N_SHAPES, shape_hand
@@ -83,11 +84,46 @@ def test_skinning_weights_of_the_mesh_sum_to_one(model: HandModel) -> None:
     np.testing.assert_allclose(model.skin_weights.sum(axis=1), 1, atol=1e-9)
 
 
-def test_posed_joints_and_regressed_joints_agree_within_a_millimetre(model: HandModel, hands: list[PosedHand]) -> None:
-    regressed = model.topology.joint_regressor @ np.stack([hand.mesh for hand in hands])
-    gap = np.linalg.norm(regressed - np.stack([hand.joints for hand in hands]), axis=-1)
+def test_pivots_and_regressed_pivots_agree_within_a_millimetre(model: HandModel, hands: list[PosedHand]) -> None:
+    regressed = model.skeleton_regressor @ np.stack([hand.mesh for hand in hands])
+    gap = np.linalg.norm(regressed - np.stack([hand.pivots for hand in hands]), axis=-1)
     assert gap.max() < 1e-3
     assert gap.mean() < 1e-4
+
+
+def test_bones_have_freihands_mean_proportions(hands: list[PosedHand]) -> None:
+    joints = np.stack([hand.joints for hand in hands])
+    lengths = np.linalg.norm(joints[:, 1:] - joints[:, list(PARENTS[1:])], axis=-1)
+    shares = (lengths / lengths[:, 8:9]).mean(axis=0).reshape(5, 4)
+    freihand = np.concatenate([PALM_DISTANCES[0, 1:, None], FINGER_LENGTHS], axis=1)
+    np.testing.assert_allclose(shares, freihand, atol=0.03)  # of bone 0-9, which is 87 mm long
+
+
+def test_the_palms_joints_lie_as_freihands_do(model: HandModel) -> None:
+    palm = (model.topology.joint_regressor @ model.topology.template)[PALM]
+    distances = np.linalg.norm(palm[:, None] - palm, axis=-1)
+    np.testing.assert_allclose(distances / distances[0, 3], PALM_DISTANCES, atol=0.02)
+
+
+def test_a_moved_joint_follows_its_piece_of_the_hand(model: HandModel, hands: list[PosedHand]) -> None:
+    palm = np.stack([hand.joints[[0, 5, 9]] for hand in hands])
+    sides = np.linalg.norm(palm - np.roll(palm, 1, axis=1), axis=-1)
+    assert (sides / sides.mean(axis=1, keepdims=True)).std(axis=0).max() < 0.02  # a rigid palm, whatever the fingers do
+
+
+def test_rows_move_no_further_than_asked_and_still_sum_to_one(model: HandModel) -> None:
+    skeleton, template = model.skeleton_regressor, model.topology.template
+    asked = freihand_joints(skeleton @ template)
+    regressor = model.topology.joint_regressor
+    np.testing.assert_allclose(regressor @ template, asked, atol=1e-9)
+    np.testing.assert_array_equal(regressor[TIPS], skeleton[TIPS])
+    assert not regressor[skeleton == 0].any()
+    assert np.abs(regressor).sum(axis=1).max() < 1.1 * np.abs(skeleton).sum(axis=1).max()
+
+
+def test_a_hand_of_freihands_proportions_stays_as_it_is(model: HandModel) -> None:
+    once = freihand_joints(model.skeleton_regressor @ model.topology.template)
+    assert np.linalg.norm(freihand_joints(once) - once, axis=1).max() < 1e-3
 
 
 def test_no_triangle_is_inverted_over_a_thousand_poses(model: HandModel, hands: list[PosedHand]) -> None:

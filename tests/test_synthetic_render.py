@@ -328,4 +328,5 @@ def test_plain_scenes_show_an_upright_palm_before_one_colour(stage: Stage) -> No
         assert facing[2] / np.linalg.norm(facing) < -np.cos(np.radians(31))  # out of the palm, at the camera
         image = cv2.imdecode(np.frombuffer(sample.photo, np.uint8), cv2.IMREAD_COLOR)
         strip = image[:6].reshape(-1, 3).astype(float)
-        assert strip.std(axis=0).max() < 25  # noise, lens shading and a turned frame's black corner apart
+        one_colour = np.median(strip, axis=0)  # whatever a turned frame's black corner takes
+        assert np.median(np.abs(strip - one_colour), axis=0).max() < 5  # noise and lens shading apart

@@ -9,6 +9,7 @@ from scipy import sparse
 
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.anny_source import WRIST_BONE, draw_bodies
+from cliphand.data.synthetic.joint_definition import freihand_joints, moved_regressor
 from cliphand.data.synthetic.kinds import DEFAULT_KIND
 from cliphand.data.synthetic.mesh import border_loop, loop_subdivision
 from cliphand.data.synthetic.poses import random_rotations
@@ -38,7 +39,8 @@ class HandModel:
         rim: (40,) rendered vertices around the wrist, in order.
         anchors: (778,) the rendered vertices that are the labelled mesh.
         tips: (5,) the labelled vertices that are the fingertips.
-        topology: faces, template and joint regressor of the labelled mesh.
+        topology: faces, template and joint regressor of the labelled mesh; its joints are FreiHAND's.
+        skeleton_regressor: (21, 778) finds the joints that the bones turn about, and the fingertips.
         skin_weights: (778, 42) skinning weights carried to the labelled mesh.
         skin_links, mesh_links: neighbours in the skinned and in the labelled mesh.
     """
@@ -50,6 +52,7 @@ class HandModel:
     anchors: IntArray
     tips: IntArray
     topology: HandTopology
+    skeleton_regressor: FloatArray
     skin_weights: FloatArray
     skin_links: Links
     mesh_links: Links
@@ -62,16 +65,18 @@ class PosedHand:
     Attributes:
         surface: (D, 3) rendered vertices.
         mesh: (778, 3) labelled vertices; rest: (778, 3) the same before posing.
-        joints: (21, 3) the skeleton's joints, FreiHAND order.
+        joints: (21, 3) as labelled: what the joint regressor finds in the mesh.
+        pivots: (21, 3) the joints that the bones turn about, and the fingertips.
         rotations: (42, 3, 3) of bones and half bones.
-        faults: labelled triangles that the pose has turned over, and joints that the regressor misses by more
-            than MOST_MISS_M.
+        faults: labelled triangles that the pose has turned over, and joints that the skeleton's regressor
+            misses by more than MOST_MISS_M.
     """
 
     surface: FloatArray
     mesh: FloatArray
     rest: FloatArray
     joints: FloatArray
+    pivots: FloatArray
     rotations: FloatArray
     faults: int
 
@@ -93,15 +98,15 @@ def pose_model(model: HandModel, coefficients: FloatArray, rotations: FloatArray
     rest = (model.smooth @ shape[0])[model.anchors]
     carried = carried_normals(model.mesh_links, rest, (model.skin_weights @ flat).reshape(-1, 3, 3))
     mesh = unfold(model.mesh_links, surface[model.anchors], carried, least=MESH_LEAST, step=MESH_STEP)
-    joints = np.zeros((N_JOINTS, 3))
-    joints[0] = posed.heads[WRIST_BONE]
-    joints[1:].reshape(5, 4, 3)[:, :3] = posed.heads[FINGER_BONES]
-    joints[1:].reshape(5, 4, 3)[:, 3] = mesh[model.tips]
+    pivots = np.zeros((N_JOINTS, 3))
+    pivots[0] = posed.heads[WRIST_BONE]
+    pivots[1:].reshape(5, 4, 3)[:, :3] = posed.heads[FINGER_BONES]
+    pivots[1:].reshape(5, 4, 3)[:, 3] = mesh[model.tips]
     faults = int(turned(model.mesh_links, mesh, carried).sum())
-    if model.topology.joint_regressor.any():  # it is still unknown while poses are drawn to fit it
-        missed = np.linalg.norm(model.topology.joint_regressor @ mesh - joints, axis=1)
+    if model.skeleton_regressor.any():  # it is still unknown while poses are drawn to fit it
+        missed = np.linalg.norm(model.skeleton_regressor @ mesh - pivots, axis=1)
         faults += int((missed > MOST_MISS_M).sum())
-    return PosedHand(surface, mesh, rest, joints, posed.rotations, faults)
+    return PosedHand(surface, mesh, rest, model.topology.joint_regressor @ mesh, pivots, posed.rotations, faults)
 
 
 def random_hand(
@@ -156,20 +161,23 @@ def build_hand_model() -> HandModel:
         anchors=anchors,
         tips=tips,
         topology=HandTopology(faces, rest[anchors], np.zeros((N_JOINTS, N_VERTICES))),
+        skeleton_regressor=np.zeros((N_JOINTS, N_VERTICES)),
         skin_weights=np.asarray(smooth[anchors] @ rig.weights),
         skin_links=link(rig.faces, len(rig.vertices)),
         mesh_links=link(faces, N_VERTICES),
     )
     for spread in (0.0, 1.0):
         model = replace(model, rig=_tie_skeleton(model, _fit(model, N_TIED, spread=spread)))
-    return replace(model, topology=HandTopology(faces, rest[anchors], _fit(model, N_FITTED)))
+    skeleton, template = _fit(model, N_FITTED), rest[anchors]
+    regressor = moved_regressor(skeleton, template, freihand_joints(skeleton @ template))
+    return replace(model, topology=HandTopology(faces, template, regressor), skeleton_regressor=skeleton)
 
 
 def _fit(model: HandModel, count: int, *, spread: float = 1.0) -> FloatArray:
-    """(21, 778) regressor fitted to random poses, of random shapes or (spread 0) of the mean one."""
+    """(21, 778) regressor of the skeleton, fitted to random poses of random shapes or (spread 0) of the mean one."""
     rng = np.random.default_rng(REGRESSOR_SEED)
     hands = [random_hand(rng, model, spread=spread) for _ in range(count)]
-    return fit_regressor(np.stack([h.mesh for h in hands]), np.stack([h.joints for h in hands]), model.tips)
+    return fit_regressor(np.stack([h.mesh for h in hands]), np.stack([h.pivots for h in hands]), model.tips)
 
 
 def _tie_skeleton(model: HandModel, regressor: FloatArray) -> Rig:
@@ -203,6 +211,7 @@ def save_hand_model(model: HandModel, path: Path) -> None:
     arrays |= {"surface": model.surface, "rim": model.rim, "anchors": model.anchors, "tips": model.tips}
     arrays |= {"skin_weights": model.skin_weights, "faces": model.topology.faces}
     arrays |= {"template": model.topology.template, "joint_regressor": model.topology.joint_regressor}
+    arrays |= {"skeleton_regressor": model.skeleton_regressor}
     with whole_file(path, None) as temporary, temporary.open("wb") as stream:
         np.savez(stream, allow_pickle=False, **arrays)
 
@@ -221,6 +230,7 @@ def load_hand_model(path: Path) -> HandModel:
         anchors=a["anchors"],
         tips=a["tips"],
         topology=HandTopology(a["faces"], a["template"], a["joint_regressor"]),
+        skeleton_regressor=a["skeleton_regressor"],
         skin_weights=a["skin_weights"],
         skin_links=link(rig.faces, len(rig.vertices)),
         mesh_links=link(a["faces"], N_VERTICES),
