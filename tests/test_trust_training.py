@@ -328,7 +328,7 @@ def sealed(path: Path, change: Callable[[dict[str, object]], object]) -> None:
     """A state that is whole, and wrong."""
     state = dict(read_state(path))
     change(state)
-    SealedState().save_checkpoint(state, path)
+    SealedState(None).save_checkpoint(state, path)
 
 
 def first_weight(state: dict[str, object]) -> str:
