@@ -1,7 +1,7 @@
 """The licences of everything that cliphand's own requirements pull in, as the installed distributions state them.
 
 Sources: the fields `License-Expression`, `License` and `Classifier` of the Python core metadata specification, in this
-order; names of licences are SPDX's.
+order, then the licence texts that a distribution carries; names of licences are SPDX's.
 """
 
 import importlib.metadata
@@ -15,12 +15,14 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from cliphand.licence_texts import RESTRICTIVE, holds_nothing, plain, read_licence
+
 
 class Verdict(StrEnum):
     """Whether a distribution may be used beside Apache-2.0 code; the worst part of a licence decides."""
 
     INCOMPATIBLE = "incompatible"
-    UNKNOWN = "unknown"  # nothing is said, or nothing that is known
+    UNKNOWN = "unknown"  # nothing is said, or nothing that is known: somebody has to read it
     VENDOR = "vendor's terms"  # libraries of a device's maker: free to use, not ours to pass on
     COMPATIBLE = "compatible"
 
@@ -77,8 +79,7 @@ NAMES = {
     "other proprietary license": "LicenseRef-Proprietary",
     "proprietary": "LicenseRef-Proprietary",
 }
-# Of words that are no SPDX name: these licences oblige whoever distributes a work built on them, or forbid a use.
-RESTRICTIVE = re.compile(r"\b(?:affero|agpl|gnu general public|gpl|sspl|server side public|non ?commercial)\b")
+NO_FILES = "none needed: it holds no files but its metadata"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +138,7 @@ def judge(licence: str) -> Verdict:
     try:
         expression = canonicalize_license_expression(licence)
     except InvalidLicenseExpression:
-        return Verdict.INCOMPATIBLE if RESTRICTIVE.search(_plain(licence)) else Verdict.UNKNOWN
+        return Verdict.INCOMPATIBLE if RESTRICTIVE.search(plain(licence)) else Verdict.UNKNOWN
     # An exception after WITH only ever allows more.
     words = deque(re.findall(r"[()]|[^\s()]+", re.sub(r" WITH \S+", "", expression)))
     return _alternatives(words)
@@ -180,7 +181,12 @@ _ORDER = tuple(Verdict)
 
 def _licence(distribution: importlib.metadata.Distribution, name: str, needed_by: str) -> Licence:
     licence = _stated(distribution)
-    return Licence(name, distribution.version, licence, judge(licence), needed_by)
+    verdict = judge(licence)
+    if verdict is Verdict.UNKNOWN and (read := read_licence(distribution)):
+        licence, verdict = read, judge(read)
+    if not licence and holds_nothing(distribution):
+        licence, verdict = NO_FILES, Verdict.COMPATIBLE
+    return Licence(name, distribution.version, licence, verdict, needed_by)
 
 
 def _stated(distribution: importlib.metadata.Distribution) -> str:
@@ -206,10 +212,6 @@ def _spdx(words: str) -> str | None:
     """The SPDX name of a licence's usual name."""
     try:
         name = words.rpartition(" :: ")[2]
-        return NAMES.get(_plain(name)) or canonicalize_license_expression(name)
+        return NAMES.get(plain(name)) or canonicalize_license_expression(name)
     except InvalidLicenseExpression:
         return None
-
-
-def _plain(words: str) -> str:
-    return " ".join(re.findall(r"[a-z0-9]+", words.lower()))

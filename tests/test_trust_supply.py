@@ -47,9 +47,11 @@ def plant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plant:
     """A function that installs a distribution's metadata, found before any that is really installed."""
     monkeypatch.syspath_prepend(tmp_path)
 
-    def write(name: str, *fields: str) -> None:
+    def write(name: str, *fields: str, **files: str) -> None:
         folder = tmp_path / f"{name}-1.0.dist-info"
-        folder.mkdir()
+        (folder / "licenses").mkdir(parents=True)
+        for file, text in files.items():
+            (folder / "RECORD" if file == "RECORD" else folder / "licenses" / file).write_text(text)
         (folder / "METADATA").write_text("\n".join(["Metadata-Version: 2.4", f"Name: {name}", "Version: 1.0", *fields]))
 
     return write
@@ -111,12 +113,12 @@ def test_a_licence_is_judged_and_one_that_is_not_known_is_called_so(
     plant("planted_one", *fields)
     code, rows, _ = licences()
     assert rows["planted-one"]["verdict"] == verdict
-    assert code == (verdict is Verdict.INCOMPATIBLE)
+    assert code == (verdict in (Verdict.INCOMPATIBLE, Verdict.UNKNOWN))
 
 
 def test_what_is_installed_here_goes_together() -> None:
-    code, rows, _ = licences()
-    assert code == 0
+    code, rows, value = licences()
+    assert (code, value["compatible"], value["unknown"]) == (0, True, [])
     assert {name for name, row in rows.items() if row["verdict"] == Verdict.INCOMPATIBLE} == set()
     for name in ("torch", "numpy", "onnxruntime", "lightning", "timm", "open-clip-torch"):
         assert rows[name]["verdict"] == Verdict.COMPATIBLE, name
@@ -182,4 +184,80 @@ def test_a_licence_that_nobody_could_read_leaves_the_verdict_open_and_is_named(p
     plant("cliphand", "License-Expression: Apache-2.0", "Requires-Dist: planted-one")
     plant("planted_one")
     code, _, value = licences()
-    assert (code, value["compatible"], value["unknown"]) == (0, None, ["planted-one"])
+    assert (code, value["compatible"], value["unknown"]) == (1, None, ["planted-one"])
+
+
+# Whose own metadata name another licence than their text's, or the same: the texts are real ones.
+CARRIED = {"MIT": "typer", "Apache-2.0": "openvino-telemetry", "BSD-3-Clause": "jinja2", "BSD-2-Clause": "grimp"}
+
+
+def carried_text(name: str) -> str:
+    """A licence's text, from an installed distribution that carries it."""
+    distribution = importlib.metadata.distribution(name)
+    return next(text for file in distribution.metadata.get_all("License-File") if (text := read_file(name, file)))
+
+
+def read_file(name: str, file: str) -> str:
+    distribution = importlib.metadata.distribution(name)
+    return distribution.read_text(f"licenses/{file}") or distribution.read_text(file) or ""
+
+
+def planted_verdict(plant: Plant, *fields: str, **files: str) -> tuple[int, dict[str, str]]:
+    """Exit code and row of a distribution with these fields and licence files."""
+    plant("cliphand", "License-Expression: Apache-2.0", "Requires-Dist: planted-one")
+    plant("planted_one", *fields, *(f"License-File: {name}" for name in files if name != "RECORD"), **files)
+    code, rows, _ = licences()
+    return code, rows["planted-one"]
+
+
+@pytest.mark.parametrize("licence", CARRIED)
+def test_a_licence_that_only_its_text_tells_is_known(plant: Plant, licence: str) -> None:
+    text = "Copyright (c) 2031 Somebody Else\n\n" + carried_text(CARRIED[licence])
+    code, row = planted_verdict(plant, LICENSE=text)
+    assert (code, row["licence"], row["verdict"]) == (0, licence, Verdict.COMPATIBLE)
+
+
+def test_a_text_in_the_older_field_is_read(plant: Plant) -> None:
+    lines = carried_text(CARRIED["MIT"]).splitlines()
+    code, row = planted_verdict(plant, "License: " + "\n        ".join(lines))
+    assert (code, row["licence"]) == (0, "MIT")
+
+
+CHANGED: dict[str, Callable[[str], str]] = {
+    "a word more": lambda text: text.replace("without restriction", "without military restriction"),
+    "a word less": lambda text: text.replace("without restriction", "restriction"),
+    "a rider": lambda text: text + "\nThe software is for non-commercial use only.",
+    "a clause before it": lambda text: '"Commons Clause" License Condition v1.0\n' + text,
+    "another text after it": lambda text: text + "word " * 250,
+    "empty": lambda text: "",
+}
+
+
+@pytest.mark.parametrize("change", CHANGED)
+def test_a_text_that_is_not_a_licences_own_stays_unknown(plant: Plant, change: str) -> None:
+    text = carried_text(CARRIED["MIT"])
+    assert CHANGED[change](text) != text
+    code, row = planted_verdict(plant, LICENSE=CHANGED[change](text))
+    assert (code, row["verdict"]) == (1, Verdict.UNKNOWN)
+
+
+def test_one_text_of_two_that_is_not_known_leaves_the_whole_unknown(plant: Plant) -> None:
+    mit = carried_text(CARRIED["MIT"])
+    code, row = planted_verdict(plant, LICENSE=mit, NOTICE="You must ask us first.")
+    assert (code, row["verdict"]) == (1, Verdict.UNKNOWN)
+
+
+def test_what_is_stated_is_not_overridden_by_a_text(plant: Plant) -> None:
+    code, row = planted_verdict(plant, "License-Expression: GPL-3.0-only", LICENSE=carried_text(CARRIED["MIT"]))
+    assert (code, row["verdict"]) == (1, Verdict.INCOMPATIBLE)
+
+
+@pytest.mark.parametrize(("also", "verdict"), [("", Verdict.COMPATIBLE), ("planted.py,,\n", Verdict.UNKNOWN)])
+def test_a_distribution_without_files_needs_no_licence_and_what_it_asks_for_is_judged(
+    plant: Plant, also: str, verdict: Verdict
+) -> None:
+    record = "planted_one-1.0.dist-info/METADATA,,\nplanted_one-1.0.dist-info/RECORD,,\n" + also
+    plant("planted_two", "License: GPLv3")
+    code, row = planted_verdict(plant, "Requires-Dist: planted-two", RECORD=record)
+    assert (code, row["verdict"]) == (1, verdict)
+    assert licences()[1]["planted-two"]["verdict"] == Verdict.INCOMPATIBLE

@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 def licences(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
-    """List the licences of all installed dependencies; exit code 1 if one does not go together with Apache-2.0.
+    """List the licences of all installed dependencies; exit code 1 if one does not go with Apache-2.0 or is unknown.
 
-    What a distribution does not say, or says in words that are not known, is called unknown: read its files.
+    Unknown is what a distribution says neither in its metadata nor in a licence text that is known: read its files.
     """
     import json
 
@@ -49,7 +49,7 @@ def licences(
         write_json(json_file, value, LICENCES)
     _show(found, counts)
     typer.echo(json.dumps(value))
-    if counts[Verdict.INCOMPATIBLE.value]:
+    if refused or unknown:
         raise typer.Exit(1)
 
 
