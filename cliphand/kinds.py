@@ -25,9 +25,9 @@ EXPORTED_HAND = marked_kind("cliphand export")
 REPORT = marked_kind("cliphand report")
 QUICKSTART_PICTURE = marked_kind("cliphand quickstart")
 SUMMARY = json_kind("cliphand quickstart", ("pa_pjpe_mm", "mean_pose_pa_pjpe_mm", "minutes"))
-NAIVE_STUDY = json_kind("benchmarks.naive_study", ("study", "machine", "checkpoint", "model", "rows"))
-VARIANTS = json_kind("benchmarks.variants", ("study", "baseline", "mean_pose_pa_pjpe_mm", "rows"))
-GPU_CHECK = json_kind("benchmarks.gpu_check", ("machine", "gpu", "gflop", "findings", "rows"))
+NAIVE_STUDY = json_kind("benchmarks.studies.naive_study", ("study", "machine", "checkpoint", "model", "rows"))
+VARIANTS = json_kind("benchmarks.studies.variants", ("study", "baseline", "mean_pose_pa_pjpe_mm", "rows"))
+GPU_CHECK = json_kind("benchmarks.gpu.check", ("machine", "gpu", "gflop", "findings", "rows"))
 
 
 def _foreign_figures(folder: Path) -> list[str]:

@@ -5,21 +5,21 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from cliphand.errors import InputError
-from engines.available import package_fault
+from engines.artefact.manifest import MANIFEST_NAME, check_artefact, read_manifest
 from engines.base import Engine
-from engines.manifest import MANIFEST_NAME, check_artefact, read_manifest
+from engines.host.available import package_fault
 
 # Engines of each kind of file by the name that asks for them: module and function. The first is the default.
 RUNNERS: dict[str, dict[str, tuple[str, str]]] = {
     ".onnx": {
-        "onnxruntime": ("engines.ort", "load"),
-        "onnxruntime-cuda": ("engines.ort", "load_cuda"),
-        "openvino": ("engines.openvino_cpu", "load"),
-        "openvino-reduced": ("engines.openvino_cpu", "load_reduced"),
+        "onnxruntime": ("engines.runtimes.ort", "load"),
+        "onnxruntime-cuda": ("engines.runtimes.ort", "load_cuda"),
+        "openvino": ("engines.runtimes.openvino_cpu", "load"),
+        "openvino-reduced": ("engines.runtimes.openvino_cpu", "load_reduced"),
     },
-    ".plan": {"tensorrt": ("engines.trt_run", "load"), "tensorrt-rtx": ("engines.trt_run", "load")},
-    ".pt2": {"inductor": ("engines.inductor", "load")},
-    ".safetensors": {"pytorch": ("engines.eager", "load")},
+    ".plan": {"tensorrt": ("engines.tensorrt.run", "load"), "tensorrt-rtx": ("engines.tensorrt.run", "load")},
+    ".pt2": {"inductor": ("engines.runtimes.inductor", "load")},
+    ".safetensors": {"pytorch": ("engines.runtimes.eager", "load")},
 }
 REJECTED = ".rejected"  # ends the name of a graph that failed the parity gate
 CACHING = ("openvino", "openvino-reduced")  # engines that can keep what they compile

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from cliphand.hand import BONES, HandTopology, check_topology, save_hand
-from engines.available import raised_at_import
+from engines.host.available import raised_at_import
 
 NO_NETWORK = Path(__file__).parent / "no_network"
 

@@ -16,13 +16,13 @@ STRETCHES = 4  # a leak grows in each; what an allocator takes once in a while, 
 
 
 def open_onnxruntime(path: Path) -> Engine:
-    from engines.ort import OrtEngine
+    from engines.runtimes.ort import OrtEngine
 
     return OrtEngine(path, threads=2)
 
 
 def open_openvino(path: Path) -> Engine:
-    from engines.openvino_cpu import OpenVinoEngine
+    from engines.runtimes.openvino_cpu import OpenVinoEngine
 
     return OpenVinoEngine(path, threads=2)
 
@@ -31,7 +31,7 @@ def open_pytorch(path: Path) -> Engine:
     import torch
     from linear_hand import LinearHand
 
-    from engines.eager import ModuleEngine
+    from engines.runtimes.eager import ModuleEngine
 
     module = LinearHand()
     module.load_state_dict(torch.load(path, weights_only=True))
@@ -39,7 +39,7 @@ def open_pytorch(path: Path) -> Engine:
 
 
 def open_inductor(path: Path) -> Engine:
-    from engines.inductor import InductorEngine
+    from engines.runtimes.inductor import InductorEngine
 
     return InductorEngine(path, threads=2)
 

@@ -9,13 +9,13 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor, nn
 
-from benchmarks.photographs import Photographs, read_batch
+from benchmarks.measure.photographs import Photographs, read_batch
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.hand import JOINT_NAMES, HandTopology, load_hand, save_hand, topology_sha256
+from engines.artefact.manifest import CheckpointRecord, Manifest, describe, write_manifest
 from engines.base import HandOutput
-from engines.manifest import CheckpointRecord, Manifest, describe, write_manifest
 
 SIDE = 32
 POINTS = {"joints_uvd": len(JOINT_NAMES), "verts_uvd": 778}
@@ -107,7 +107,7 @@ def save_export_with_checkpoint(
     folder: Path, topology: HandTopology, monkeypatch: pytest.MonkeyPatch, **changes: object
 ) -> Path:
     """An export folder with its checkpoint, whose model is `LinearHand`."""
-    monkeypatch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(topology))
+    monkeypatch.setattr("engines.runtimes.eager.load_checkpoint", lambda path: linear_checkpoint(topology))
     save_export(folder, topology, **changes)
     (folder / "checkpoint").mkdir()
     return folder

@@ -12,12 +12,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology, save_hand
-from engines.manifest import read_manifest, write_manifest
-from engines.ort import OrtEngine
-from export.calibration import CalibrationRequest, read_calibration
-from export.candidates import GRAPH_NAME, TypedRequest, Workshop
-from export.gate_images import GateRequest, read_gate_images
-from export.parity import TOLERANCES, Tolerance
+from engines.artefact.manifest import read_manifest, write_manifest
+from engines.runtimes.ort import OrtEngine
+from export.gate.images import GateRequest, read_gate_images
+from export.gate.parity import TOLERANCES, Tolerance
+from export.precision.calibration import CalibrationRequest, read_calibration
+from export.precision.workshop import GRAPH_NAME, TypedRequest, Workshop
 
 SIDE = 32
 CHANNELS = 64

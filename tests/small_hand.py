@@ -9,9 +9,9 @@ import torch
 
 from cliphand.config import ModelConfig
 from cliphand.model.hand_model import HandModel
-from export.agreement import Agreement
-from export.deploy_model import deploy_model
-from export.graph import export_graph
+from export.graph.agreement import Agreement
+from export.graph.deploy_model import deploy_model
+from export.graph.trace import export_graph
 
 SIDE = 64
 CONFIG = ModelConfig(

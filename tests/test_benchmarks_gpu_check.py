@@ -12,20 +12,20 @@ from linear_hand import SIDE, LinearHand, linear_checkpoint, make_manifest, save
 from torch import nn
 from typer.testing import CliRunner
 
-import benchmarks.gpu_check as module
-from benchmarks.budget import Budget
-from benchmarks.forms import published
-from benchmarks.gpu_candidates import Candidate, Subject, TorchEngine
-from benchmarks.gpu_check import run_check, table_of
-from benchmarks.gpu_peak import matmul_tflops, training_images_per_s
-from benchmarks.gpu_rows import CPU_BATCHES, GPU_BATCHES, EngineRow, distance_mm, measure
-from benchmarks.gpu_subject import exported_subject
-from benchmarks.speed import SpeedSettings
+import benchmarks.gpu.check as module
+from benchmarks.contestants.pytorch_variants import published
+from benchmarks.gpu.budget import Budget
+from benchmarks.gpu.candidates import Candidate, Subject, TorchEngine
+from benchmarks.gpu.check import run_check, table_of
+from benchmarks.gpu.peak import matmul_tflops, training_images_per_s
+from benchmarks.gpu.rows import CPU_BATCHES, GPU_BATCHES, EngineRow, distance_mm, measure
+from benchmarks.gpu.subject import exported_subject
+from benchmarks.measure.speed import SpeedSettings
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
+from engines.artefact.manifest import write_manifest
 from engines.base import HandOutput
-from engines.manifest import write_manifest
-from engines.ort import OrtEngine
+from engines.runtimes.ort import OrtEngine
 
 QUICK = SpeedSettings(warmup_calls=1, calls=3, seconds=1.0)
 NO_GPU = "there is no NVIDIA GPU"
@@ -40,10 +40,10 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
     def no_compiler(*arguments: object, **options: object) -> None:
         raise InputError("there is no compiler.")
 
-    monkeypatch.setattr("benchmarks.gpu_candidates.build_package", no_compiler)
-    for place in ("benchmarks.gpu_candidates.deploy_model", "benchmarks.forms.deploy_model"):
+    monkeypatch.setattr("benchmarks.gpu.candidates.build_package", no_compiler)
+    for place in ("benchmarks.gpu.candidates.deploy_model", "benchmarks.contestants.pytorch_variants.deploy_model"):
         monkeypatch.setattr(place, lambda model: model.eval())
-    for place in ("benchmarks.gpu_rows.find_gpu", "benchmarks.gpu_check.find_gpu"):
+    for place in ("benchmarks.gpu.rows.find_gpu", "benchmarks.gpu.check.find_gpu"):
         monkeypatch.setattr(place, lambda: NO_GPU)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     graphs = {"fp32": tmp_path / "model.onnx"}
@@ -52,8 +52,8 @@ def subject(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Subject:
 
 @pytest.fixture
 def report(subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
-    monkeypatch.setattr("benchmarks.gpu_check.matmul_tflops", lambda device, precision: 2.0)
-    monkeypatch.setattr("benchmarks.gpu_check._train", lambda subject, device, batch: 7.0)
+    monkeypatch.setattr("benchmarks.gpu.check.matmul_tflops", lambda device, precision: 2.0)
+    monkeypatch.setattr("benchmarks.gpu.check._train", lambda subject, device, batch: 7.0)
     return run_check(subject, tmp_path / "out", Budget(minutes=5), settings=QUICK)
 
 
@@ -157,7 +157,7 @@ def test_pytorch_on_a_device_gives_what_the_model_gives(subject: Subject) -> Non
 
 
 def test_the_form_as_published_has_the_models_weights(subject: Subject, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.forms.NaiveHand", lambda model: nn.Sequential(model))
+    monkeypatch.setattr("benchmarks.contestants.pytorch_variants.NaiveHand", lambda model: nn.Sequential(model))
     assert published(subject.model)[0] is subject.model
 
 
@@ -166,8 +166,8 @@ def test_an_export_is_copied_before_anything_is_written_into_it(
 ) -> None:
     export = save_export(tmp_path / "export", hand_topology)
     before = sorted(path.name for path in export.iterdir())
-    monkeypatch.setattr("benchmarks.gpu_subject.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
-    monkeypatch.setattr("benchmarks.gpu_subject.deploy_model", lambda model: model)
+    monkeypatch.setattr("benchmarks.gpu.subject.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+    monkeypatch.setattr("benchmarks.gpu.subject.deploy_model", lambda model: model)
     found = exported_subject(export, tmp_path / "copy")
     assert found.folder == tmp_path / "copy"
     assert found.graphs == {"fp32": tmp_path / "copy" / "model.onnx"}

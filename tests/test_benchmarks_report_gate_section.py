@@ -8,7 +8,7 @@ from linear_hand import make_manifest, save_onnx
 
 from benchmarks.report.gate_section import parity_section, verdict
 from benchmarks.report.page import Table
-from engines.verdicts import Bound, exported_parity
+from engines.choice.verdicts import Bound, exported_parity
 
 Row = dict[str, object]
 

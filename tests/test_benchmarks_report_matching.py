@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmarks.photographs import Photographs
+from benchmarks.measure.photographs import Photographs
 from benchmarks.report import matching
 from benchmarks.report.matching_section import matching_section
 from benchmarks.report.page import Chart

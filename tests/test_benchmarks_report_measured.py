@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from linear_hand import SIDE
 
-from benchmarks.accuracy import Predictions
-from benchmarks.entrants import Entrant
-from benchmarks.photographs import Photographs
+from benchmarks.contestants.exported import Entrant
+from benchmarks.measure.accuracy import Predictions
+from benchmarks.measure.photographs import Photographs
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.measured import Measured, farthest_engine, measure
 from benchmarks.report.page import Chart, Sheet

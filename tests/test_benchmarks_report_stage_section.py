@@ -5,7 +5,7 @@ import pytest
 from benchmarks.report.page import Chart, Table
 from benchmarks.report.stage_section import stage_section
 from benchmarks.report.stage_times import StageTimes
-from export.inventory import StageCost
+from export.graph.inventory import StageCost
 
 COSTS = {
     "model.onnx": (

@@ -17,7 +17,7 @@ from benchmarks.report.stage_times import (
     sum_stages,
 )
 from cliphand.errors import InputError
-from export.node_names import STAGES
+from export.graph.node_names import STAGES
 
 OPSET = [helper.make_opsetid("", 18)]
 CALL = [

@@ -7,13 +7,13 @@ import typer
 from linear_hand import make_manifest, save_export_with_checkpoint
 from typer.testing import CliRunner, Result
 
-from benchmarks.alone import AloneSettings
-from benchmarks.bench import BenchRequest
+from benchmarks.bench.run import BenchRequest
+from benchmarks.measure.isolated import AloneSettings
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.kinds import BENCH
-from engines.manifest import write_manifest
+from engines.artefact.manifest import write_manifest
 
 app = typer.Typer()
 app.command()(bench)

@@ -8,9 +8,9 @@ from typer.testing import CliRunner, Result
 
 from cliphand.cli.build import build, sentence
 from cliphand.errors import InputError
-from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord
-from engines.trt_process import BuiltFolder, BuiltPlan
-from export.folder_kind import EXPORT
+from engines.tensorrt.plan import BatchRange, BuildSettings, PlanKey, PlanRecord
+from engines.tensorrt.process import BuiltFolder, BuiltPlan
+from export.folder.contents import EXPORT
 
 app = typer.Typer()
 app.command()(build)
@@ -23,7 +23,7 @@ def run(*arguments: object) -> Result:
 @pytest.fixture
 def no_tensorrt(monkeypatch: pytest.MonkeyPatch) -> None:
     reasons = {"tensorrt": "tensorrt is not installed: pip install -e '.[tensorrt]'", "tensorrt-rtx": None}
-    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: reasons[flavour.name])
+    monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
 
 
 @pytest.mark.usefixtures("no_tensorrt")
@@ -67,7 +67,7 @@ def test_a_flavour_that_is_asked_for_and_missing_is_one_sentence(tmp_path: Path)
 
 
 def test_where_nothing_can_be_built_the_command_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: "it is missing")
+    monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: "it is missing")
     result = run(save_typed_export(tmp_path, fp32={}))
     assert isinstance(result.exception, InputError)
     assert str(result.exception).startswith("Not built: plans of TensorRT (it is missing) and of TensorRT for RTX")
@@ -80,8 +80,8 @@ def test_every_option_reaches_the_builder(tmp_path: Path, monkeypatch: pytest.Mo
         seen.append((flavour, settings))
         return BuiltFolder()
 
-    monkeypatch.setattr("engines.trt_process.build_plans", build_plans)
-    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: None)
+    monkeypatch.setattr("engines.tensorrt.process.build_plans", build_plans)
+    monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: None)
     result = run(
         *(save_typed_export(tmp_path, fp32={}), "--flavour", "tensorrt", "--batches", "1:2:4", "--batches", "8"),
         *("--level", 5, "--workspace-mib", 64, "--tf32", "--version-compatible", "--hardware", "ampere_plus"),

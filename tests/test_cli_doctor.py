@@ -8,7 +8,7 @@ from typer.testing import CliRunner, Result
 import cliphand.cli.doctor as module
 from cliphand.cli.doctor import FACTS, doctor
 from cliphand.kinds import DOCTOR
-from engines.cuda_device import Gpu
+from engines.host.cuda_device import Gpu
 
 app = typer.Typer()
 app.command()(doctor)
@@ -48,7 +48,7 @@ def test_a_missing_package_is_named_and_the_exit_code_says_so(monkeypatch: pytes
 
 
 def test_the_first_engine_that_can_run_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engines.cuda_device.find_gpu", lambda: "there is no NVIDIA GPU")
+    monkeypatch.setattr("engines.host.cuda_device.find_gpu", lambda: "there is no NVIDIA GPU")
     result = run()
     usable = [choice["engine"] for choice in object_of(result)["engines"] if choice["usable"]]
     marked = [line.split()[1] for line in result.stdout.splitlines() if line.strip().startswith("->")]
@@ -59,15 +59,17 @@ def test_the_first_engine_that_can_run_is_marked(monkeypatch: pytest.MonkeyPatch
 def test_a_gpu_is_described_with_its_software(monkeypatch: pytest.MonkeyPatch) -> None:
     gpu = Gpu("NVIDIA L4", "8.9", "13.2", "580.95.05")
     assert FACTS["GPU"](gpu) == "NVIDIA L4, compute capability 8.9, driver 580.95.05, CUDA 13.2"
-    monkeypatch.setattr("engines.trt_flavour.why_not_built", lambda flavour, gpu: None)
-    monkeypatch.setattr("engines.trt_flavour.load_tensorrt", lambda flavour: type("Trt", (), {"__version__": "1.7.1"}))
+    monkeypatch.setattr("engines.tensorrt.flavour.why_not_built", lambda flavour, gpu: None)
+    monkeypatch.setattr(
+        "engines.tensorrt.flavour.load_tensorrt", lambda flavour: type("Trt", (), {"__version__": "1.7.1"})
+    )
     assert FACTS["TensorRT for RTX"](gpu) == "1.7.1, builds plans, runs plans"
     assert FACTS["TensorRT for RTX"]("there is none") == "1.7.1, builds plans, runs none: there is none"
 
 
 def test_commands_keep_their_brackets(monkeypatch: pytest.MonkeyPatch) -> None:
     why = "tensorrt is not installed: pip install -e '.[tensorrt]'"
-    monkeypatch.setattr("engines.trt_flavour.why_not_built", lambda flavour, gpu: why)
+    monkeypatch.setattr("engines.tensorrt.flavour.why_not_built", lambda flavour, gpu: why)
     assert ".[tensorrt]" in "".join(run().stdout.split("\n{")[0].split())
 
 

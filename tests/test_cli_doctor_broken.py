@@ -17,7 +17,7 @@ from fake_gpu import FakeGpu
 from typer.testing import CliRunner
 
 from cliphand.cli.doctor import doctor
-from engines.available import RUN_TIMES
+from engines.host.available import RUN_TIMES
 
 app = typer.Typer()
 app.command()(doctor)
@@ -91,7 +91,7 @@ def failing_at(function: str, status: CUresult) -> Callable[[pytest.MonkeyPatch]
 
 def no_permission(patch: pytest.MonkeyPatch) -> None:
     failing_at("cuInit", CUresult.CUDA_ERROR_NO_DEVICE)(patch)
-    patch.setattr("engines.cuda_device.os.access", lambda path, mode: False)
+    patch.setattr("engines.host.cuda_device.os.access", lambda path, mode: False)
 
 
 def old_driver(patch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_a_driver_that_fails_is_said_with_its_remedy(
 ) -> None:
     FakeGpu().install(monkeypatch)
     (tmp_path / "nvidiactl").touch()
-    monkeypatch.setattr("engines.cuda_device.DEVICE_FILES", tmp_path)
+    monkeypatch.setattr("engines.host.cuda_device.DEVICE_FILES", tmp_path)
     change, said = DRIVER[state]
     change(monkeypatch)
     code, facts, engines = run()
@@ -153,7 +153,7 @@ def test_broken_cuda_bindings_are_named_where_pytorch_does_not_load_because_of_t
     (tmp_path / "torch").mkdir()
     once = "import sys\nassert not hasattr(sys, 'torch_began'), 'it can be initialised once'\nsys.torch_began = True\n"
     (tmp_path / "torch" / "__init__.py").write_text(once + "import cuda\n")
-    program = "from engines.available import package_fault as ask; ask('inductor'); print(ask('pytorch'))"
+    program = "from engines.host.available import package_fault as ask; ask('inductor'); print(ask('pytorch'))"
     path = os.pathsep.join((str(tmp_path), *sys.path))
     found = subprocess.run(
         [sys.executable, "-c", program],

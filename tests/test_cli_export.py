@@ -17,9 +17,9 @@ from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
-from engines.manifest import Manifest, read_manifest, write_manifest
-from export.calibration import HeldOut
-from export.inductor_package import PackageCheck
+from engines.artefact.manifest import Manifest, read_manifest, write_manifest
+from export.folder.inductor_package import PackageCheck
+from export.precision.calibration import HeldOut
 
 
 @pytest.fixture(scope="module")
@@ -74,10 +74,10 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         return manifest
 
     reasons: dict[str, str | None] = {"tensorrt": "it builds only on the GPU", "tensorrt-rtx": None}
-    monkeypatch.setattr("export.folder.export_checkpoint", write)
+    monkeypatch.setattr("export.folder.write.export_checkpoint", write)
     monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console: None)
     monkeypatch.setattr("cliphand.cli.export._write_typed", lambda target, request, console: False)
-    monkeypatch.setattr("engines.trt_process.why_not_built", lambda flavour: reasons[flavour.name])
+    monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
     return reasons
 
 
@@ -122,7 +122,7 @@ def test_ranges_are_measured_without_the_images_that_the_run_validated_on(
     tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("export.calibration.held_out", lambda facts: HeldOut(Path(facts["backbone"]), 0.1, 7))
+    monkeypatch.setattr("export.precision.calibration.held_out", lambda facts: HeldOut(Path(facts["backbone"]), 0.1, 7))
     monkeypatch.setattr(
         "cliphand.cli.export._write_typed", lambda target, request, console: asked.append(request.calibration) is None
     )
@@ -165,7 +165,7 @@ def test_a_package_is_compiled_when_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check = PackageCheck(compile_s=31.0, batches=(1, 2), max_share=1e-6)
-    monkeypatch.setattr("export.inductor_package.add_packages", lambda folder: {folder / "model.pt2": check})
+    monkeypatch.setattr("export.folder.inductor_package.add_packages", lambda folder: {folder / "model.pt2": check})
     export(tmp_path / "c", out=tmp_path / "e", tensorrt=False, aot=True)
     assert f"{tmp_path / 'e' / 'model.pt2'}: compiled in 31 s, differs from PyTorch by" in capsys.readouterr().out
 

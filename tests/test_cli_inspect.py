@@ -13,7 +13,7 @@ from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology, save_hand
 from cliphand.kinds import INSPECT
-from engines.manifest import write_manifest
+from engines.artefact.manifest import write_manifest
 
 STAGES = ["encoder", "joint_regressor", "heatmap", "mesh_regressor", "total"]
 

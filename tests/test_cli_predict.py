@@ -21,9 +21,9 @@ from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
-from engines.cuda_device import find_gpu
-from engines.manifest import write_manifest
-from engines.trt_plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
+from engines.artefact.manifest import write_manifest
+from engines.host.cuda_device import find_gpu
+from engines.tensorrt.plan import BatchRange, BuildSettings, PlanKey, PlanRecord, write_record
 
 app = typer.Typer()
 app.command()(predict)

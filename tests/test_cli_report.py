@@ -18,7 +18,7 @@ from cliphand.cli.report import report
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
-from engines.manifest import read_manifest
+from engines.artefact.manifest import read_manifest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 app = typer.Typer()
@@ -60,7 +60,7 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 def patched(hand_topology: HandTopology) -> Iterator[None]:
     """Checkpoints are all `LinearHand`."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("engines.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
+        patch.setattr("engines.runtimes.eager.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
         yield
 
 

@@ -22,8 +22,8 @@ from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run
 from cliphand.training.recipe import Recipe
-from export.calibration import HeldOut
-from export.quantise_aware import QuantiseAware
+from export.precision.calibration import HeldOut
+from export.qat.quantise_aware import QuantiseAware
 
 CROP = CropConfig(rule="centre", side_px=90.0)
 TRAIN = TrainConfig(batch=3, learning_rate=0.5, precision="bf16-mixed", augment=AugmentConfig(rotation_deg=7.0))
@@ -159,7 +159,7 @@ def test_quantise_aware_training_without_modelopt_stops_before_anything_is_writt
             raise ImportError(f"No module named '{name}'")
         return found(name, package)
 
-    monkeypatch.setattr("export.half.importlib.import_module", missing)
+    monkeypatch.setattr("export.precision.half.importlib.import_module", missing)
     data = freihand_folder(n_labels=2, size_px=96)
     with pytest.raises(InputError, match=r"pip install -e '\.\[quantise\]'"):
         train(data, tmp_path / "out", quantise_aware=checkpoint, accelerator="cpu", workers=0)

@@ -1,4 +1,4 @@
-"""What only a GPU can tell: run by `pytest -m gpu` and by `benchmarks.gpu_check`; skipped with a reason elsewhere."""
+"""What only a GPU can tell: run by `pytest -m gpu` and by `benchmarks.gpu.check`; skipped with a reason elsewhere."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,14 +9,14 @@ from linear_hand import LinearHand
 from typed_graphs import SIDE, save_typed_export
 
 from cliphand.errors import InputError
-from engines.cuda_device import find_gpu
-from engines.inductor import InductorEngine
-from engines.ort import OrtEngine
-from engines.trt_cuda import open_cuda
-from engines.trt_flavour import FLAVOURS, why_not_built
-from engines.trt_plan import BatchRange, BuildSettings, plan_path
-from engines.trt_process import build_plans
-from engines.trt_run import TrtEngine
+from engines.host.cuda_device import find_gpu
+from engines.runtimes.inductor import InductorEngine
+from engines.runtimes.ort import OrtEngine
+from engines.tensorrt.cuda import open_cuda
+from engines.tensorrt.flavour import FLAVOURS, why_not_built
+from engines.tensorrt.plan import BatchRange, BuildSettings, plan_path
+from engines.tensorrt.process import build_plans
+from engines.tensorrt.run import TrtEngine
 
 pytestmark = pytest.mark.gpu
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -129,7 +129,7 @@ def test_onnx_runtime_runs_on_the_gpu_or_says_why_not(export: Path) -> None:
 def test_a_compiled_package_agrees_with_eager(tmp_path: Path, cuda_graphs: bool) -> None:
     import torch
 
-    from export.inductor_package import build_package
+    from export.folder.inductor_package import build_package
 
     if not torch.cuda.is_available():
         pytest.skip("PyTorch sees no GPU")

@@ -5,7 +5,7 @@ import pytest
 from linear_hand import SIDE, make_manifest, save_onnx
 
 from cliphand.errors import InputError
-from engines.manifest import write_manifest
+from engines.artefact.manifest import write_manifest
 from engines.open import open_engine
 
 

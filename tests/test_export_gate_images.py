@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, TrueHand
 
-from benchmarks.photographs import Photographs
+from benchmarks.measure.photographs import Photographs
 from cliphand.config import CropConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
-from export.gate_images import GateRequest, read_gate_images
+from export.gate.images import GateRequest, read_gate_images
 
 CROP = CropConfig()
 

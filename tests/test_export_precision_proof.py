@@ -12,9 +12,9 @@ import pytest
 from planted_graphs import images, save_planted
 
 from cliphand.errors import InputError
-from export.half import write_half
-from export.precision_proof import check_weights, prove, weight_bytes
-from export.quantise import calibrate, write_quantised
+from export.precision.half import write_half
+from export.precision.proof import check_weights, prove, weight_bytes
+from export.precision.quantise import calibrate, write_quantised
 
 NEEDS_TENSORRT = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None, reason="TensorRT for RTX is not installed"
@@ -60,7 +60,7 @@ def test_a_graph_under_another_precisions_name_is_refused(graphs: dict[str, Path
 def test_layers_of_another_type_are_refused_whatever_the_weights_are(
     graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.precision_proof.check_weights", lambda *_, **__: None)
+    monkeypatch.setattr("export.precision.proof.check_weights", lambda *_, **__: None)
     with pytest.raises(InputError, match="is called fp16, but TensorRT sees"):
         prove(graphs["fp32"], "fp16")
 
@@ -112,7 +112,7 @@ def test_half_of_the_numbers_must_be_of_the_type() -> None:
 def test_without_tensorrt_the_weights_alone_are_counted(
     graphs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("export.precision_proof.why_not_built", lambda _: "tensorrt_rtx is not installed")
+    monkeypatch.setattr("export.precision.proof.why_not_built", lambda _: "tensorrt_rtx is not installed")
     proof = prove(graphs["fp16"], "fp16")
     assert (proof.tensorrt, proof.layers, proof.plan_bytes) == (None, {}, 0)
     with pytest.raises(InputError, match="is called int8"):

@@ -71,7 +71,7 @@ def test_a_child_outlasts_sigterm_for_a_while(outlast_s: float, ends: bool) -> N
 def test_the_processes_of_a_killed_bench_end(tmp_path: Path) -> None:
     model = save_onnx(tmp_path / "model.onnx")
     call = f"process_throughput(Path({str(model)!r}), 'onnxruntime', processes=2, seconds=10_000)"
-    script = f"from pathlib import Path\nfrom benchmarks.processes import process_throughput\n{call}"
+    script = f"from pathlib import Path\nfrom benchmarks.measure.processes import process_throughput\n{call}"
     with subprocess.Popen([sys.executable, "-c", script]) as parent:
         await_that(lambda: len(children_of(parent.pid)) == 2)
         children = children_of(parent.pid)

@@ -11,7 +11,7 @@ from small_hand import CONFIG, small_hand
 
 from cliphand.errors import InputError
 from cliphand.model.image_encoder import ImageEncoder
-from export.graph import export_graph
+from export.graph.trace import export_graph
 
 # Swin's parts, shifted windows among them, with few blocks and channels.
 SMALL_SWIN: dict[str, object] = {"embed_dim": 24, "depths": (2, 1, 1, 1), "num_heads": (1, 1, 2, 2)}

@@ -23,9 +23,9 @@ from cliphand.mesh_levels import mesh_levels
 from cliphand.model.hand_model import HandModel
 from cliphand.released import CONFIG, import_released, read_released
 from cliphand.released_table import LEVELS, freihand_rows, released_table
-from export.deploy_model import deploy_model
-from export.graph import export_graph
-from export.precision_proof import prove
+from export.graph.deploy_model import deploy_model
+from export.graph.trace import export_graph
+from export.precision.proof import prove
 
 MANO_JOINTS = (
     "wrist",

@@ -15,7 +15,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.photographs import Photographs, read_batch
+from benchmarks.measure.photographs import Photographs, read_batch
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.checkpoint import load_checkpoint
 from cliphand.config import TOWER_WIDTH, AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig

@@ -30,9 +30,9 @@ from cliphand.hand import HandTopology, load_hand
 from cliphand.kinds import REPORT
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
-from engines.choose import BENCH_NAME
-from engines.manifest import HAND_NAME, read_manifest
-from export.folder import GRAPH_NAME
+from engines.artefact.manifest import HAND_NAME, read_manifest
+from engines.choice.choose import BENCH_NAME
+from export.folder.write import GRAPH_NAME
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux's processes")
 
@@ -65,7 +65,13 @@ def server() -> ForkServerContext:
     """Processes that start with the libraries imported, so that a kill hits the command's own work."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["cliphand.cli.app", "export.folder", "benchmarks.bench", "benchmarks.report.build", "engines.eager"]
+        [
+            "cliphand.cli.app",
+            "export.folder.write",
+            "benchmarks.bench.run",
+            "benchmarks.report.build",
+            "engines.runtimes.eager",
+        ]
     )
     return context
 

@@ -14,7 +14,7 @@ from cliphand.files import read_json_object, sha256_of
 from cliphand.hand import load_hand
 from cliphand.mano import read_mano
 from cliphand.released import read_released
-from engines.graph_file import read_graph
+from engines.artefact.graph_file import read_graph
 
 READERS: dict[str, Callable[[Path], object]] = {
     "json": read_json_object,

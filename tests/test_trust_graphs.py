@@ -20,14 +20,14 @@ from cliphand.cli.app import main
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
 from cliphand.hand import HandTopology
-from engines.graph_file import read_graph
-from engines.inductor import PRECISION_KEY, SIZE_KEY, read_facts
-from engines.manifest import MANIFEST_NAME, write_manifest
+from engines.artefact.graph_file import read_graph
+from engines.artefact.manifest import MANIFEST_NAME, write_manifest
 from engines.open import open_engine
-from engines.trt_build import parse
-from engines.trt_flavour import TENSORRT_RTX
-from engines.trt_plan import BuildSettings, PlanKey, PlanRecord, read_record
-from engines.trt_process import build_folder
+from engines.runtimes.inductor import PRECISION_KEY, SIZE_KEY, read_facts
+from engines.tensorrt.build import parse
+from engines.tensorrt.flavour import TENSORRT_RTX
+from engines.tensorrt.plan import BuildSettings, PlanKey, PlanRecord, read_record
+from engines.tensorrt.process import build_folder
 
 MODEL = "model.onnx"
 

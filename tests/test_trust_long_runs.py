@@ -15,7 +15,7 @@ import pytest
 import torch
 from linear_hand import SIDE, LinearHand, save_onnx
 
-from export.inductor_package import build_package
+from export.folder.inductor_package import build_package
 
 pytestmark = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads Linux's /proc")
 CALLERS = 8

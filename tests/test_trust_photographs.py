@@ -277,7 +277,7 @@ def test_links_in_a_circle_are_refused_as_photograph_and_as_place(
 def test_every_photograph_is_looked_at_before_an_engine_is_opened(
     export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engines.choose.choose_engine", lambda *_, **__: pytest.fail("an engine was looked for"))
+    monkeypatch.setattr("engines.choice.choose.choose_engine", lambda *_, **__: pytest.fail("an engine was looked for"))
     (tmp_path / "a.jpg").write_bytes(JPEG)
     (tmp_path / "b.jpg").write_bytes(b"no photograph")
     names = [tmp_path / name for name in ("a.jpg", "b.jpg", "absent.jpg")]

@@ -29,9 +29,9 @@ from cliphand.cli.train_options import (
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.training.distil_config import DistilConfig
-from engines.available import RUN_TIMES
-from engines.choose import _Candidate, _measured
-from engines.trt_plan import parse_range
+from engines.choice.choose import _Candidate, _measured
+from engines.host.available import RUN_TIMES
+from engines.tensorrt.plan import parse_range
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
 REQUIRED = {

@@ -8,7 +8,7 @@ import onnx
 from linear_hand import POINTS, make_manifest
 from onnx import TensorProto, helper, numpy_helper
 
-from engines.manifest import write_manifest
+from engines.artefact.manifest import write_manifest
 
 SIDE = 32
 CHANNELS = 8

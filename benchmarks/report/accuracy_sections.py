@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from benchmarks.accuracy import AUC_RANGES_MM
+from benchmarks.measure.accuracy import AUC_RANGES_MM
 from benchmarks.report.charts import POINTS_SHOWN, error_against, named_errors, pck_curves
 from benchmarks.report.measured import Measured
 from benchmarks.report.overlays import overlay_sheets

@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 
 from annotated_types import Interval, Len
 
-from benchmarks.entrants import Skipped
-from benchmarks.plans import skipped_lines
+from benchmarks.contestants.exported import Skipped
+from benchmarks.contestants.plans import skipped_lines
 from benchmarks.report.theme import engine_label
 from cliphand.checked import Count, checked, from_json
 from cliphand.errors import InputError

@@ -5,11 +5,11 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.accuracy import batch_sizes, predict
-from benchmarks.entrants import POINTLESS, installed_runners, open_entrants
-from benchmarks.machine import machine_facts
-from benchmarks.photographs import Photographs, Root, read_batch
-from benchmarks.plans import open_plans, skipped_lines
+from benchmarks.contestants.exported import POINTLESS, installed_runners, open_entrants
+from benchmarks.contestants.plans import open_plans, skipped_lines
+from benchmarks.measure.accuracy import batch_sizes, predict
+from benchmarks.measure.machine import machine_facts
+from benchmarks.measure.photographs import Photographs, Root, read_batch
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.bench_file import BenchFile, read_bench
 from benchmarks.report.gate_section import measured_rows, parity_section, verdict
@@ -25,11 +25,11 @@ from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
-from engines.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand, read_manifest
+from engines.artefact.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand, read_manifest
+from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
+from engines.choice.verdicts import measured_rows as bench_rows
 from engines.open import RUNNERS
-from engines.verdicts import BENCH_NAME, exported_parity, model_files
-from engines.verdicts import measured_rows as bench_rows
-from export.inventory import StageCost, read_inventory
+from export.graph.inventory import StageCost, read_inventory
 
 REPORT_NAME = "report.html"
 SPLIT: Split = "evaluation"

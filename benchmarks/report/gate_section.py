@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.report.page import Section, Table, Verdict
+from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
-from engines.verdicts import PARITY_NAME
-from export.parity import Row
+from export.gate.parity import Row
 
 MISSING = "-"
 HEAD = (

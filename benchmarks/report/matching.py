@@ -9,7 +9,7 @@ import numpy as np
 import open_clip
 import torch
 
-from benchmarks.photographs import Photographs, read_batch
+from benchmarks.measure.photographs import Photographs, read_batch
 from cliphand.arrays import FloatArray
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.checkpoint import Checkpoint, load_text_branch

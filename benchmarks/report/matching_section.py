@@ -3,7 +3,7 @@
 import importlib.util
 from pathlib import Path
 
-from benchmarks.photographs import Photographs
+from benchmarks.measure.photographs import Photographs
 from benchmarks.report.charts import logit_matrix
 from benchmarks.report.page import Chart, Section
 from cliphand.errors import InputError

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.accuracy import Predictions
-from benchmarks.entrants import REFERENCE, Entrant
-from benchmarks.photographs import Photographs
+from benchmarks.bench.rows import tolerance_of
+from benchmarks.contestants.exported import REFERENCE, Entrant
+from benchmarks.measure.accuracy import Predictions
+from benchmarks.measure.photographs import Photographs
 from benchmarks.report.theme import engine_label
-from benchmarks.rows import tolerance_of
 from cliphand.arrays import FloatArray
 from cliphand.hand import HandTopology
 from cliphand.metrics import aligned_point_errors
-from export.parity import Hands, Row, Truth, compare
+from export.gate.parity import Hands, Row, Truth, compare
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 

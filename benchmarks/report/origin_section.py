@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.photographs import ROOT_SENTENCES
+from benchmarks.measure.photographs import ROOT_SENTENCES
 from benchmarks.report.bench_file import BenchFile, SpeedRow, smallest_batch, speedup
 from benchmarks.report.measured import Measured
 from benchmarks.report.page import Section, Table
 from benchmarks.report.theme import engine_label
 from cliphand.provenance import git_commit, library_versions
-from engines.manifest import Manifest
+from engines.artefact.manifest import Manifest
 
 SHORT_HASH = 12
 FEW = 2  # engines that the summary names one by one

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.measure.interleaved import MS_PER_S
 from benchmarks.report.bench_file import BenchFile, Percentiles, SpeedRow, smallest_batch, speedup
 from benchmarks.report.charts import latency_ranges, speed_accuracy
 from benchmarks.report.page import Chart, Section, Table
 from benchmarks.report.theme import Palette, part_of
-from benchmarks.turns import MS_PER_S
 
 MISSING = "-"
 _ALONE = ("alone", "cold_start")

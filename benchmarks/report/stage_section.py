@@ -6,8 +6,8 @@ from benchmarks.report.charts import stage_bars
 from benchmarks.report.page import Chart, Section, Table
 from benchmarks.report.stage_times import PROFILED_CALLS, StageTimes
 from benchmarks.report.theme import make_palette
-from export.inventory import StageCost, total
-from export.node_names import STAGES
+from export.graph.inventory import StageCost, total
+from export.graph.node_names import STAGES
 
 MEGA = 1e6
 

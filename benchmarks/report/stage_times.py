@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 import onnxruntime as ort
 
-from benchmarks.turns import MS_PER_S
+from benchmarks.measure.interleaved import MS_PER_S
 from cliphand.arrays import FloatArray
 from engines.base import INPUT_NAME
-from engines.openvino_cpu import OpenVinoOptions, compile_graph
-from export.node_names import STAGES
+from engines.runtimes.openvino_cpu import OpenVinoOptions, compile_graph
+from export.graph.node_names import STAGES
 
 if TYPE_CHECKING:
     from openvino import CompiledModel

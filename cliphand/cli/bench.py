@@ -8,7 +8,7 @@ import typer
 from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
-    from benchmarks.bench import BenchRequest, Report
+    from benchmarks.bench.run import BenchRequest, Report
 
 EXPORTS = Path("exports")
 
@@ -75,15 +75,15 @@ def bench(
     is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest. Exit
     code 1 if a model file was skipped because its engine refuses it.
     """
-    from benchmarks.alone import AloneSettings
-    from benchmarks.bench import BenchRequest, newest_export
-    from benchmarks.entrants import installed_runners
-    from benchmarks.roofline import is_told_by
-    from benchmarks.turns import SpeedSettings
+    from benchmarks.bench.run import BenchRequest, newest_export
+    from benchmarks.contestants.exported import installed_runners
+    from benchmarks.measure.interleaved import SpeedSettings
+    from benchmarks.measure.isolated import AloneSettings
+    from benchmarks.measure.roofline import is_told_by
     from cliphand.claims import check_file
     from cliphand.config import require
     from cliphand.kinds import BENCH, predictions_kind
-    from engines.verdicts import BENCH_NAME
+    from engines.choice.verdicts import BENCH_NAME
 
     export = folder or newest_export(EXPORTS)
     report = json_file or export / BENCH_NAME
@@ -119,7 +119,7 @@ def bench(
 
 def measure(request: "BenchRequest") -> "Report":
     """The report, made under a progress bar on stderr."""
-    from benchmarks.bench import run_bench
+    from benchmarks.bench.run import run_bench
 
     with progress_bars(quiet=True) as advance:
         return run_bench(request, progress=advance)
@@ -130,7 +130,7 @@ def _show(report: "Report", json_file: Path) -> None:
     import dataclasses
     import json
 
-    from benchmarks.table import table_text
+    from benchmarks.bench.table import table_text
     from cliphand.files import write_json
     from cliphand.kinds import BENCH
 

@@ -10,8 +10,8 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engines.trt_plan import BuildSettings, PlanRecord
-    from engines.trt_process import BuiltFolder, BuiltPlan
+    from engines.tensorrt.plan import BuildSettings, PlanRecord
+    from engines.tensorrt.process import BuiltFolder, BuiltPlan
 
 
 def build(
@@ -57,9 +57,9 @@ def build(
     from rich.console import Console
 
     from cliphand.errors import InputError
-    from engines.manifest import read_manifest
-    from engines.trt_plan import BatchRange, BuildSettings, has_passed, parse_range
-    from engines.trt_process import buildable_flavours
+    from engines.artefact.manifest import read_manifest
+    from engines.tensorrt.plan import BatchRange, BuildSettings, has_passed, parse_range
+    from engines.tensorrt.process import buildable_flavours
 
     read_manifest(folder)  # a folder that is none is worth the first sentence
     settings = BuildSettings(
@@ -103,7 +103,7 @@ def build(
 
 def all_stand(built: "BuiltFolder") -> bool:
     """Whether every graph has its plan, and the gate let all pass that could be judged."""
-    from engines.trt_plan import has_passed
+    from engines.tensorrt.plan import has_passed
 
     return not built.failures and all(has_passed(plan.record) is not False for plan in built.plans)
 
@@ -148,8 +148,8 @@ def build_shown(
     """The plans of one flavour, judged, under TensorRT's own phases as progress bars on stderr."""
     import dataclasses
 
-    from engines.trt_process import build_plans
-    from export.plan_gate import gate_request, judge_plans
+    from engines.tensorrt.process import build_plans
+    from export.gate.plans import gate_request, judge_plans
 
     _check_plans(folder, flavour)
     request = gate_request(folder, gate_data)
@@ -166,10 +166,10 @@ def _check_plans(folder: Path, flavour: str) -> None:
         InputError: it has no sidecar that describes it, or cannot be written.
     """
     from cliphand.claims import check_file
-    from engines.manifest import read_manifest
-    from engines.trt_flavour import FLAVOURS
-    from engines.trt_plan import plan_path, record_path
-    from export.folder_kind import PLAN, PLAN_SIDECAR
+    from engines.artefact.manifest import read_manifest
+    from engines.tensorrt.flavour import FLAVOURS
+    from engines.tensorrt.plan import plan_path, record_path
+    from export.folder.contents import PLAN, PLAN_SIDECAR
 
     for name in read_manifest(folder).artefacts:
         if name.endswith(".onnx"):

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from engines.available import Choice
-    from engines.cuda_device import Gpu
+    from engines.host.available import Choice
+    from engines.host.cuda_device import Gpu
 
 # Without these there is no training, export or benchmark; of each, what a half-installed one lacks.
 MAIN_JOB = {
@@ -37,8 +37,8 @@ def doctor(
     from cliphand.claims import check_file
     from cliphand.files import write_json
     from cliphand.kinds import DOCTOR
-    from engines.available import choices
-    from engines.cuda_device import find_gpu
+    from engines.host.available import choices
+    from engines.host.cuda_device import find_gpu
 
     if json_file is not None:
         check_file(json_file, DOCTOR)
@@ -67,7 +67,7 @@ def _show(facts: dict[str, str], choices: "list[Choice]", missing: list[str]) ->
     from rich.table import Table
     from rich.text import Text
 
-    from engines.choose import NAMES
+    from engines.choice.choose import NAMES
 
     console = Console(highlight=False)
     machine = Table(box=box.SIMPLE_HEAD, title="This machine", title_justify="left")
@@ -106,7 +106,7 @@ def _missing() -> list[str]:
 
 def _fault(module: str, part: str) -> str | None:
     """What is wrong with a package of the main job, and the remedy."""
-    from engines.available import import_fault, is_installed
+    from engines.host.available import import_fault, is_installed
 
     again = "run `pip install -e .` in the checkout again"
     if not is_installed(module):
@@ -122,7 +122,7 @@ def _python(gpu: "Gpu | str") -> str:
 
 
 def _processor(gpu: "Gpu | str") -> str:
-    from benchmarks.machine import machine_facts
+    from benchmarks.measure.machine import machine_facts
 
     facts = machine_facts()
     return f"{facts['cpu']}, {facts['cores']} cores, {facts['memory_gib']} GiB"
@@ -160,8 +160,8 @@ def _plans(flavour_name: str) -> Callable[["Gpu | str"], str]:
     """What can be done with one TensorRT flavour."""
 
     def look(gpu: "Gpu | str") -> str:
-        from engines.available import driver_fault
-        from engines.trt_flavour import FLAVOURS, load_tensorrt, why_not_built
+        from engines.host.available import driver_fault
+        from engines.tensorrt.flavour import FLAVOURS, load_tensorrt, why_not_built
 
         flavour = FLAVOURS[flavour_name]
         why = why_not_built(flavour, gpu=lambda: gpu)
@@ -194,7 +194,7 @@ def _working(engine: str, look: Callable[["Gpu | str"], str]) -> Callable[["Gpu 
     """The look where the engine's package works, else what is wrong with it: the engines' table says the same."""
 
     def asked(gpu: "Gpu | str") -> str:
-        from engines.available import package_fault
+        from engines.host.available import package_fault
 
         return package_fault(engine) or look(gpu)
 

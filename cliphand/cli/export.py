@@ -10,9 +10,9 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engines.manifest import Manifest
-    from export.candidates import TypedRequest
-    from export.parity import Tolerance
+    from engines.artefact.manifest import Manifest
+    from export.gate.parity import Tolerance
+    from export.precision.workshop import TypedRequest
 
 RUNS = Path("runs")
 EXPORTS = Path("exports")
@@ -66,8 +66,8 @@ def export(
 
     from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder, newest_checkpoint
     from cliphand.claims import check_folder, held
-    from export.folder_kind import EXPORT
-    from export.precision_table import Keep
+    from export.folder.contents import EXPORT
+    from export.precision.table import Keep
 
     insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
     keep = Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ()))
@@ -77,7 +77,7 @@ def export(
     check_folder(target, EXPORT)
     flavours, left_out = _flavours(insisted)
 
-    from export.folder import export_checkpoint
+    from export.folder.write import export_checkpoint
 
     with held(target):
         console = Console(soft_wrap=True)
@@ -85,9 +85,9 @@ def export(
         _describe(manifest, target, console)
         passed = True
         if fp16 or int8:
-            from export.calibration import CalibrationRequest, held_out
-            from export.candidates import TypedRequest
-            from export.gate_images import GateRequest
+            from export.gate.images import GateRequest
+            from export.precision.calibration import CalibrationRequest, held_out
+            from export.precision.workshop import TypedRequest
 
             data = calibration or _training_data(manifest)
             request = TypedRequest(
@@ -126,14 +126,14 @@ def _flavours(insisted: tuple[str, ...] | None) -> tuple[tuple[str, ...], str | 
     if insisted is None:
         return (), None
 
-    from engines.trt_process import buildable_flavours
+    from engines.tensorrt.process import buildable_flavours
 
     return buildable_flavours(insisted)
 
 
 def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
     """Limits by precision."""
-    from export.parity import TOLERANCES, Tolerance
+    from export.gate.parity import TOLERANCES, Tolerance
 
     if tolerance_mm is None:
         return dict(TOLERANCES)
@@ -144,7 +144,7 @@ def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
 
 def _compile(target: Path, console: "Console") -> None:
     """Add AOTInductor's packages."""
-    from export.inductor_package import add_packages
+    from export.folder.inductor_package import add_packages
 
     for path, check in add_packages(target).items():
         console.print(
@@ -166,7 +166,7 @@ def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, 
 
 
 def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
-    from export.folder import GRAPH_NAME
+    from export.folder.write import GRAPH_NAME
 
     facts, artefact = manifest.exporter, manifest.artefacts[GRAPH_NAME]
     console.print(
@@ -197,7 +197,7 @@ def _training_data(manifest: "Manifest") -> Path:
 def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> bool:
     """Make and judge the graphs under a progress bar; tell whether all passed."""
     from cliphand.cli.parity import print_parity
-    from export.typed_graphs import write_typed_graphs
+    from export.precision.typed_graphs import write_typed_graphs
 
     with progress_bars() as advance:
         report = write_typed_graphs(target, request, advance)

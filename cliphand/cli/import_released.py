@@ -49,7 +49,7 @@ def import_released(
     if json_file is not None:
         check_file(json_file, kind)
 
-    from benchmarks.table import plain_text
+    from benchmarks.bench.table import plain_text
     from cliphand.released import import_released as write_checkpoint
 
     write_checkpoint(weights, out, hand=hand, crop=config)

@@ -9,8 +9,8 @@ import typer
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from engines.manifest import Manifest
-    from export.inventory import StageCost
+    from engines.artefact.manifest import Manifest
+    from export.graph.inventory import StageCost
 
 EXPORTS = Path("exports")
 MEGA = 1e6
@@ -37,13 +37,13 @@ def inspect(
     """
     import json
 
-    from benchmarks.bench import newest_export
-    from benchmarks.table import plain_text
+    from benchmarks.bench.run import newest_export
+    from benchmarks.bench.table import plain_text
     from cliphand.claims import check_file
     from cliphand.files import write_json
     from cliphand.kinds import INSPECT
-    from engines.manifest import read_manifest
-    from engines.verdicts import exported_parity
+    from engines.artefact.manifest import read_manifest
+    from engines.choice.verdicts import exported_parity
 
     if json_file is not None:
         check_file(json_file, INSPECT)
@@ -68,8 +68,8 @@ def inspect(
 def _costs(source: Path, manifest: "Manifest") -> "dict[str, tuple[StageCost, ...]]":
     """Costs by stage of every ONNX file, the sum at the end."""
     from cliphand.config import require
-    from engines.manifest import check_artefact
-    from export.inventory import read_inventory, total
+    from engines.artefact.manifest import check_artefact
+    from export.graph.inventory import read_inventory, total
 
     costs = {}
     for name in manifest.artefacts:

@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.table import plain_text
+from benchmarks.bench.table import plain_text
 
 if TYPE_CHECKING:
-    from export.blame import Blame
-    from export.parity import Row
-    from export.typed_graphs import ParityReport, Verdict
+    from export.gate.parity import Row
+    from export.precision.blame import Blame
+    from export.precision.typed_graphs import ParityReport, Verdict
 
 RISKY_SHOWN = 5
 

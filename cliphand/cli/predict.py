@@ -9,8 +9,8 @@ import typer
 if TYPE_CHECKING:
     from cliphand.arrays import IntArray
     from cliphand.errors import InputError
-    from engines.choose import EngineChoice
-    from engines.hand_reader import Camera, Hand
+    from engines.choice.choose import EngineChoice
+    from engines.hands.reader import Camera, Hand
 
 JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
 
@@ -62,9 +62,9 @@ def predict(
     exit code is then 2.
     """
     from cliphand.data.crop import Box
-    from engines.choose import choose_engine
-    from engines.hand_reader import read_hands
-    from engines.manifest import open_hand, read_manifest
+    from engines.artefact.manifest import open_hand, read_manifest
+    from engines.choice.choose import choose_engine
+    from engines.hands.reader import read_hands
     from engines.open import open_engine
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
@@ -119,7 +119,7 @@ class Failures:
 
 
 def _sure(hand: "Hand") -> str:
-    from engines.steadiness import DOUBT_BELOW
+    from engines.hands.steadiness import DOUBT_BELOW
 
     doubt = "; in doubt: there may be no hand here, or none that this model can read"
     return f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
@@ -188,7 +188,7 @@ def _camera(*, focal: float | None, intrinsics: Path | None, bone_mm: float | No
     from cliphand.camera import MM_PER_M
     from cliphand.config import require
     from cliphand.files import read_json_object
-    from engines.hand_reader import Camera
+    from engines.hands.reader import Camera
 
     known = focal is not None or intrinsics is not None
     require(known == (bone_mm is not None), "metres need both a camera (--focal or --intrinsics) and --bone-mm.")

@@ -98,9 +98,9 @@ def _export(out: Path) -> None:
 def _bench(out: Path) -> None:
     from dataclasses import asdict
 
-    from benchmarks.bench import BenchRequest
-    from benchmarks.speed import SpeedSettings
-    from benchmarks.table import table_text
+    from benchmarks.bench.run import BenchRequest
+    from benchmarks.bench.table import table_text
+    from benchmarks.measure.speed import SpeedSettings
     from cliphand.cli.bench import measure
     from cliphand.files import whole_file, write_json
     from cliphand.kinds import BENCH
@@ -113,14 +113,14 @@ def _bench(out: Path) -> None:
 
 
 def _draw(out: Path) -> None:
-    from benchmarks.pictures import write_pictures
+    from benchmarks.bench.pictures import write_pictures
 
     write_pictures(out / "export", out / "data", out / PICTURES)
 
 
 def _summarise(out: Path, console: "Console", *, minutes: float) -> None:
     """Write summary.json and print it: the table, the model beside a constant guess, and where the pictures are."""
-    from benchmarks.accuracy import mean_pose_pa_pjpe_mm
+    from benchmarks.measure.accuracy import mean_pose_pa_pjpe_mm
     from cliphand.files import read_json_object, write_json
     from cliphand.kinds import SUMMARY
 

@@ -54,7 +54,7 @@ def report(
     Accuracy is measured here, by PyTorch and by every graph; latencies are those that `cliphand bench` saved.
     """
     _check_modules()
-    from benchmarks.bench import newest_export
+    from benchmarks.bench.run import newest_export
     from benchmarks.report.build import ReportRequest
 
     request = ReportRequest(

@@ -145,8 +145,8 @@ def _quantise_aware_run(options: Options, data: Path, out: Path) -> "Run":
     """A fine-tune: network, crop and training of the checkpoint, in small steps and without its text branch."""
     from cliphand.checkpoint import load_checkpoint
     from cliphand.training.loop import Run
-    from export.calibration import CalibrationRequest, HeldOut
-    from export.quantise_aware import QuantiseAware
+    from export.precision.calibration import CalibrationRequest, HeldOut
+    from export.qat.quantise_aware import QuantiseAware
 
     start = load_checkpoint(Path(str(options["quantise_aware"])))
     before = to_json(start.train or TrainConfig())

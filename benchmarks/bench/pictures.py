@@ -1,0 +1,89 @@
+"""Predictions to look at: photograph, predicted mesh, the same from the side, and the truth."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from benchmarks.measure.accuracy import predict
+from benchmarks.measure.photographs import Photographs
+from cliphand.arrays import ByteArray, FloatArray, IntArray
+from cliphand.data.freihand import open_freihand
+from cliphand.data.overlay import draw_mesh, draw_skeleton
+from cliphand.data.photograph import read_image
+from cliphand.kinds import QUICKSTART_PICTURE
+from cliphand.pictures import write_png
+from engines.artefact.manifest import open_hand, read_manifest
+from engines.open import open_engine
+
+COLUMNS = ("photograph", "predicted mesh", "turned by 90 degrees", "predicted skeleton", "true mesh")
+CAPTION_PX = 22
+PAPER = 245  # grey of what is not photograph
+
+
+def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "model.onnx", count: int = 12) -> Path:
+    """Draw the first held-out photographs with what an exported model makes of them.
+
+    Args:
+        export: export folder.
+        data_dir: folder in FreiHAND's layout with a labelled evaluation split.
+        out: PNG to write.
+        model: file of the export folder to run.
+        count: photographs, from the first on.
+
+    Returns:
+        `out`.
+    """
+    manifest = read_manifest(export)
+    topology = open_hand(manifest, export)
+    data = open_freihand(data_dir, "evaluation")
+    photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root="truth")
+    count = min(count, len(data))
+    with open_engine(export / model) as engine:
+        hands = predict({model: engine}, photographs, topology.joint_regressor, n_images=count)[model]
+    rows = [_captions(read_image(data.image_path(0)).shape[1])]
+    for index in range(count):
+        label = data.label_index(index)
+        truth = None if data.verts is None else data.verts[label]
+        rows.append(
+            _row(
+                read_image(data.image_path(index)),
+                data.K[label],
+                topology.faces,
+                verts=hands.verts[index],
+                xyz=hands.xyz[index],
+                truth=truth,
+            )
+        )
+    write_png(out, np.vstack(rows), QUICKSTART_PICTURE)
+    return out
+
+
+def _row(
+    image: ByteArray, K: FloatArray, faces: IntArray, *, verts: FloatArray, xyz: FloatArray, truth: FloatArray | None
+) -> ByteArray:
+    """One photograph in all columns."""
+    blank = np.full_like(image, PAPER)
+    return np.hstack(
+        [
+            image,
+            draw_mesh(image, verts, K, faces),
+            draw_mesh(blank, turn(verts), K, faces, opacity=1.0),
+            draw_skeleton(image, xyz, K),
+            blank if truth is None else draw_mesh(image, truth, K, faces),
+        ]
+    )
+
+
+def turn(verts: FloatArray) -> FloatArray:
+    """(778, 3) metres turned by 90 degrees about the vertical through their centre: the hand seen from its side."""
+    centre = verts.mean(axis=0)
+    x, y, z = (verts - centre).T
+    return np.asarray(centre + np.stack([z, y, -x], axis=1))
+
+
+def _captions(width: int) -> ByteArray:
+    strip = np.full((CAPTION_PX, width * len(COLUMNS), 3), PAPER, np.uint8)
+    for place, text in enumerate(COLUMNS):
+        cv2.putText(strip, text, (place * width + 6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
+    return strip

@@ -1,0 +1,133 @@
+"""What must be measured of an engine by itself: cold start and memory, images a second side by side, energy.
+
+Side by side is measured twice: threads of one process that share a model, and processes with a model each.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.contestants.exported import Entrant
+from benchmarks.contestants.plans import SUFFIX as PLAN
+from benchmarks.measure.cold_start import ColdStart, cold_start
+from benchmarks.measure.energy import Energy, energy_of
+from benchmarks.measure.machine import usable_cores
+from benchmarks.measure.processes import process_throughput
+from benchmarks.measure.throughput import Throughput, open_parallel, throughput
+from cliphand.arrays import FloatArray
+from cliphand.config import require
+from cliphand.errors import InputError
+
+MOST_PROCESSES = 8  # unless asked for: each loads its run-time and a model of its own
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AloneSettings:
+    """How much is measured.
+
+    Attributes:
+        cold_starts: processes for each engine; 0 leaves them out.
+        throughput_s: seconds of calls side by side, in threads and in processes each; 0 leaves them out.
+        processes: how many, one thread each; None is one for each core but at most 8, 0 leaves them out.
+        energy_s: seconds of calls between two readings; 0 leaves them out.
+    """
+
+    cold_starts: int = 0
+    throughput_s: float = 0.0
+    processes: int | None = None
+    energy_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check ranges."""
+        least = min(self.cold_starts, self.throughput_s, self.processes or 0, self.energy_s)
+        require(least >= 0, f"{least} is asked for of what is measured alone; 0 leaves a measurement out.")
+
+
+@dataclass(frozen=True, slots=True)
+class Alone:
+    """None is "not measured"; `notes` says why where it was asked for.
+
+    Attributes:
+        throughput: of threads that share the model.
+        processes: of processes that have a model each.
+    """
+
+    cold_start: ColdStart | None = None
+    throughput: Throughput | None = None
+    energy: Energy | None = None
+    notes: tuple[str, ...] = ()
+    processes: Throughput | None = None
+
+
+_Together = tuple[Throughput | None, str | None, Throughput | None, str | None]  # each with its note
+
+
+def measure_alone(
+    entrants: Mapping[str, Entrant], images: FloatArray, settings: AloneSettings, progress: Callable[[int], None]
+) -> dict[str, Alone]:
+    """One engine after the other.
+
+    Args:
+        entrants: by key.
+        images: (1, 3, S, S) for throughput and energy.
+        settings: how much.
+        progress: called with the number of engines done.
+    """
+    energy = {key: _energy(entrant, images, settings) for key, entrant in entrants.items()}
+    found = {}
+    together: dict[tuple[Path | None, str], _Together] = {}
+    # Last, since PyTorch's number of threads is the whole process's, and this sets it to one.
+    for done, (key, entrant) in enumerate(entrants.items(), 1):
+        start, start_note = _cold_start(entrant, settings)
+        # One thread for each caller, whatever the engine's own number: once for each file and run-time.
+        file = entrant.path, entrant.runner
+        if file not in together:
+            together[file] = *_side_by_side(entrant, images, settings), *_in_processes(entrant, settings)
+        side_by_side, note, apart, apart_note = together[file]
+        notes = tuple(text for text in (start_note, note, apart_note) if text is not None)
+        found[key] = Alone(start, side_by_side, energy[key], notes, apart)
+        progress(done)
+    return found
+
+
+def _energy(entrant: Entrant, images: FloatArray, settings: AloneSettings) -> Energy | None:
+    if settings.energy_s <= 0:
+        return None
+    return energy_of(lambda: entrant.engine(images), seconds=settings.energy_s, images=len(images))
+
+
+def _cold_start(entrant: Entrant, settings: AloneSettings) -> tuple[ColdStart | None, str | None]:
+    if settings.cold_starts == 0:
+        return None, None
+    if entrant.path is None:
+        return None, "no cold start: it is no file that a process could open"
+    told = cold_start(entrant.path, entrant.runner, threads=entrant.threads, repeats=settings.cold_starts)
+    return (None, told) if isinstance(told, str) else (told, None)
+
+
+def _side_by_side(
+    entrant: Entrant, images: FloatArray, settings: AloneSettings
+) -> tuple[Throughput | None, str | None]:
+    if settings.throughput_s <= 0:
+        return None, None
+    if entrant.path is None:
+        return None, "no throughput: it is no file that could be opened again"
+    if entrant.path.suffix == PLAN:
+        return None, "no throughput: a plan takes one call at a time"
+    workers, precision = usable_cores(), entrant.engine.precision
+    try:
+        with open_parallel(entrant.path, entrant.runner, workers=workers, precision=precision) as engine:
+            return throughput(engine, images, workers=workers, seconds=settings.throughput_s), None
+    except (InputError, RuntimeError) as error:
+        return None, f"no throughput: {error}"
+
+
+def _in_processes(entrant: Entrant, settings: AloneSettings) -> tuple[Throughput | None, str | None]:
+    if settings.throughput_s <= 0 or settings.processes == 0 or entrant.path is None or entrant.path.suffix == PLAN:
+        return None, None  # what is no file, or a plan, has its note already
+    processes = settings.processes or min(usable_cores(), MOST_PROCESSES)
+    try:
+        found = process_throughput(entrant.path, entrant.runner, processes=processes, seconds=settings.throughput_s)
+    except InputError as error:
+        return None, f"no throughput of {processes} processes: {error}"
+    return found, None
