@@ -10,12 +10,13 @@ import math
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csc_matrix
 
 from cliphand.arrays import FloatArray
 from cliphand.errors import InputError
 from cliphand.files import require_file
 from cliphand.hand import FINGERS, N_FACES, N_JOINTS, N_VERTICES, HandTopology, check_topology
-from cliphand.pickle_tree import Global, Node, read_pickle_tree
+from cliphand.pickle_tree import Stored, read_pickle_tree
 
 MAX_BYTES = 64 * 2**20  # MANO_RIGHT.pkl has 4 MB
 N_MANO_JOINTS = 16
@@ -25,16 +26,15 @@ MANO_FIRST_JOINT = {"thumb": 13, "index": 1, "middle": 4, "ring": 10, "little": 
 FINGERTIP_VERTICES = {"thumb": 744, "index": 333, "middle": 444, "ring": 555, "little": 672}
 
 _ARRAY = frozenset({"numpy.core.multiarray._reconstruct", "numpy._core.multiarray._reconstruct"})
-_NDARRAY = "numpy.ndarray"
-_DTYPE = "numpy.dtype"
 _ENCODE = "_codecs.encode"
 _SPARSE = frozenset({"scipy.sparse.csc.csc_matrix", "scipy.sparse._csc.csc_matrix"})
 _NEW_OBJECT = frozenset({"copy_reg._reconstructor", "copyreg._reconstructor"})
 _CHUMPY = "chumpy.ch.Ch"
-_ALSO_STORED = frozenset({"__builtin__.object", "builtins.object", "__builtin__.set", "builtins.set"})
-_KNOWN = _ARRAY | _SPARSE | _NEW_OBJECT | _ALSO_STORED | {_NDARRAY, _DTYPE, _ENCODE}
+_ALSO_STORED = frozenset(
+    {"__builtin__.object", "builtins.object", "__builtin__.set", "builtins.set", "chumpy.reordering.Select"}
+)
+_KNOWN = _ARRAY | _SPARSE | _NEW_OBJECT | _ALSO_STORED | {_CHUMPY, "numpy.ndarray", "numpy.dtype", _ENCODE}
 _NUMBERS = frozenset({"f4", "f8", "i4", "i8", "u4", "u8"})
-_BYTE_ORDERS = ("<", ">")
 
 
 def read_mano(path: Path) -> HandTopology:
@@ -47,7 +47,7 @@ def read_mano(path: Path) -> HandTopology:
         InputError: the file is missing, too large, no such pickle, names a global that the model does not need,
             or holds arrays of a wrong shape or a left hand.
     """
-    tree = read_pickle_tree(_content(path), source=str(path), known=_is_known)
+    tree = read_pickle_tree(_content(path), source=str(path), known=_KNOWN)
     if not isinstance(tree, dict):
         raise InputError(f"{path} holds no dict; give MANO_RIGHT.pkl as its authors publish it.")
     arrays = {
@@ -81,11 +81,6 @@ def _content(path: Path) -> bytes:
         raise InputError(f"{path} cannot be read ({error.strerror}); give MANO_RIGHT.pkl.") from None
 
 
-def _is_known(name: str) -> bool:
-    # A chumpy expression is kept as a node and never evaluated, whatever its class.
-    return name in _KNOWN or name.startswith("chumpy.")
-
-
 def _entry(path: Path, tree: dict[object, object], key: str, shape: tuple[int, int]) -> FloatArray:
     """The array under `key`, checked for its shape."""
     if key not in tree:
@@ -101,29 +96,28 @@ def _entry(path: Path, tree: dict[object, object], key: str, shape: tuple[int, i
 
 
 def _class_of(value: object) -> str:
-    """Name of the class whose instance a node stands for."""
-    if not isinstance(value, Node):
+    """Name of the class whose instance was stored."""
+    if not isinstance(value, Stored):
         return type(value).__name__
-    made = value.arguments[0] if value.name in _NEW_OBJECT and value.arguments else None
-    return made.name if isinstance(made, Global) else value.name
+    made = value.arguments[0] if value.name in _NEW_OBJECT and value.arguments else value
+    return str(getattr(made, "name", ""))
 
 
-def _state(node: object) -> dict[object, object]:
-    if not isinstance(node, Node) or not isinstance(node.state, dict):
+def _state(value: object) -> dict[object, object]:
+    if not isinstance(value, Stored) or not isinstance(value.state, dict):
         raise ValueError("has no stored content")
-    return node.state
+    return value.state
 
 
 def _array(value: object) -> np.ndarray:
-    """The numpy array that a node describes, or that the chumpy variable around it holds."""
+    """The numpy array that was stored, or that the chumpy variable around it holds."""
     if _class_of(value) == _CHUMPY:
         value = _state(value).get("x")
-    if not isinstance(value, Node) or value.name not in _ARRAY or not isinstance(value.state, tuple):
-        raise ValueError("is no stored array")
-    if len(value.state) != 5:
-        raise ValueError(f"is an array with {len(value.state)} parts, not 5")
-    _, shape, dtype, fortran, content = value.state
-    raw, kind = _raw(content), _dtype(dtype)
+    match value:
+        case Stored(name=name, state=(_, shape, dtype, fortran, content)) if name in _ARRAY:
+            raw, kind = _raw(content), _dtype(dtype)
+        case _:
+            raise ValueError("is no stored array")
     sizes = shape if isinstance(shape, tuple) else ()
     fits = all(isinstance(n, int) and 0 <= n <= len(raw) for n in sizes)
     if not fits or math.prod(sizes) * kind.itemsize != len(raw):
@@ -132,17 +126,16 @@ def _array(value: object) -> np.ndarray:
 
 
 def _dtype(value: object) -> np.dtype[np.generic]:
-    if not isinstance(value, Node) or value.name != _DTYPE or not isinstance(value.state, tuple):
-        raise ValueError("has no type")
-    code, order = value.arguments[:1], value.state[1:2]
-    if not code or not isinstance(code[0], str) or code[0] not in _NUMBERS or not order or order[0] not in _BYTE_ORDERS:
-        raise ValueError(f"is not of one of the types {sorted(_NUMBERS)}")
-    return np.dtype(f"{order[0]}{code[0]}")
+    match value:
+        case Stored(name="numpy.dtype", arguments=(str(code), *_), state=(_, "<" | ">" as order, *_)):
+            if code in _NUMBERS:
+                return np.dtype(f"{order}{code}")
+    raise ValueError(f"is not of one of the types {sorted(_NUMBERS)}")
 
 
 def _raw(content: object) -> bytes:
     """Bytes; Python 2 stores them as a string, Python 3 at protocol 2 as the encoding of one."""
-    if isinstance(content, Node) and content.name == _ENCODE and content.arguments:
+    if isinstance(content, Stored) and content.name == _ENCODE and content.arguments:
         content = content.arguments[0]
     if isinstance(content, str):
         return content.encode("latin-1")
@@ -151,23 +144,20 @@ def _raw(content: object) -> bytes:
     return content
 
 
-def _dense(node: object) -> FloatArray:
-    """The dense form of a matrix in compressed columns."""
-    state = _state(node)
-    shape = state.get("_shape", state.get("shape"))
+def _dense(stored: object) -> FloatArray:
+    """The dense form of a matrix in compressed columns; its stored shape, which could ask for any memory, is MANO's."""
+    state, shape = _state(stored), (N_MANO_JOINTS, N_VERTICES)
     data, rows, starts = (_array(state.get(key)) for key in ("data", "indices", "indptr"))
-    # MANO's only: a stored shape could ask for any amount of memory.
-    if shape != (N_MANO_JOINTS, N_VERTICES) or starts.shape != (N_VERTICES + 1,) or data.ndim != 1:
-        raise ValueError(f"is not a sparse matrix of ({N_MANO_JOINTS}, {N_VERTICES})")
-    if rows.shape != data.shape or rows.dtype.kind not in "iu" or starts.dtype.kind not in "iu":
-        raise ValueError("has indices that do not fit its values")
-    starts = starts.astype(np.int64)
-    counts = np.diff(starts)
-    if starts[0] != 0 or starts[-1] != len(data) or counts.min() < 0 or (rows >= N_MANO_JOINTS).any() or rows.min() < 0:
-        raise ValueError("has indices outside the matrix")
-    dense = np.zeros((N_MANO_JOINTS, N_VERTICES))
-    np.add.at(dense, (rows, np.repeat(np.arange(N_VERTICES), counts)), data)
-    return dense
+    try:
+        if state.get("_shape", state.get("shape")) != shape or {rows.dtype.kind, starts.dtype.kind} - {"i", "u"}:
+            raise ValueError("a shape or an index is another")
+        matrix = csc_matrix((data, rows.astype(np.int64), starts.astype(np.int64)), shape=shape)
+        matrix.check_format(full_check=True)
+        if matrix.nnz != len(data):
+            raise ValueError("values outside all columns")
+    except ValueError as error:
+        raise ValueError(f"is not a sparse matrix of {shape} ({error})") from None
+    return np.asarray(matrix.toarray())
 
 
 def _is_left(topology: HandTopology) -> bool:
