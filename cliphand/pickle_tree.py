@@ -71,9 +71,8 @@ def read_pickle_tree(data: bytes, *, source: str, known: Collection[str]) -> obj
     except InputError:
         raise
     except Exception as error:  # whatever the interpreter meets where instructions and data do not fit
-        raise InputError(
-            f"{source} is not a readable pickle ({error or 'it ends early'}); get the file again."
-        ) from None
+        why = str(error) or "it ends early"
+        raise InputError(f"{source} is not a readable pickle ({why}); get the file again.") from None
 
 
 class _Reader(pickle._Unpickler):

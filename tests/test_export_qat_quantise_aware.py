@@ -23,11 +23,11 @@ from cliphand.model.hand_model import HandModel
 from cliphand.training.loop import Run, train_hand
 from cliphand.training.run_place import read_history
 from export.graph.deploy_model import example_images
+from export.graph.fold import live_fold
 from export.graph.inventory import FLOP
 from export.precision.calibration import CalibrationRequest, read_calibration
 from export.qat.fake_quantise import FakeQuantisation, Place, round_activation, round_weight
 from export.qat.quantise_aware import QuantiseAware, calibrated_graph, find_places, measure
-from export.qat.trainable_fold import trainable_fold
 
 MODEL = dataclasses.replace(CONFIG, backbone="test_resnet")
 STILL = AugmentConfig(rotation_deg=0, scale=0, shift=0, colour=0, blur_px=0, noise=0)
@@ -106,7 +106,7 @@ def test_every_quantised_input_of_the_graph_is_found(placed: Placed) -> None:
 
 
 def test_ranges_are_those_of_the_exporters_calibration(placed: Placed) -> None:
-    ranges = measure(trainable_fold(placed.model), placed.places, placed.images)
+    ranges = measure(live_fold(placed.model), placed.places, placed.images)
     for place in placed.places:
         if place.axis is None:
             assert ranges[place] == pytest.approx(place.largest, rel=1e-5), place.node
@@ -118,7 +118,7 @@ def test_it_computes_what_the_int8_graph_computes(placed: Placed, tmp_path: Path
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(str(tmp_path / "int8.onnx"), options)
     int8 = session.run(None, {"image": placed.images.numpy()})
-    folded = trainable_fold(placed.model)
+    folded = live_fold(placed.model)
     ranges = {place: place.largest for place in placed.places}
     with torch.no_grad():
         fp32 = folded(placed.images)
@@ -163,7 +163,7 @@ def harm(model: HandModel) -> None:
 
 
 def int8_vertices(model: HandModel, placed: Placed, images: torch.Tensor) -> torch.Tensor:
-    folded = trainable_fold(model)
+    folded = live_fold(model)
     ranges = measure(folded, placed.places, images)
     with torch.no_grad(), FakeQuantisation(folded, placed.places, ranges):
         return folded(images)[1]

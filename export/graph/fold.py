@@ -1,6 +1,7 @@
-"""Exact rewrites of a deployed network before its export: the same function, less to compute for each image.
+"""Exact rewrites of a deployed network: the same function, less to compute for each image.
 
-Every constant is computed in float64 and stored in float32. What is folded:
+`fold` makes what is exported: every constant is computed in float64 and stored in float32. `live_fold` makes the same
+with every constant a function of weights that are still being trained. What is folded:
 
 - BatchNorm into the convolution, transposed convolution or linear map before it (the encoder's by the exporter);
 - branches of an encoder's block that exist only for training into one convolution, where timm knows how (RepVGG, ...);
@@ -13,13 +14,12 @@ Every constant is computed in float64 and stored in float32. What is folded:
 
 import copy
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import cast
 
 import torch
 from timm.models import reparameterize_model
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_conv_bn_weights, fuse_linear_bn_eval
 
 from cliphand.hand import N_JOINTS
 from cliphand.model.hand_model import HandModel
@@ -44,11 +44,14 @@ from export.graph.folded_model import (
     FoldedMeshRegressor,
     Gaussian,
 )
+from export.graph.frozen import frozen
 from export.graph.subpixel import PhaseHead, SubpixelUpsampling, even_first
 
 # Where padding lies, in standard deviations times root 2 from the grid's first cell: exp(-FAR^2) is zero in float32,
 # and FAR^2 stays well inside float16's range.
 FAR = 100.0
+# What timm calls to merge the branches of a block that exist only for training.
+MERGES = ("reparameterize", "switch_to_deploy", "fuse")
 
 
 def fold(model: HandModel) -> FoldedHand:
@@ -58,54 +61,87 @@ def fold(model: HandModel) -> FoldedHand:
         model: from `export.graph.deploy_model`, in evaluation mode.
     """
     exact = copy.deepcopy(model).double().requires_grad_(False)
-    folded = FoldedHand(
-        cast("ImageEncoder", reparameterize_model(exact.encoder, inplace=True)),
-        _joint_regressor(exact.joint_regressor),
-        _heatmap(exact.joint_feature),
-        fold_mesh_regressor(exact.mesh_regressor, exact.joint_feature),
+    merged = cast("ImageEncoder", reparameterize_model(exact.encoder, inplace=True))
+    return live_fold(exact, merged).float().eval().requires_grad_(False)
+
+
+def merged_encoder(encoder: ImageEncoder) -> ImageEncoder | None:
+    """The encoder as it is exported where its blocks merge branches, frozen; None where it is exported as it is.
+
+    Merged branches cannot be told apart again, so such an encoder is not trained.
+    """
+    if not any(hasattr(module, name) for module in encoder.modules() for name in MERGES):
+        return None
+    merged = reparameterize_model(copy.deepcopy(encoder).eval(), inplace=True)
+    return cast("ImageEncoder", merged.requires_grad_(False))
+
+
+def live_fold(model: HandModel, encoder: ImageEncoder | None = None) -> FoldedHand:
+    """The folded form of a model in evaluation mode; its values change with the model's weights only when made anew.
+
+    Args:
+        model: whose weights a loss on the result trains.
+        encoder: in the place of the model's own, see `merged_encoder`.
+    """
+    return FoldedHand(
+        encoder or model.encoder,
+        _joint_regressor(model.joint_regressor),
+        _heatmap(model.joint_feature),
+        _mesh_regressor(model.mesh_regressor, model.joint_feature),
     )
-    return folded.float().eval().requires_grad_(False)
 
 
 def _joint_regressor(module: JointRegressor) -> FoldedJointRegressor:
-    layers = []
-    for conv, norm, _ in zip(*(module.upsample[place::3] for place in range(3)), strict=True):
-        pair = cast("tuple[nn.ConvTranspose2d, nn.BatchNorm2d]", (conv, norm))
-        fused = fuse_conv_bn_eval(*pair, transpose=True)
-        layers.append((fused.weight, cast("Tensor", fused.bias)))
-    return fold_lixels(module, layers, _affine(fuse_linear_bn_eval(module.depth_expand, module.depth_norm)))
-
-
-def fold_lixels(
-    module: JointRegressor, upsample: Sequence[tuple[Tensor, Tensor]], depth: Affine
-) -> FoldedJointRegressor:
-    """The joint regressor, given weight and bias of its transposed convolutions and its depth without BatchNorm."""
-    # Expected values are linear in the positions, so the depth's span is theirs.
-    positions_d = (module.positions_z - module.depth_origin) * module.depth_range
+    upsample = []
+    for conv, norm in zip(module.upsample[0::3], module.upsample[1::3], strict=True):
+        scale, shift = _scale_and_shift(cast("nn.BatchNorm2d", norm))
+        upsample.append(SubpixelUpsampling(cast("Tensor", conv.weight) * scale.view(1, -1, 1, 1), shift))
     x, y = (
         PhaseHead(head.weight, cast("Tensor", head.bias), axis=axis)
         for head, axis in ((module.head_x, 1), (module.head_y, 0))
     )
+    expand, (scale, shift) = module.depth_expand, _scale_and_shift(module.depth_norm)
+    # Expected values are linear in the positions, so the depth's span is theirs.
+    positions_d = (module.positions_z - module.depth_origin) * module.depth_range
     return FoldedJointRegressor(
-        [SubpixelUpsampling(weight, bias) for weight, bias in upsample],
+        upsample,
         (x, y, module.head_z),
-        depth,
+        Affine((expand.weight * scale.unsqueeze(1)).T, expand.bias * scale + shift),
         (even_first(module.positions_xy), positions_d),
     )
 
 
 def _heatmap(module: JointFeature) -> FoldedHeatmap:
     # Both convolutions end in one BatchNorm: its scale goes to both, its shift to the one that has a bias.
-    conv, norm = module.heatmap_conv, module.norm
-    shallow = fuse_conv_bn_eval(module.shallow_conv, norm)
-    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
-    weight, _ = fuse_conv_bn_weights(conv.weight, None, mean, variance, norm.eps, norm.weight, norm.bias)
-    depth_weight = weight.permute(1, 2, 4, 0, 3).flatten(2)  # (21, bins, kx * out * ky)
+    scale, _ = _scale_and_shift(module.norm)
+    weight = module.heatmap_conv.weight * scale.view(-1, 1, 1, 1, 1)
     refine, refine_norm, _ = cast("tuple[nn.Conv2d, nn.BatchNorm2d, nn.ReLU]", module.refine)
-    return FoldedHeatmap(shallow, depth_weight, fold_gaussians(conv), fuse_conv_bn_eval(refine, refine_norm))
+    return FoldedHeatmap(
+        _convolution(module.shallow_conv, module.norm),
+        weight.permute(1, 2, 4, 0, 3).flatten(2),  # (21, bins, kx * out * ky)
+        _gaussians(module.heatmap_conv),
+        _convolution(refine, refine_norm),
+    )
 
 
-def fold_gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
+def _scale_and_shift(norm: nn.BatchNorm1d | nn.BatchNorm2d) -> tuple[Tensor, Tensor]:
+    """A BatchNorm in evaluation mode as x * scale + shift."""
+    mean, variance = cast("Tensor", norm.running_mean), cast("Tensor", norm.running_var)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return scale, norm.bias - mean * scale
+
+
+def _convolution(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
+    """A convolution with the BatchNorm after it inside."""
+    scale, shift = _scale_and_shift(norm)
+    twin = copy.copy(conv)
+    twin._parameters = {}  # a function of trained weights cannot take a parameter's place
+    twin.weight = cast("nn.Parameter", frozen(conv.weight * scale.view(-1, 1, 1, 1)))
+    twin.bias = cast("nn.Parameter", frozen(shift if conv.bias is None else conv.bias * scale + shift))
+    return twin
+
+
+def _gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaussian]:
     """Along x and y on the grid shifted by each tap of the kernel, zero outside; along z on the depth's bins."""
     unit = 1 / (conv.sigma * math.sqrt(2))  # exp(-t^2) needs cells of this width
     cells = torch.arange(conv.side) + torch.arange(KERNEL).unsqueeze(1) - KERNEL // 2  # (kernel, side)
@@ -119,7 +155,7 @@ def fold_gaussians(conv: SeparableHeatmapConv) -> tuple[Gaussian, Gaussian, Gaus
     )
 
 
-def fold_mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
+def _mesh_regressor(module: MeshRegressor, feature: JointFeature) -> FoldedMeshRegressor:
     """The mesh regressor, with the flattening of a joint's map in its first level."""
     # A joint's map reaches the first level through a linear map: its weight joins the level's, its bias is an offset.
     before: Tensor | None = feature.flatten.weight

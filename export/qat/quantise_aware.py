@@ -27,6 +27,7 @@ from cliphand.training.losses import point_l1
 from cliphand.training.module import VALIDATION_METRIC, HandTraining, both_views
 from cliphand.training.recipe import Recipe
 from export.graph.deploy_model import deploy_model
+from export.graph.fold import live_fold, merged_encoder
 from export.graph.folded_model import FoldedHand
 from export.graph.trace import export_graph
 from export.precision.calibration import CalibrationRequest, read_calibration
@@ -34,7 +35,6 @@ from export.precision.half import modelopt_ready
 from export.precision.quantise import calibrate
 from export.precision.table import Keep, kept_nodes, union
 from export.qat.fake_quantise import FakeQuantisation, Place, named_tensors, quantised_places
-from export.qat.trainable_fold import merged_encoder, trainable_fold
 
 BATCH = 8
 DRIFT = "drift"  # from the checkpoint in FP32
@@ -115,7 +115,7 @@ def find_places(model: HandModel, graph: onnx.GraphProto, image: Tensor) -> tupl
     Raises:
         InputError: a place is not found again in PyTorch.
     """
-    folded = trainable_fold(model, merged_encoder(model.encoder))
+    folded = live_fold(model, merged_encoder(model.encoder))
     places = quantised_places(graph, (name for name, _ in named_tensors(folded)))
     seen = measure(folded, places, image)
     lost = [place.node for place in places if place not in seen]
@@ -180,7 +180,7 @@ class QuantiseAwareTraining(HandTraining):
 
     def fold(self) -> FoldedHand:
         """The folded network of the present weights."""
-        return trainable_fold(self.model.hand, self.merged[0])
+        return live_fold(self.model.hand, self.merged[0])
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (B, 21, 3) and vertices (B, 778, 3) in uvd, as INT8 computes them."""

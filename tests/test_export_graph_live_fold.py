@@ -8,8 +8,7 @@ from small_hand import CONFIG, SIDE, small_hand
 
 from cliphand.config import ModelConfig
 from export.graph.deploy_model import example_images
-from export.graph.fold import fold
-from export.qat.trainable_fold import merged_encoder, trainable_fold
+from export.graph.fold import fold, live_fold, merged_encoder
 
 TINY = dataclasses.replace(CONFIG, backbone="test_resnet")
 
@@ -28,13 +27,13 @@ def test_it_computes_what_is_exported(config: ModelConfig) -> None:
     images = example_images(2, SIDE)
     with torch.no_grad():
         exported = fold(model)(images)
-        for ours, theirs in zip(trainable_fold(model.requires_grad_(True))(images), exported, strict=True):
+        for ours, theirs in zip(live_fold(model.requires_grad_(True))(images), exported, strict=True):
             torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-5)
 
 
 def test_every_weight_is_trained_through_it() -> None:
     model = small_hand(TINY).requires_grad_(True)
-    joints, verts = trainable_fold(model)(example_images(2, SIDE))
+    joints, verts = live_fold(model)(example_images(2, SIDE))
     (joints.square().sum() + verts.square().sum()).backward()
     idle = [name for name, weight in model.named_parameters() if weight.grad is None or not weight.grad.any()]
     assert idle == []
@@ -43,9 +42,9 @@ def test_every_weight_is_trained_through_it() -> None:
 def test_it_follows_the_weights() -> None:
     model, images = small_hand(TINY).requires_grad_(True), example_images(1, SIDE)
     with torch.no_grad():
-        before = trainable_fold(model)(images)[1]
+        before = live_fold(model)(images)[1]
         model.mesh_regressor.levels[0].nodes_up.weight.mul_(1.1)
-        after = trainable_fold(model)(images)[1]
+        after = live_fold(model)(images)[1]
         torch.testing.assert_close(after, model(images)[1], rtol=1e-5, atol=1e-5)
     assert (after - before).abs().max() > 1e-4
 
@@ -59,4 +58,4 @@ def test_an_encoder_that_merges_branches_is_taken_as_it_is_exported() -> None:
     assert not any(weight.requires_grad for weight in merged.parameters())
     images = example_images(1, SIDE)
     with torch.no_grad():
-        torch.testing.assert_close(trainable_fold(model, merged)(images), model(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(live_fold(model, merged)(images), model(images), rtol=1e-4, atol=1e-4)
