@@ -12,11 +12,13 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology, save_hand
-from engines.artefact.manifest import read_manifest, write_manifest
+from engines.artefact.manifest import write_manifest
 from engines.runtimes.ort import OrtEngine
 from export.gate.images import GateRequest, read_gate_images
 from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.calibration import CalibrationRequest, read_calibration
+from export.precision.judge import Judge
+from export.precision.maker import Maker
 from export.precision.workshop import GRAPH_NAME, TypedRequest, Workshop
 
 SIDE = 32
@@ -27,7 +29,7 @@ OVERFLOW = ("heatmap/up/Mul", "heatmap/down/Mul")
 OUTLIER = ("encoder/second/Conv",)
 
 
-class Maker:
+class GraphMaker:
     """Collects named nodes and constants; `node` returns the name of its output."""
 
     def __init__(self) -> None:
@@ -65,7 +67,7 @@ def save_planted(path: Path, *, overflow: bool = False, outlier: bool = False) -
         outlier: one channel that the second convolution reads is 3000 times the others, and weighs as much less:
             nothing in FP32, and all other channels' end in INT8.
     """
-    make = Maker()
+    make = GraphMaker()
     first, second, third = make.weight(3), 50 * make.weight(CHANNELS), make.weight(CHANNELS) / 50
     if outlier:
         first[0] *= 3000
@@ -111,18 +113,21 @@ def planted_workshop(folder: Path, topology: HandTopology, request: TypedRequest
     gate = read_gate_images(request.gate, CropConfig(rule="whole"), SIDE)
     with OrtEngine(folder / GRAPH_NAME, precision="fp32") as engine:
         reference = gate.predict(engine, topology.joint_regressor)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+    calibration = read_calibration(request.calibration, CropConfig(rule="whole"), SIDE)
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        exact, scratch = folder / GRAPH_NAME, Path(name)
         yield Workshop(
-            folder=folder,
-            scratch=Path(scratch),
-            manifest=read_manifest(folder),
-            request=request,
-            source=onnx.load(folder / GRAPH_NAME),
-            calibration=read_calibration(request.calibration, CropConfig(rule="whole"), SIDE),
-            gate=gate,
-            joint_regressor=topology.joint_regressor,
-            reference=reference,
-            progress=lambda *_: None,
+            request,
+            Maker(exact, scratch, onnx.load(exact), request.keep, request.calibration, calibration),
+            Judge(
+                scratch,
+                gate,
+                topology.joint_regressor,
+                reference,
+                request.tolerances,
+                request.threads,
+                lambda *_: None,
+            ),
         )
 
 

@@ -12,7 +12,7 @@ from planted_graphs import OUTLIER, OVERFLOW, planted_workshop, request_on, save
 
 from cliphand.hand import HandTopology
 from export.precision.blame import Trial, find_blame
-from export.precision.workshop import ROUNDED
+from export.precision.judge import ROUNDED
 
 GROUPS = {"encoder": [f"e{i}" for i in range(7)], "heatmap": ["h0"], "mesh": [f"m{i}" for i in range(12)]}
 NODES = [node for nodes in GROUPS.values() for node in nodes]
@@ -81,15 +81,15 @@ def test_planted_overflow_in_fp16_is_named_exactly(
     folder = save_planted_export(tmp_path / "export", hand_topology, overflow=True)
     with planted_workshop(folder, hand_topology, request_on(data)) as workshop:
         # On a black image nothing is large, so that AutoCast sees no reason to keep anything.
-        dark = dataclasses.replace(workshop.calibration, images=np.zeros_like(workshop.calibration.images))
-        workshop = dataclasses.replace(workshop, calibration=dark)
+        dark = dataclasses.replace(workshop.maker.calibration, images=np.zeros_like(workshop.maker.calibration.images))
+        workshop = dataclasses.replace(workshop, maker=dataclasses.replace(workshop.maker, calibration=dark))
         candidate = workshop.best_candidate("fp16")
         assert not candidate.passed
         assert {row.engine: row.nonfinite > 0 for row in candidate.rows} == {"onnxruntime": False, ROUNDED: True}
         blame = workshop.search(candidate)
         assert set(blame.nodes) == set(OVERFLOW)
         assert blame.minimal
-        assert workshop.make("fp16", candidate.rest, frozenset(blame.nodes)).passed
+        assert workshop.candidate("fp16", candidate.made.rest, frozenset(blame.nodes)).passed
 
 
 def test_planted_outlier_in_int8_is_named_exactly(
@@ -103,7 +103,7 @@ def test_planted_outlier_in_int8_is_named_exactly(
         blame = workshop.search(candidate)
         assert set(blame.nodes) == set(OUTLIER)
         assert blame.minimal
-        assert workshop.make("int8", candidate.rest, frozenset(blame.nodes)).passed
+        assert workshop.candidate("int8", candidate.made.rest, frozenset(blame.nodes)).passed
 
 
 def test_without_a_fault_both_precisions_pass(

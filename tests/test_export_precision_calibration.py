@@ -127,7 +127,7 @@ def test_what_was_held_out_is_recorded_with_whether_it_was_left_out_here(
     folder = save_planted_export(tmp_path / "export", hand_topology)
     for request, applied in ((elsewhere, False), (here, True)):
         with planted_workshop(folder, hand_topology, request_on(versions, calibration=request)) as workshop:
-            facts = workshop.calibration_facts()
+            facts = workshop.maker.facts()
         assert facts["held_out"] == {"fraction": 0.25, "seed": 5, "applied": applied}
         tuned = QuantiseAware(SimpleNamespace(sha256="abc"), request).facts()
         assert tuned["held_out"] == facts["held_out"]

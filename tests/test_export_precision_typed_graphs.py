@@ -23,10 +23,11 @@ from engines.runtimes.ort import OrtEngine
 from export.folder.contents import EXPORT
 from export.folder.write import export_checkpoint
 from export.gate.parity import TOLERANCES, Tolerance
+from export.precision.judge import Progress
 from export.precision.proof import Proof
 from export.precision.table import TABLE, Keep
 from export.precision.typed_graphs import ParityReport, write_typed_graphs
-from export.precision.workshop import Progress, TypedRequest, Workshop, open_workshop
+from export.precision.workshop import TypedRequest, Workshop, open_workshop
 
 KEYS = {
     "artefact",

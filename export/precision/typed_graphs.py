@@ -14,10 +14,11 @@ from engines.artefact.manifest import Manifest, check_artefact, describe, read_m
 from engines.choice.verdicts import PARITY_NAME
 from export.gate.parity import Row, excess
 from export.precision.blame import Blame
+from export.precision.judge import Progress
 from export.precision.proof import Proof, prove
 from export.precision.ranges import TensorRange
 from export.precision.table import TABLE, Low
-from export.precision.workshop import GRAPH_NAME, Candidate, Progress, TypedRequest, Workshop, open_workshop
+from export.precision.workshop import GRAPH_NAME, Candidate, TypedRequest, Workshop, open_workshop
 
 REJECTED = ".rejected"
 
@@ -86,9 +87,9 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
     manifest = read_manifest(folder)
     exact = check_artefact(manifest, folder / GRAPH_NAME).sha256
     with open_workshop(folder, manifest, request, progress) as workshop:
-        verdicts = [Verdict(GRAPH_NAME, exact, "fp32", workshop.judge(folder / GRAPH_NAME, "fp32"))]
+        verdicts = [Verdict(GRAPH_NAME, exact, "fp32", workshop.judge.rows(folder / GRAPH_NAME, "fp32"))]
         verdicts += [_make(workshop, low) for low in request.precisions]
-        ranges = workshop.ranges()
+        ranges = workshop.maker.ranges()
         content = _content(workshop, verdicts, ranges)
         _put(folder, manifest, verdicts[1:])
     write_json(folder / PARITY_NAME, content, None)
@@ -102,15 +103,15 @@ def _make(workshop: Workshop, low: Low) -> Verdict:
     if not candidate.passed and workshop.request.search_s > 0:
         blame = workshop.search(candidate)
         if blame.found and workshop.request.auto:
-            candidate = workshop.make(low, candidate.rest, frozenset(blame.nodes))
+            candidate = workshop.candidate(low, candidate.made.rest, frozenset(blame.nodes))
     proof, refusal = None, None
     try:
-        proof = prove(candidate.path, low, tensorrt=workshop.request.tensorrt)
+        proof = prove(candidate.made.path, low, tensorrt=workshop.request.tensorrt)
     except InputError as error:
         refusal = str(error)
     name = f"model.{low}.onnx{'' if candidate.passed and refusal is None else REJECTED}"
     rows = tuple(dataclasses.replace(row, artefact=name) for row in candidate.rows)
-    return Verdict(name, sha256_of(candidate.path), low, rows, proof, refusal, candidate, blame)
+    return Verdict(name, sha256_of(candidate.made.path), low, rows, proof, refusal, candidate, blame)
 
 
 def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
@@ -120,7 +121,7 @@ def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
     """
     stale = {f"model.{verdict.precision}.onnx{end}" for verdict in verdicts for end in ("", REJECTED)}
     artefacts = {name: artefact for name, artefact in manifest.artefacts.items() if name not in stale}
-    made = [(verdict, verdict.candidate.path) for verdict in verdicts if verdict.candidate is not None]
+    made = [(verdict, verdict.candidate.made.path) for verdict in verdicts if verdict.candidate is not None]
     listed = artefacts | {verdict.name: describe(path, precision=verdict.precision) for verdict, path in made}
     write_manifest(dataclasses.replace(manifest, artefacts=artefacts), folder)
     for name in stale:
@@ -138,7 +139,7 @@ def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRa
         "rows": [_row(row, verdict.sha256) for verdict in verdicts for row in verdict.rows],
         "artefacts": {verdict.name: _artefact(workshop, verdict) for verdict in verdicts if verdict.candidate},
         "gate": workshop.gate_facts(),
-        "calibration": workshop.calibration_facts(),
+        "calibration": workshop.maker.facts(),
         "ranges": [
             {"tensor": entry.tensor, "node": entry.node, "largest": entry.largest, "risky": entry.risky}
             for entry in ranges
@@ -161,12 +162,12 @@ def _artefact(workshop: Workshop, verdict: Verdict) -> dict[str, object]:
         "sha256": verdict.sha256,
         "precision": verdict.precision,
         "passed": verdict.passed,
-        "rest": candidate.rest,
+        "rest": candidate.made.rest,
         "excess_with_another_rest": candidate.other_rest,
-        "kept": workshop.kept(candidate),
+        "kept": workshop.maker.kept(candidate.made),
         "proof": None if verdict.proof is None else dataclasses.asdict(verdict.proof),
         "refusal": verdict.refusal,
-        "int8_ranges": candidate.int8_ranges,
+        "int8_ranges": candidate.made.int8_ranges,
         "blame": None if verdict.blame is None else blame_facts(verdict.blame),
     }
 
