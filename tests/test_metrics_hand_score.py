@@ -1,8 +1,10 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from cliphand.data.freihand import open_freihand
 from cliphand.hand import HandTopology
 from cliphand.metrics import (
     area_under_pck,
@@ -15,6 +17,7 @@ from cliphand.metrics import (
     score_joints,
     score_mesh,
 )
+from cliphand.metrics.alignment import align, fit_similarity
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +63,59 @@ def test_mirrored_hands_are_counted_and_both_figures_told(
 ) -> None:
     target = meshes[1]
     predicted = target.copy()
-    predicted[[1, 4], :, 2] *= -1
+    predicted[[0, 1, 2, 4, 5], :, 2] *= -1
     score = score_mesh(predicted, target, reflections=reflections)
     rotated_mm, reflected_mm = pa_pvpe_mm(predicted, target), pa_pvpe_mm(predicted, target, reflections=True)
     assert rotated_mm > 1 > reflected_mm
     assert score.pa_pvpe_mm == pytest.approx(reflected_mm if reflections else rotated_mm)
     assert score.warning is not None
-    assert "2 of 6 hands fit better mirrored" in score.warning
+    assert "5 of 6 hands fit better mirrored" in score.warning
     assert f"PA-PVPE is {rotated_mm:.3f} mm with rotations only and {reflected_mm:.3f} mm" in score.warning
+
+
+@pytest.mark.parametrize(("flipped", "warned"), [(0, False), (2, False), (4, False), (5, True), (6, True)])
+def test_only_more_mirrored_hands_than_chance_gives_are_warned_of(
+    meshes: tuple[np.ndarray, np.ndarray], flipped: int, *, warned: bool
+) -> None:
+    target = meshes[1]
+    predicted = target.copy()
+    predicted[:flipped, :, 2] *= -1
+    assert fit_similarity(predicted, target).mirrored.sum() == flipped
+    assert (score_mesh(predicted, target).warning is not None) == warned
+
+
+def mean_pose(true: np.ndarray) -> np.ndarray:
+    aligned = align(true, np.repeat(true[:1], len(true), axis=0))
+    return np.repeat(aligned.mean(axis=0, keepdims=True), len(true), axis=0)
+
+
+def noisy(true: np.ndarray) -> np.ndarray:
+    return true + np.random.default_rng(0).normal(size=true.shape) * 0.02
+
+
+def without_depth(true: np.ndarray) -> np.ndarray:
+    return true * (1, 1, 0) + np.random.default_rng(0).normal(size=true.shape) * (0, 0, 0.003)
+
+
+# Predictions that know little of their hands, and yet mirror none.
+UNSKILLED = {
+    "mean pose": mean_pose,
+    "another hand": lambda true: np.roll(true, 1, axis=0),
+    "noisy": noisy,
+    "without depth": without_depth,
+}
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("data", ["ge97", "freihand5", "rhd3"])
+@pytest.mark.parametrize("guess", UNSKILLED)
+def test_no_guess_at_real_hands_is_called_mirrored_but_a_flipped_axis_is(real_dir: Path, data: str, guess: str) -> None:
+    joints = open_freihand(real_dir / data, "evaluation").xyz
+    true = joints - joints.mean(axis=1, keepdims=True)
+    score = score_joints(UNSKILLED[guess](true), true)
+    assert score.pa_pjpe_mm > 10
+    assert score.warning is None
+    assert score_joints(true * (1, 1, -1), true).warning is not None
 
 
 def test_joints_and_meshes_are_not_mistaken_for_one_another(meshes: tuple[np.ndarray, np.ndarray]) -> None:
