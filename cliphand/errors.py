@@ -8,6 +8,10 @@ class InputError(Exception):
     """
 
 
+class UnavailableError(InputError):
+    """Something that this machine lacks, a package, a GPU or a kind of arithmetic: no file is at fault."""
+
+
 class RunError(Exception):
     """A run that began and could not go on, such as one whose loss is not finite: exit code 3.
 

@@ -41,7 +41,8 @@ def told_in_one_sentence(program: str, *, debug: bool = False) -> Iterator[None]
     except tuple(EXIT_CODES) as error:
         if debug:
             raise
-        sentence, code = str(error), EXIT_CODES[type(error)]
+        sentence = str(error)
+        code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
     except OSError as error:
         if debug or error.errno not in REMEDIES:
             raise

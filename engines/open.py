@@ -4,7 +4,7 @@ import importlib
 from pathlib import Path
 from typing import Protocol, cast
 
-from cliphand.errors import InputError
+from cliphand.errors import InputError, UnavailableError
 from engines.artefact.manifest import MANIFEST_NAME, check_artefact, read_manifest
 from engines.base import Engine
 from engines.host.available import package_fault
@@ -78,8 +78,9 @@ def open_engine(
         trust: run the native code that a `.pt2` package or a version-compatible plan brings.
 
     Raises:
-        InputError: no engine runs such a file, its engine does not work here, it is missing, was rejected, differs from
-            its manifest, or has other tensors.
+        UnavailableError: its engine does not work on this machine, whatever the file.
+        InputError: no engine runs such a file, it is missing, was rejected, differs from its manifest, its engine
+            refuses it, or it has other tensors.
     """
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
@@ -95,7 +96,7 @@ def open_engine(
     precision, input_size = _declared(path)
     runner = engine or next(iter(runners))
     if file_kind(path) != PLAN and (fault := package_fault(runner)) is not None:  # a plan may run in a lean TensorRT
-        raise InputError(f"{runner} cannot be used here: {fault}.")
+        raise UnavailableError(f"{runner} cannot be used here: {fault}.")
     module, function = runners[runner]
     load = getattr(importlib.import_module(module), function)
     if file_kind(path) in NATIVE:

@@ -131,13 +131,39 @@ def test_another_root_is_refused_with_the_valid_ones(export: Path, data: Path) -
     assert "scale" in result.stderr
 
 
-def test_a_bad_graph_is_skipped_with_its_reason_and_the_exit_code_says_so(export: Path, data: Path) -> None:
+def add_half_a_graph(export: Path) -> None:
+    """What is left of a copy that was stopped, with a manifest that says so."""
     content = (export / "model.onnx").read_bytes()
     (export / "model.int8.onnx").write_bytes(content[: len(content) // 2])
     write_manifest(make_manifest(export, {"model.onnx": "fp32", "model.int8.onnx": "int8"}), export)
-    result = run(export, "--data", data)
+
+
+@pytest.mark.parametrize(
+    ("engine", "key"), [("onnxruntime", "model.int8.onnx"), ("openvino", "model.int8.onnx, openvino")]
+)
+def test_a_bad_graph_is_skipped_with_its_reason_and_the_exit_code_says_so(
+    export: Path, data: Path, engine: str, key: str
+) -> None:
+    pytest.importorskip(engine, reason=f"{engine} is not installed")
+    add_half_a_graph(export)
+    words = ["--data", data, *QUICK]
+    words[words.index("onnxruntime")] = engine
+    result = CliRunner().invoke(app, [str(word) for word in (export, *words)])
     assert result.exit_code == 1, result.exception
     value = json.loads(result.stdout.splitlines()[-1])
-    assert [row["engine"] for row in value["rows"]] == ["pytorch", "onnxruntime"]
-    assert [(one["key"], one["broken"]) for one in value["skipped"]] == [("model.int8.onnx", True)]
-    assert "onnxruntime, model.int8.onnx: skipped: " in result.stdout
+    assert [row["engine"] for row in value["rows"]] == ["pytorch", engine]
+    assert [(one["key"], one["broken"]) for one in value["skipped"]] == [(key, True)]
+    assert f"{engine}, {key}: skipped: " in result.stdout
+    assert "is not an ONNX graph, or only the beginning of one" in result.stdout
+
+
+def test_an_engine_that_this_machine_lacks_is_left_out_and_no_file_is_blamed(
+    export: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino", reason="OpenVINO is not installed")
+    monkeypatch.setattr("engines.runtimes.openvino_cpu.computed_in", lambda compiled: "f32")  # a processor without AMX
+    result = run(export, "--data", data, "--engine", "openvino-reduced")
+    assert result.exit_code == 0, result.exception
+    value = json.loads(result.stdout.splitlines()[-1])
+    assert value["skipped"] == []
+    assert any("openvino-reduced is left out: OpenVINO knows no reduced precision" in one for one in value["omitted"])

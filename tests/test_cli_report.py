@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import pytest
 import typer
-from linear_hand import CHECKPOINT_SHA256, linear_checkpoint, save_export
+from linear_hand import CHECKPOINT_SHA256, linear_checkpoint, make_manifest, save_export
 from typer.testing import CliRunner, Result
 
 from benchmarks.report.build import ReportRequest, find_bench, write_report
@@ -18,7 +18,7 @@ from cliphand.cli.report import report
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HandTopology
-from engines.artefact.manifest import read_manifest
+from engines.artefact.manifest import read_manifest, write_manifest
 
 sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 app = typer.Typer()
@@ -113,6 +113,24 @@ def test_figures_come_from_the_benchmark_and_from_the_report_itself(written: tup
     assert "tensorrt, model.plan: skipped: there is no GPU." in text
     assert '"ms":[1.8,2.0,2.1]' in text.replace(" ", "")  # the marks of single calls
     assert CHECKPOINT_SHA256[:12] in text
+
+
+def test_a_graph_that_its_engine_refuses_costs_no_other_its_place_and_the_exit_code_says_so(
+    export: Path, data: Path
+) -> None:
+    content = (export / "model.onnx").read_bytes()
+    (export / "model.fp16.onnx").write_bytes(content[: len(content) // 2])
+    artefacts = {"model.fp16.onnx": "fp16", "model.onnx": "fp32"}  # the bad one first
+    write_manifest(make_manifest(export, artefacts), export)
+    result = CliRunner().invoke(
+        app, [str(export), "--data", str(data), "--engine", "onnxruntime", "--threads", "1"], catch_exceptions=False
+    )
+    assert result.exit_code == 1
+    assert "onnxruntime, model.fp16.onnx: skipped: " in result.stdout
+    assert "Within tolerance of PyTorch: model.onnx in onnxruntime fp32." in result.stdout
+    text = (export / "report.html").read_text()
+    assert re.findall(r'<section id="(\w+)"', text) == SECTIONS
+    assert re.search(r"onnxruntime, model\.fp16\.onnx: skipped: .*only the beginning of one", text)
 
 
 def test_without_a_benchmark_the_sentence_says_which_command_writes_it(export: Path, data: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from cliphand.config import require
-from cliphand.errors import InputError
+from cliphand.errors import InputError, UnavailableError
 from engines.artefact.manifest import Manifest, checkpoint_path
 from engines.base import NATIVE_CODE, Engine
 from engines.host.available import BY_NAME, package_fault, probe, usable_engines
@@ -58,7 +58,7 @@ class Skipped:
         engine: that would have run it.
         precision: of its graph, `unstated` where its sidecar cannot be read.
         reason: half a sentence.
-        broken: whether the file is at fault, and not this machine.
+        broken: whether the engine works here and refuses the file.
     """
 
     key: str
@@ -66,6 +66,11 @@ class Skipped:
     precision: str
     reason: str
     broken: bool = False
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return self.key.partition(", ")[0]
 
 
 def installed_runners() -> tuple[str, ...]:
@@ -168,11 +173,11 @@ def _open_artefact(
             engine = stack.enter_context(
                 open_engine(path, threads=threads, engine=runner, rejected=rejected, trust=trust)
             )
-        except InputError as error:
-            if runner == next(iter(known)):
-                found[key] = Skipped(key, runner, artefact.precision, str(error).rstrip("."), broken=True)
-                continue
+        except UnavailableError as error:
             found[key] = f"{key} is left out: {error}"
+            continue
+        except InputError as error:
+            found[key] = Skipped(key, runner, artefact.precision, str(error).rstrip("."), broken=True)
             continue
         found[key] = Entrant(
             engine,

@@ -5,7 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contestants.exported import POINTLESS, installed_runners, open_entrants
+from benchmarks.contestants.exported import POINTLESS, Skipped, installed_runners, open_entrants
 from benchmarks.contestants.plans import open_plans, skipped_lines
 from benchmarks.measure.accuracy import batch_sizes, predict
 from benchmarks.measure.machine import machine_facts
@@ -75,11 +75,21 @@ class ReportRequest:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """Where the report is, and its verdict."""
+    """Where the report is, its verdict, and the files that it tells nothing of because their engines refuse them."""
 
     html: Path
     figures: Path
     verdict: str
+    broken: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What the engines gave, and what did not run: sentences, and files that their engines refuse."""
+
+    measured: Measured
+    omitted: tuple[str, ...]
+    broken: tuple[Skipped, ...]
 
 
 def write_report(request: ReportRequest, *, progress: Progress | None = None) -> Written:
@@ -94,12 +104,12 @@ def write_report(request: ReportRequest, *, progress: Progress | None = None) ->
     check_targets(out)
     bench = find_bench(request, manifest)
     photographs = _photographs(request, manifest, bench)
-    measured, omitted = _measure(request, manifest, photographs, bench, advance)
-    page = _page(request, manifest, measured, bench, omitted, advance)
+    run = _measure(request, manifest, photographs, bench, advance)
+    page = _page(request, manifest, run, bench, advance)
     advance("drawing", 0, 1)
     figures = write_page(page, out)
     advance("drawing", 1, 1)
-    return Written(out, figures, f"{page.verdict.headline}. {page.verdict.sentence}")
+    return Written(out, figures, f"{page.verdict.headline}. {page.verdict.sentence}", run.broken)
 
 
 def find_bench(request: ReportRequest, manifest: Manifest) -> BenchFile | str:
@@ -154,12 +164,13 @@ def _known_root(value: object) -> Root:
 
 def _measure(
     request: ReportRequest, manifest: Manifest, photographs: Photographs, bench: BenchFile | str, advance: Progress
-) -> tuple[Measured, tuple[str, ...]]:
-    """Run every engine over the images."""
+) -> Run:
+    """Run every engine over the images; a file that its engine refuses costs no other its place."""
     recorded = None if isinstance(bench, str) or request.data else bench.fact("data", "images", int)
     n_images = min(request.n_images or recorded or len(photographs.data), len(photographs.data))
     topology = open_hand(manifest, request.export)
     refuse_other_hand(photographs.data, topology, source=request.export / HAND_NAME)
+    broken: list[Skipped] = []
     with ExitStack() as stack:
         entrants, omitted = open_entrants(
             request.export,
@@ -169,10 +180,11 @@ def _measure(
             checkpoint=request.checkpoint,
             runners=request.runners or installed_runners(),
             rejected=request.rejected,
+            skipped=broken,
         )
         plans, skipped = open_plans(request.export, manifest, stack, batches=batch_sizes(n_images))
         entrants |= plans
-        omitted += tuple(skipped_lines(skipped))
+        omitted += tuple(skipped_lines([*broken, *skipped]))
         predictions = predict(
             {key: entrant.engine for key, entrant in entrants.items()},
             photographs,
@@ -180,22 +192,23 @@ def _measure(
             n_images=n_images,
             progress=lambda done: advance("running the engines", done, n_images),
         )
-        return measure(entrants, predictions, photographs, topology), omitted
+        return Run(measure(entrants, predictions, photographs, topology), omitted, tuple(broken))
 
 
 def _page(
     request: ReportRequest,
     manifest: Manifest,
-    measured: Measured,
+    run: Run,
     bench: BenchFile | str,
-    omitted: tuple[str, ...],
     advance: Progress,
 ) -> Page:
+    measured, omitted = run.measured, run.omitted
+    sound = [name for name in manifest.artefacts if name not in {one.file for one in run.broken}]
     at_export, here = exported_parity(request.export, manifest), measured_rows(measured.gate)
     where = f"{measured.n_images} images of {measured.photographs.data.root}"
     why_not = next((text for text in omitted if "PyTorch" in text), "Nothing can be compared without true joints.")
-    costs = _costs(request.export, manifest)
-    times = _stage_times(request, manifest, measured.photographs, advance)
+    costs = _costs(request.export, sound)
+    times = _stage_times(request, manifest, sound, measured.photographs, advance)
     advance("matching poses and prompts", 0, 1)
     matching = matching_section(_checkpoint(request, manifest), measured.photographs, n_images=measured.n_images)
     advance("matching poses and prompts", 1, 1)
@@ -224,17 +237,17 @@ def _checkpoint(request: ReportRequest, manifest: Manifest) -> Path:
     return request.checkpoint or checkpoint_path(manifest, request.export)
 
 
-def _costs(export: Path, manifest: Manifest) -> dict[str, tuple[StageCost, ...]]:
-    """Costs of every ONNX graph by its file name."""
-    return {name: read_inventory(export / name) for name in manifest.artefacts if name.endswith(".onnx")}
+def _costs(export: Path, names: list[str]) -> dict[str, tuple[StageCost, ...]]:
+    """Costs of the ONNX graphs among the files, by their names."""
+    return {name: read_inventory(export / name) for name in names if name.endswith(".onnx")}
 
 
 def _stage_times(
-    request: ReportRequest, manifest: Manifest, photographs: Photographs, advance: Progress
+    request: ReportRequest, manifest: Manifest, names: list[str], photographs: Photographs, advance: Progress
 ) -> list[StageTimes]:
-    """Of every ONNX graph in every run-time that was asked for and can tell."""
+    """Of the ONNX graphs among the files in every run-time that was asked for and can tell."""
     image = read_batch(photographs, [0]).images
-    graphs = {name: artefact.precision for name, artefact in manifest.artefacts.items() if name.endswith(".onnx")}
+    graphs = {name: manifest.artefacts[name].precision for name in names if name.endswith(".onnx")}
     engines = [name for name in request.runners or installed_runners() if name in PROFILERS]
     found: list[StageTimes] = []
     for place, (name, precision) in enumerate(graphs.items()):

@@ -51,7 +51,8 @@ def report(
 ) -> None:
     """Write an HTML report of an export, and its figures as PNG beside it.
 
-    Accuracy is measured here, by PyTorch and by every graph; latencies are those that `cliphand bench` saved.
+    Accuracy is measured here, by PyTorch and by every graph; latencies are those that `cliphand bench` saved. Exit code
+    1 if a model file was skipped because its engine refuses it.
     """
     _check_modules()
     from benchmarks.bench.run import newest_export
@@ -73,6 +74,12 @@ def report(
     written = _write(request)
     typer.echo(written.verdict)
     typer.echo(f"{written.html} (figures as PNG in {written.figures})")
+    if written.broken:
+        from benchmarks.contestants.plans import skipped_lines
+
+        for line in skipped_lines(written.broken):
+            typer.echo(line)
+        raise typer.Exit(1)
 
 
 def _check_modules() -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.config import require
-from cliphand.errors import InputError
+from cliphand.errors import InputError, UnavailableError
 from cliphand.extras import install_extra
 from engines.artefact.graph_file import read_graph
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
@@ -97,10 +97,10 @@ class OpenVinoEngine(Engine):
         self._compiled: CompiledModel | None = compile_graph(path, options)
         self.input_size = _input_size(self._compiled, path)
         computed = computed_in(self._compiled)
-        require(
-            not options.reduced or computed != FLOAT32,
-            "OpenVINO knows no reduced precision of this processor; run the graph in FP32 (engine openvino).",
-        )
+        if options.reduced and computed == FLOAT32:
+            raise UnavailableError(
+                "OpenVINO knows no reduced precision of this processor; run the graph in FP32 (engine openvino)."
+            )
         reduced = f"{QUANTISED}-{NAMES[computed]}" if precision == QUANTISED else NAMES[computed]
         self.precision = reduced if options.reduced else precision
         # In latency mode a second request would only wait for the first one's threads.
@@ -180,7 +180,7 @@ def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
     try:
         import openvino
     except ImportError as error:
-        raise InputError(f"OpenVINO is not installed ({error}): {install_extra('openvino')}.") from None
+        raise UnavailableError(f"OpenVINO is not installed ({error}): {install_extra('openvino')}.") from None
     read_graph(path)  # for its checks
     try:
         return openvino.Core().compile_model(path, "CPU", options.settings())

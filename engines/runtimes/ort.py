@@ -7,7 +7,7 @@ from typing import Literal
 import onnxruntime as ort
 
 from cliphand.arrays import FloatArray
-from cliphand.errors import InputError
+from cliphand.errors import InputError, UnavailableError
 from engines.artefact.graph_file import read_graph
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 
@@ -81,7 +81,7 @@ def _load(path: Path, threads: int | None, device: Device) -> ort.InferenceSessi
     """A session on one device, without a way back to another."""
     available = ort.get_available_providers()
     if PROVIDERS[device] not in available:
-        raise InputError(
+        raise UnavailableError(
             f"this ONNX Runtime {ort.__version__} has no {PROVIDERS[device]} (it has {', '.join(available)}); install "
             "onnxruntime-gpu in place of onnxruntime."
         )
@@ -101,7 +101,7 @@ def _load(path: Path, threads: int | None, device: Device) -> ort.InferenceSessi
         ) from None
     # Where a provider fails to start, ONNX Runtime goes on without it and only says so in its log.
     if session.get_providers()[0] != PROVIDERS[device]:
-        raise InputError(
+        raise UnavailableError(
             f"{path} would run on {session.get_providers()[0]}: {PROVIDERS[device]} does not start here; check "
             "CUDA and cuDNN against ONNX Runtime's requirements."
         )

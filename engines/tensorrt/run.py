@@ -17,7 +17,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.config import require
-from cliphand.errors import InputError
+from cliphand.errors import InputError, UnavailableError
 from cliphand.files import sha256_of, whole_file
 from engines.artefact.graph_file import read_graph
 from engines.base import INPUT_NAME, NATIVE_CODE, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
@@ -157,7 +157,9 @@ class TrtEngine(Engine):
         try:
             self._runtime = self._trt.Runtime(self._logger)
         except TypeError as error:  # pybind's word for a library that created nothing
-            raise InputError(f"{self._flavour.title} has no runtime here ({error}); is a driver installed?") from None
+            raise UnavailableError(
+                f"{self._flavour.title} has no runtime here ({error}); is a driver installed?"
+            ) from None
         self._release.callback(delattr, self, "_runtime")
         if self._flavour is TENSORRT_RTX:  # it says whether it can run the plan here before it tries
             validity, diagnostics = self._runtime.get_engine_validity(content)
