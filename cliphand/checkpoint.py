@@ -28,6 +28,7 @@ from cliphand.files import read_json_object, require_file, sha256_of, whole_fold
 from cliphand.hand import HandTopology, check_topology
 from cliphand.kinds import IMPORTED, TRAINED
 from cliphand.model.clip_hand import ClipHand, TextBranch
+from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel
 from cliphand.model.text_encoder import TextTower
 
@@ -133,6 +134,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
         train=None if train is None else from_json(TrainConfig, train, source=f"{folder / CONFIG}, train"),
         facts=facts if isinstance(facts, dict) else {},
     )
+
+
+def load_dense_branch(checkpoint: Checkpoint) -> DenseBranch | None:
+    """The dense branch that a checkpoint was trained with, None where it was trained without."""
+    weights = _part(_read_weights(checkpoint.path / WEIGHTS), "dense.")
+    if not weights:
+        return None
+    branch = DenseBranch(checkpoint.model.encoder.channels)
+    _fill(branch, weights, checkpoint.path)
+    return branch
 
 
 def load_text_branch(checkpoint: Checkpoint) -> TextBranch:

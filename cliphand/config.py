@@ -135,6 +135,9 @@ class AugmentConfig:
         noise: largest standard deviation of Gaussian pixel noise, in units of 255.
         difficulty: of views that are composed from rendered layers: 0 puts hands in soft light before plain walls,
             1 uses all there is. Photographs do not change with it.
+        upright: hands are turned until bone 0-9 points up, and rotated from there; needs joints.
+        curriculum: share of a run over which rotation and difficulty grow from nothing to their bounds. An encoder that
+            starts from random weights learns upright hands first several times sooner.
     """
 
     rotation_deg: Annotated[float, Interval(ge=0, le=180)] = 180.0
@@ -144,6 +147,8 @@ class AugmentConfig:
     blur_px: Annotated[float, Interval(ge=0, le=50)] = 1.5
     noise: Share = 0.03
     difficulty: Share = 1.0
+    upright: bool = False
+    curriculum: Share = 0.0
 
 
 @checked
@@ -153,6 +158,10 @@ class LossConfig:
     Attributes:
         heatmaps: of the 1D heatmaps' cross entropy, which the paper does not have: an encoder that starts from random
             weights finds the joints several times sooner with it.
+        heatmaps_2d: of the joints' 2D heatmaps, which a dense branch reads from the pyramid while training; not in the
+            paper.
+        surface: of that branch's other maps: which part of the hand each cell shows, and how deep. Only rendered hands
+            in layers say that; not in the paper.
     """
 
     joints: Weight = 1.0
@@ -163,6 +172,13 @@ class LossConfig:
     consistency_3d: Weight = 0.1
     clip: Weight = 0.1
     heatmaps: Weight = 0.0
+    heatmaps_2d: Weight = 0.0
+    surface: Weight = 0.0
+
+    @property
+    def dense(self) -> bool:
+        """Whether a term needs the dense branch."""
+        return self.heatmaps_2d > 0 or self.surface > 0
 
 
 @checked

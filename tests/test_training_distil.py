@@ -26,7 +26,6 @@ from cliphand.training.distil import (
     TaughtPairs,
     feature_loss,
     heatmap_loss,
-    predict_with_maps,
     resize_matrix,
 )
 from cliphand.training.distil_config import DistilConfig
@@ -131,7 +130,7 @@ def test_a_student_with_the_teachers_weights_has_nothing_to_learn_from_it(
         ).eval()
         batch = taught_batch(data, teacher, TEACHER)
         with torch.no_grad():
-            terms = module.teacher_terms(*predict_with_maps(hand, both_views(batch.pair)), batch)
+            terms = module.teacher_terms(hand.predict(both_views(batch.pair)), batch)
         assert set(terms) == {f"teacher_{name}" for name in TERMS}
         for name, value in terms.items():
             assert (float(value) > 1e-5) is perturbed, name
@@ -210,7 +209,7 @@ def test_terms_without_a_weight_are_left_out(data: Path, teacher: Checkpoint, ha
         weights=DistilConfig(joints=0, heatmaps=0, features=0),
     )
     batch = taught_batch(data, teacher, STUDENT)
-    terms = module.teacher_terms(*predict_with_maps(hand, both_views(batch.pair)), batch)
+    terms = module.teacher_terms(hand.predict(both_views(batch.pair)), batch)
     assert set(terms) == {"teacher_vertices"}
     assert len(module.adapters) == 0
 

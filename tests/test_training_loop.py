@@ -156,7 +156,7 @@ def test_the_heatmaps_loss_is_a_term_only_where_it_has_a_weight(run: Run, tmp_pa
 
 
 def random_pair() -> Pair:
-    view = View(torch.rand(2, 3, 64, 64), torch.rand(2, 21, 3), torch.rand(2, 778, 3))
+    view = View(torch.rand(2, 3, 64, 64), torch.rand(2, 21, 3), torch.rand(2, 778, 3), torch.rand(2, 5, 16, 16))
     return Pair(view, view, torch.eye(2, 3).expand(2, -1, -1), torch.zeros(2, 3, 0))
 
 
@@ -196,7 +196,8 @@ def test_a_loss_without_any_term_is_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("stage", ["mesh", "joints"])
 def test_a_stage_has_the_terms_that_it_computes(run: Run, stage: str) -> None:
-    train = dataclasses.replace(run.train, stage=stage, loss=LossConfig(clip=0.0, heatmaps=1.0))
+    loss = LossConfig(clip=0.0, heatmaps=1.0, heatmaps_2d=1.0, surface=1.0)
+    train = dataclasses.replace(run.train, stage=stage, loss=loss)
     model = build_model(dataclasses.replace(run, train=train))
     module = HandTraining(model, topology=run.topology, model_config=MODEL, train=train)
     assert set(module.loss_terms(random_pair())) == STAGE_TERMS[stage] - {"clip"}
@@ -324,12 +325,14 @@ def test_stage_1_leaves_the_mesh_regressor_as_it_was_and_stage_2_starts_from_it(
     assert frozen == {"joint_feature", "mesh_regressor"}
 
 
-def test_starting_from_another_shape_is_refused(run: Run) -> None:
-    other = dataclasses.replace(
-        run, train=WITHOUT_TEXT, start=run.out / "last", model=dataclasses.replace(MODEL, joint_feature=32)
-    )
-    with pytest.raises(InputError, match="was trained with joint_feature 64, this run has 32"):
-        build_model(other)
+def test_starting_from_a_joint_regressor_of_another_shape_is_refused_before_anything_is_written(
+    run: Run, tmp_path: Path
+) -> None:
+    model = dataclasses.replace(MODEL, lixel_channels=16)
+    other = dataclasses.replace(run, train=WITHOUT_TEXT, start=run.out / "last", model=model, out=tmp_path / "run")
+    with pytest.raises(InputError, match="was trained with lixel_channels 32, this run has 16"):
+        train_hand(other, progress=False)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,13 @@ def train(
     colour: Annotated[float | None, defaults("Augmentation: brightness, contrast, gain.", AUGMENT.colour)] = None,
     blur: Annotated[float | None, defaults("Augmentation: blur in pixels.", AUGMENT.blur_px)] = None,
     noise: Annotated[float | None, defaults("Augmentation: share of 255.", AUGMENT.noise)] = None,
+    difficulty: Annotated[
+        float | None, defaults("Of views composed from layers, from 0 to 1.", AUGMENT.difficulty)
+    ] = None,
+    upright: Annotated[bool | None, defaults("Turn hands to point up, and rotate from there.", "no")] = None,
+    curriculum: Annotated[
+        float | None, defaults("Share of the run over which rotation and difficulty grow.", AUGMENT.curriculum)
+    ] = None,
     weight_joints: Annotated[float | None, defaults("Loss weight of L_P.", LOSS.joints)] = None,
     weight_vertices: Annotated[float | None, defaults("Loss weight of L_V.", LOSS.vertices)] = None,
     weight_normals: Annotated[float | None, defaults("Loss weight of L_N.", LOSS.normals)] = None,
@@ -90,6 +97,12 @@ def train(
     weight_clip: Annotated[float | None, defaults("Loss weight of L_CLIP; 0 drops the text branch.", LOSS.clip)] = None,
     weight_heatmaps: Annotated[
         float | None, defaults("Loss weight of the 1D heatmaps' cross entropy; for random weights.", LOSS.heatmaps)
+    ] = None,
+    weight_heatmaps_2d: Annotated[
+        float | None, defaults("Loss weight of 2D heatmaps, by a branch of training.", LOSS.heatmaps_2d)
+    ] = None,
+    weight_surface: Annotated[
+        float | None, defaults("Loss weight of that branch's surface maps; for sets in layers.", LOSS.surface)
     ] = None,
     weight_teacher_joints: Annotated[
         float | None, defaults("Loss weight of the teacher's joints.", TEACHER.joints)

@@ -33,9 +33,13 @@ AUGMENT_OPTIONS = {
     "colour": "colour",
     "blur": "blur_px",
     "noise": "noise",
+    "difficulty": "difficulty",
+    "upright": "upright",
+    "curriculum": "curriculum",
 }
 LOSS_OPTIONS = {f"weight_{field.name}": field.name for field in dataclasses.fields(LossConfig)}
 TEXT_OPTIONS = {"text_tower": "tower", "prompt_joints": "joints"}
+BRANCHES = ("clip", "heatmaps", "heatmaps_2d", "surface")  # terms of what is not deployed, or not of points
 CROP_OPTIONS = {"crop": "rule", "crop_side": "side_px", "crop_margin": "margin"}
 MODEL_OPTIONS = {
     name: name for name in ("backbone", "input_size", "attention", "heads", "depths", "lixel_channels", "joint_feature")
@@ -56,7 +60,7 @@ SETTLED = {
     "quantise_aware": {
         "the network is the checkpoint's": ("preset", *MODEL_OPTIONS, "backbone_weights", "start", "stage"),
         "the crop is the checkpoint's": tuple(CROP_OPTIONS),
-        "it trains joints and mesh alone": (*TEXT_OPTIONS, "weight_clip", "weight_heatmaps"),
+        "it trains joints and mesh alone": (*TEXT_OPTIONS, *(f"weight_{name}" for name in BRANCHES)),
         "it has no teacher": ("teacher",),
     },
     "teacher": {
@@ -168,7 +172,8 @@ def _quantise_aware_run(options: Options, data: Path, out: Path) -> "Run":
 
 def _of_points(train: TrainConfig | None) -> LossConfig:
     """The weights of what joints and vertices alone decide."""
-    return dataclasses.replace(LossConfig() if train is None else train.loss, clip=0.0, heatmaps=0.0)
+    loss = LossConfig() if train is None else train.loss
+    return dataclasses.replace(loss, **dict.fromkeys(BRANCHES, 0.0))
 
 
 def _train(options: Options, base: TrainConfig) -> TrainConfig:

@@ -52,7 +52,7 @@ def draw_matrix(box: Box, config: AugmentConfig, rng: np.random.Generator, *, si
     drawn_side_px = box.side_px * rng.uniform(1 - config.scale, 1 + config.scale)
     shift_x, shift_y = drawn_side_px * rng.uniform(-config.shift, config.shift, 2)
     angle_deg = rng.uniform(-config.rotation_deg, config.rotation_deg)
-    drawn = Box(box.centre_x + shift_x, box.centre_y + shift_y, drawn_side_px)
+    drawn = Box(box.centre_x + shift_x, box.centre_y + shift_y, drawn_side_px, box.angle_rad)
     return crop_matrix(drawn, side_px, angle_rad=math.radians(angle_deg))
 
 

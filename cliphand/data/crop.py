@@ -18,11 +18,12 @@ from cliphand.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A square in the source image, in source pixels."""
+    """A square in the source image, in source pixels; `angle_rad` turns what is seen in it, clockwise on the screen."""
 
     centre_x: float
     centre_y: float
     side_px: float
+    angle_rad: float = 0.0
 
 
 def crop_box(
@@ -100,12 +101,13 @@ def crop_matrix(box: Box, side_px: int, *, angle_rad: float = 0.0) -> FloatArray
     Args:
         box: what to cut.
         side_px: side of the crop in pixels.
-        angle_rad: turns what is seen about the box's centre, clockwise on the screen.
+        angle_rad: turns what is seen about the box's centre, clockwise on the screen, beside the box's own angle.
 
     Returns:
         (3, 3) float64; `matrix @ K` is the camera matrix of the crop.
     """
     zoom = side_px / box.side_px
+    angle_rad += box.angle_rad
     cosine, sine = zoom * math.cos(angle_rad), zoom * math.sin(angle_rad)
     linear = np.array([[cosine, -sine], [sine, cosine]])
     matrix = np.eye(3)

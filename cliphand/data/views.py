@@ -3,6 +3,7 @@
 A crop's turn and zoom live in its camera matrix (crop matrix @ K); camera coordinates never change.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -19,6 +20,7 @@ from cliphand.data.layers.dense import DenseTargets, dense_targets
 from cliphand.data.layers.store import LAYER_PX, layer_matrix
 from cliphand.data.photograph import read_image, read_mask
 from cliphand.errors import InputError
+from cliphand.hand import MIDDLE_MCP, WRIST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,7 +111,7 @@ def _photographed(
 ) -> tuple[TrainingView, TrainingView]:
     """Two views of a photograph."""
     image = read_image(dataset.image_path(image_index))
-    box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
+    box = _training_box(dataset, image_index, image_shape=image.shape[:2], crop=crop, augment=augment)
     first, second = (draw_view(image, box, augment, rng, side_px=side_px) for _ in range(2))
     return (
         _labelled(dataset, image_index, first.crop, first.matrix),
@@ -127,7 +129,7 @@ def _composed(
         raise InputError(f"{dataset.label_path('xyz')} does not exist; layers lie around the joints.")
     layers, scenery = dataset.layers.read(label), dataset.layers.scenery()
     to_image = np.linalg.inv(layer_matrix(joints_uv))
-    box = source_box(dataset, image_index, image_shape=(LAYER_PX, LAYER_PX), crop=crop)
+    box = _training_box(dataset, image_index, image_shape=(LAYER_PX, LAYER_PX), crop=crop, augment=augment)
 
     def view() -> TrainingView:
         matrix = draw_matrix(box, augment, rng, side_px=side_px)
@@ -173,6 +175,20 @@ def source_box(dataset: FreiHand, image_index: int, *, image_shape: tuple[int, i
         return crop_box(crop, image_shape, mask=mask, joints_uv=joints_uv)
     except InputError as error:
         raise InputError(f"{dataset.image_path(image_index)}: {error}") from None
+
+
+def _training_box(
+    dataset: FreiHand, image_index: int, *, image_shape: tuple[int, int], crop: CropConfig, augment: AugmentConfig
+) -> Box:
+    """What the crop rule finds, turned until the hand points up where the augmentation asks for that."""
+    box = source_box(dataset, image_index, image_shape=image_shape, crop=crop)
+    if not augment.upright:
+        return box
+    joints_uv = dataset.joints_uv(dataset.label_index(image_index))
+    if joints_uv is None:
+        raise InputError(f"{dataset.label_path('xyz')} does not exist; upright views are turned by the joints.")
+    right, down = joints_uv[MIDDLE_MCP] - joints_uv[WRIST]
+    return replace(box, angle_rad=-math.pi / 2 - math.atan2(down, right))
 
 
 def _labelled(dataset: FreiHand, image_index: int, crop: ByteArray, matrix: FloatArray) -> TrainingView:

@@ -1,4 +1,4 @@
-"""The network as it is trained: the hand model with its text branch.
+"""The network as it is trained: the hand model with its text branch and its dense branch.
 
 Source: paper section 3.3 (feature matching).
 """
@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cliphand.config import TOWER_WIDTH, ModelConfig, TextConfig
 from cliphand.hand import N_JOINTS
+from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel
 from cliphand.model.joint_regressor import UPSAMPLING
 from cliphand.model.text_encoder import N_AXES, AxisEncoder
@@ -86,9 +87,10 @@ def _unit(features: list[Tensor]) -> Tensor:
 
 
 class ClipHand(nn.Module):
-    """Hand model and text branch; `hand` is all that is deployed."""
+    """Hand model and the branches that only training needs; `hand` is all that is deployed."""
 
-    def __init__(self, hand: HandModel, text: TextBranch | None) -> None:
+    def __init__(self, hand: HandModel, text: TextBranch | None, dense: DenseBranch | None = None) -> None:
         super().__init__()
         self.hand = hand
         self.text = text
+        self.dense = dense

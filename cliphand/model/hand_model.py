@@ -14,7 +14,7 @@ from cliphand.config import ModelConfig
 from cliphand.hand import HandTopology
 from cliphand.mesh_levels import mesh_levels
 from cliphand.model.heatmap import JointFeature
-from cliphand.model.image_encoder import ImageEncoder
+from cliphand.model.image_encoder import ImageEncoder, Maps
 from cliphand.model.joint_regressor import JointPrediction, JointRegressor
 from cliphand.model.mesh_regressor import MeshRegressor
 
@@ -25,10 +25,12 @@ class HandPrediction(NamedTuple):
     Attributes:
         joints: joints (B, 21, 3) uvd and their 1D heatmap logits.
         verts_uvd: (B, 778, 3).
+        maps: F1 to F4 of the pyramid that both were read from.
     """
 
     joints: JointPrediction
     verts_uvd: Tensor
+    maps: Maps
 
 
 def level_templates(topology: HandTopology, levels: Sequence[int]) -> tuple[Tensor, ...]:
@@ -64,7 +66,8 @@ class HandModel(nn.Module):
         pyramid = self.encoder(images)
         joints = self.joint_regressor(pyramid.maps[-1])
         feature = self.joint_feature(pyramid.shallow, joints.uvd)
-        return HandPrediction(joints, self.mesh_regressor(feature, pyramid.maps, joints.uvd))
+        verts = self.mesh_regressor(feature, pyramid.maps, joints.uvd)
+        return HandPrediction(joints, verts, pyramid.maps)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) normalised images to joints (B, 21, 3) and vertices (B, 778, 3) in uvd."""

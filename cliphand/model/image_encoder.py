@@ -12,9 +12,13 @@ from timm.models import FeatureInfo, FeatureListNet
 from torch import Tensor, nn
 
 from cliphand.errors import InputError
+from cliphand.model import backbones as backbones  # registers this project's with timm
 
 STRIDES = (4, 8, 16, 32)
 CHANNELS_FIRST = "NCHW"  # timm's name for this layout of its feature maps
+
+
+Maps = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class Pyramid(NamedTuple):
@@ -26,7 +30,7 @@ class Pyramid(NamedTuple):
     """
 
     shallow: Tensor
-    maps: tuple[Tensor, Tensor, Tensor, Tensor]
+    maps: Maps
 
 
 class ImageEncoder(nn.Module):
@@ -69,7 +73,7 @@ class ImageEncoder(nn.Module):
         shallow = maps[0]
         if entering is not None and self._channels_first(entering).shape[2:] == shallow.shape[2:]:
             shallow = self._channels_first(entering)
-        return Pyramid(shallow, cast("tuple[Tensor, Tensor, Tensor, Tensor]", maps))
+        return Pyramid(shallow, cast("Maps", maps))
 
     def _channels_first(self, features: Tensor) -> Tensor:
         return features.permute(0, 3, 1, 2) if self._channels_last and features.dim() == 4 else features

@@ -5,6 +5,7 @@ over other workers or processes, sees the same views.
 """
 
 from collections.abc import Callable, Iterator, Sized
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch.utils.data import Dataset, Sampler
 
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.camera import root_and_bone
-from cliphand.config import CropConfig, TrainConfig
+from cliphand.config import AugmentConfig, CropConfig, TrainConfig
 from cliphand.data.crop import normalise
 from cliphand.data.freihand import FreiHand
 from cliphand.data.prompts import axis_prompts, sample_joints
@@ -23,14 +24,22 @@ from cliphand.errors import InputError
 
 Tokenise = Callable[[tuple[str, str, str]], Tensor]
 NO_TOKENS = torch.zeros(3, 0, dtype=torch.int64)
+NO_SURFACE = torch.zeros(5, 0, 0)
 
 
 class View(NamedTuple):
-    """One view: image (3, S, S) normalised, joints (21, 3) and vertices (778, 3) in uvd; batched with a leading B."""
+    """One view; batched with a leading B.
+
+    Attributes:
+        image: (3, S, S) normalised.
+        joints_uvd: (21, 3). verts_uvd: (778, 3).
+        surface: (5, S/4, S/4) coordinates, depth and share seen, as `DenseTargets`; (5, 0, 0) where nothing reads them.
+    """
 
     image: Tensor
     joints_uvd: Tensor
     verts_uvd: Tensor
+    surface: Tensor = NO_SURFACE
 
 
 class Pair(NamedTuple):
@@ -59,6 +68,14 @@ class Drawn(NamedTuple):
     pair: Pair
     image: int
     matrices: tuple[FloatArray, FloatArray]
+
+
+def widened(augment: AugmentConfig, progress: float) -> AugmentConfig:
+    """The bounds at a share of the run: within the curriculum, rotation and difficulty are on their way up."""
+    if progress >= augment.curriculum:
+        return augment
+    share = progress / augment.curriculum
+    return replace(augment, rotation_deg=share * augment.rotation_deg, difficulty=share * augment.difficulty)
 
 
 class PairDataset(Dataset[Pair]):
@@ -94,9 +111,8 @@ class PairDataset(Dataset[Pair]):
         data_pass, position = key
         index = int(self.images[position])
         rng = np.random.default_rng([self.train.seed, data_pass, index])
-        views = training_pair(
-            self.data, index, crop=self.crop, augment=self.train.augment, side_px=self.side_px, rng=rng
-        )
+        augment = widened(self.train.augment, data_pass / (self.train.epochs * self.train.repeats))
+        views = training_pair(self.data, index, crop=self.crop, augment=augment, side_px=self.side_px, rng=rng)
         tokens = NO_TOKENS
         if self.tokenise is not None:
             chosen = sample_joints(self.train.text.joints, rng)
@@ -110,7 +126,14 @@ class PairDataset(Dataset[Pair]):
             torch.from_numpy(normalise(view.crop, self.crop)),
             torch.from_numpy(view.joints_uvd).float(),
             torch.from_numpy(view.verts_uvd).float(),
+            self._surface(view),
         )
+
+    def _surface(self, view: TrainingView) -> Tensor:
+        if self.train.loss.surface == 0 or view.dense is None:
+            return NO_SURFACE
+        maps = (view.dense.coordinates, view.dense.depth[None], view.dense.seen[None])
+        return torch.from_numpy(np.concatenate(maps)).float()
 
 
 class EpochSampler(Sampler[tuple[int, int]]):

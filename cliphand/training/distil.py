@@ -22,8 +22,7 @@ from cliphand.data.crop import cut, normalise
 from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
-from cliphand.model.hand_model import HandModel, HandPrediction
-from cliphand.model.image_encoder import Pyramid
+from cliphand.model.hand_model import HandPrediction
 from cliphand.training.dataset import Pair, PairDataset
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.losses import point_l1
@@ -142,22 +141,22 @@ class DistilTraining(HandTraining):
 
     def training_step(self, batch: Taught, batch_index: int) -> Tensor:  # type: ignore[override]
         """The weighted sum of the paper's and the teacher's terms on a batch."""
-        ours, maps = predict_with_maps(self.model.hand, both_views(batch.pair))
-        terms = self.hand_terms(ours, batch.pair) | self.teacher_terms(ours, maps, batch)
+        ours = self.model.hand.predict(both_views(batch.pair))
+        terms = self.hand_terms(ours, batch.pair) | self.teacher_terms(ours, batch)
         return self.step(terms, size=batch.pair.affine.shape[0])
 
-    def teacher_terms(self, ours: HandPrediction, maps: tuple[Tensor, ...], batch: Taught) -> dict[str, Tensor]:
+    def teacher_terms(self, ours: HandPrediction, batch: Taught) -> dict[str, Tensor]:
         """The terms that have a weight, by their names in `DistilConfig` after a prefix."""
         with torch.no_grad():
-            theirs, their_maps = predict_with_maps(self.teacher[0], torch.cat([batch.first, batch.second]))
+            theirs = self.teacher[0].predict(torch.cat([batch.first, batch.second]))
 
         def heatmaps() -> Tensor:
             logits = zip(ours.joints.logits, theirs.joints.logits, strict=True)
             return torch.stack([heatmap_loss(student, teacher) for student, teacher in logits]).mean()
 
         def features() -> Tensor:
-            adapted = [adapt(student) for adapt, student in zip(self.adapters, maps, strict=True)]
-            return torch.stack([feature_loss(*pair) for pair in zip(adapted, their_maps, strict=True)]).mean()
+            adapted = [adapt(student) for adapt, student in zip(self.adapters, ours.maps, strict=True)]
+            return torch.stack([feature_loss(*pair) for pair in zip(adapted, theirs.maps, strict=True)]).mean()
 
         terms = {
             "joints": lambda: point_l1(ours.joints.uvd, theirs.joints.uvd),
@@ -181,16 +180,6 @@ def adapter(student_channels: int, teacher_channels: int) -> nn.Conv2d:
         nn.init.dirac_(layer.weight)
         nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     return layer
-
-
-def predict_with_maps(hand: HandModel, images: Tensor) -> tuple[HandPrediction, tuple[Tensor, ...]]:
-    """A prediction and the pyramid's maps that it was made from."""
-    seen: list[Pyramid] = []
-    handle = hand.encoder.register_forward_hook(lambda module, inputs, output: seen.append(output))
-    try:
-        return hand.predict(images), seen[0].maps
-    finally:
-        handle.remove()
 
 
 def heatmap_loss(student: Tensor, teacher: Tensor) -> Tensor:

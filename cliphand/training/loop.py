@@ -15,7 +15,7 @@ import lightning
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
-from cliphand.checkpoint import Checkpoint, load_checkpoint
+from cliphand.checkpoint import load_checkpoint, load_dense_branch
 from cliphand.checkpoint_place import LAST
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
@@ -25,6 +25,7 @@ from cliphand.errors import InputError, RunError
 from cliphand.files import write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
+from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TextTower
@@ -37,6 +38,7 @@ from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
 from cliphand.training.run_folder import fingerprint, finished_epochs, refuse_older, state_to_resume
 from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history, writing
+from cliphand.training.start import partly_taken, start_from
 from cliphand.training.state import SealedState, check_fit, read_state
 
 EXPECTED_WARNINGS = (
@@ -109,7 +111,15 @@ def train_hand(
     cut_off = cut_off_line(data, run.crop)
     if cut_off is not None:
         tell(cut_off)
+    line = None if run.start is None else partly_taken(run.model, load_checkpoint(run.start))
+    if line is not None:
+        tell(line)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
+    if run.train.loss.surface > 0 and data.layers is None:
+        raise InputError(
+            f"{run.data} holds no layers, so nothing tells what a cell shows of the hand; leave --weight-surface out, "
+            "or render with `cliphand synth --kind layers`."
+        )
     facts = run_facts(run, data)
     resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
     if resumed.state is None and (run.out / RUN_FILE).exists():
@@ -222,22 +232,15 @@ def build_model(run: Run) -> ClipHand:
     hand = HandModel(run.model, level_templates(run.topology, run.model.levels), imagenet_weights=imagenet)
     interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
     if run.start is not None:
-        _start_from(hand, run.model, load_checkpoint(run.start))
+        start = load_checkpoint(run.start)
+        start_from(hand, run.model, start)
+    dense = None
+    if run.train.loss.dense:
+        dense = (load_dense_branch(start) if run.start is not None else None) or DenseBranch(hand.encoder.channels)
     if not uses_text(run.train):
-        return ClipHand(hand, None)
+        return ClipHand(hand, None, dense)
     tower = TextTower(run.train.text.tower, seed=run.train.seed)
-    return ClipHand(hand, TextBranch(run.model, run.train.text, tower))
-
-
-def _start_from(hand: HandModel, config: ModelConfig, start: Checkpoint) -> None:
-    if start.model_config != config:
-        ours, theirs = to_json(config), to_json(start.model_config)
-        odd = next(key for key in ours if ours[key] != theirs[key])
-        raise InputError(
-            f"{start.path} was trained with {odd} {theirs[odd]!r}, this run has {ours[odd]!r}; a run can only start "
-            "from a model of the same shape."
-        )
-    hand.load_state_dict(start.model.state_dict())
+    return ClipHand(hand, TextBranch(run.model, run.train.text, tower), dense)
 
 
 def make_trainer(job: Job, rank: Rank, resumed: SealedState) -> lightning.Trainer:

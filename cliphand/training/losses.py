@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from cliphand.config import Reduction
 from cliphand.hand import WRIST
+from cliphand.model.dense_branch import DensePrediction
 
 
 def reduced(values: Tensor, reduction: Reduction) -> Tensor:
@@ -39,6 +40,29 @@ def heatmap_cross_entropy(logits: Tensor, positions: Tensor, target: Tensor) -> 
     bins_away = (positions - inside) / (positions[1] - positions[0])
     wanted = (-0.5 * bins_away.square()).softmax(dim=-1)
     return -(wanted * logits.log_softmax(dim=-1)).sum(dim=-1).mean()
+
+
+def heatmap_cross_entropy_2d(logits: Tensor, target: Tensor) -> Tensor:
+    """As `heatmap_cross_entropy` over the cells of a map: (B, N, S, S) against (B, N, 2) in shares of the side."""
+    side = logits.shape[-1]
+    centres = (torch.arange(side, device=logits.device) + 0.5) / side
+    cells_away = (centres - target.clamp(0, 1).unsqueeze(-1)) * side  # (B, N, 2, S)
+    along_u, along_v = (-0.5 * cells_away.square()).softmax(dim=-1).unbind(dim=2)
+    wanted = along_v.unsqueeze(-1) * along_u.unsqueeze(-2)
+    return -(wanted * logits.flatten(2).log_softmax(dim=-1).view_as(logits)).sum(dim=(-2, -1)).mean()
+
+
+def surface_loss(prediction: DensePrediction, target: Tensor) -> Tensor:
+    """Cross entropy of what is seen, and the absolute difference of coordinates and depth where the hand is seen.
+
+    Args:
+        prediction: of the dense branch.
+        target: (B, 5, S, S) coordinates, depth and share seen, as `DenseTargets`.
+    """
+    where, depth, seen = torch.split(target, [3, 1, 1], dim=1)
+    shown = functional.binary_cross_entropy_with_logits(prediction.seen, seen)
+    apart = (prediction.coordinates - where).abs().sum(1, keepdim=True) + (prediction.depth - depth).abs()
+    return shown + (apart * seen).sum() / seen.sum().clamp_min(1.0)
 
 
 def normal_loss(verts: Tensor, target: Tensor, faces: Tensor, *, reduction: Reduction = "mean") -> Tensor:

@@ -22,6 +22,7 @@ from cliphand.hand import HandTopology
 from cliphand.metrics import pa_pjpe_mm
 from cliphand.model.clip_hand import ClipHand, Matched, TextBranch
 from cliphand.model.hand_model import HandPrediction
+from cliphand.model.image_encoder import Maps
 from cliphand.model.joint_regressor import JointPrediction
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
 from cliphand.training.dataset import Labelled, Pair
@@ -31,15 +32,17 @@ from cliphand.training.losses import (
     consistency_3d,
     edge_loss,
     heatmap_cross_entropy,
+    heatmap_cross_entropy_2d,
     normal_loss,
     point_l1,
+    surface_loss,
 )
 
 TOWER = "model.text.tower."
 VALIDATION_METRIC = "val_pa_pjpe_mm"
 WARM_UP = 20
 
-JOINT_TERMS = frozenset({"joints", "consistency_2d", "heatmaps"})
+JOINT_TERMS = frozenset({"joints", "consistency_2d", "heatmaps", "heatmaps_2d", "surface"})
 # Terms by their names in `LossConfig`; only a model with a text branch has the last.
 STAGE_TERMS = {
     "joints": JOINT_TERMS,
@@ -121,14 +124,15 @@ class HandTraining(lightning.LightningModule):
         """
         images = both_views(batch)
         if self.train_config.stage == "joints":
-            joints = self.model.hand.predict_joints(images)
-            return self.joint_terms(joints.uvd, batch) | self.heatmap_terms(joints, batch)
+            maps = self.model.hand.encoder(images).maps
+            joints = self.model.hand.joint_regressor(maps[-1])
+            return self.joint_terms(joints.uvd, batch) | self.map_terms(joints, maps, batch)
         return self.hand_terms(self.model.hand.predict(images), batch)
 
     def hand_terms(self, prediction: HandPrediction, batch: Pair) -> dict[str, Tensor]:
         """The terms of section 3.5 of a prediction on both views."""
-        joints, verts = prediction
-        terms = self.point_terms(joints.uvd, verts, batch) | self.heatmap_terms(joints, batch)
+        joints, verts, maps = prediction
+        terms = self.point_terms(joints.uvd, verts, batch) | self.map_terms(joints, maps, batch)
         text = self.model.text
         if text is not None:
             x, y, z = (axis.chunk(2)[0] for axis in joints.logits)
@@ -162,18 +166,25 @@ class HandTraining(lightning.LightningModule):
         }
         return self._weighed(terms)
 
-    def heatmap_terms(self, joints: JointPrediction, batch: Pair) -> dict[str, Tensor]:
+    def map_terms(self, joints: JointPrediction, maps: Maps, batch: Pair) -> dict[str, Tensor]:
+        """The terms of the 1D heatmaps, and of what the dense branch reads from the pyramid's maps."""
+        terms = {"heatmaps": lambda: self._heatmaps_term(joints, batch)}
+        if self.model.dense is not None:
+            dense = self.model.dense(maps)
+            uv = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd])[..., :2]
+            surface = torch.cat([batch.first.surface, batch.second.surface])
+            terms["heatmaps_2d"] = lambda: heatmap_cross_entropy_2d(dense.heatmaps, uv)
+            terms["surface"] = lambda: surface_loss(dense, surface)
+        return self._weighed(terms)
+
+    def _heatmaps_term(self, joints: JointPrediction, batch: Pair) -> Tensor:
         """The cross entropy of the 1D heatmaps, summed over the axes."""
-
-        def cross_entropy() -> Tensor:
-            regressor = self.model.hand.joint_regressor
-            u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
-            positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
-            targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
-            axes = zip(joints.logits, positions, targets, strict=True)
-            return torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()
-
-        return self._weighed({"heatmaps": cross_entropy})
+        regressor = self.model.hand.joint_regressor
+        u, v, d = torch.cat([batch.first.joints_uvd, batch.second.joints_uvd]).unbind(-1)
+        positions = (regressor.positions_xy, regressor.positions_xy, regressor.positions_z)
+        targets = (u, v, d / regressor.depth_range + regressor.depth_origin)
+        axes = zip(joints.logits, positions, targets, strict=True)
+        return torch.stack([heatmap_cross_entropy(*axis) for axis in axes]).sum()
 
     def _weighed(self, terms: Mapping[str, Callable[[], Tensor]]) -> dict[str, Tensor]:
         """The terms whose weight is not zero; only those are computed, in float32 under autocast too."""
