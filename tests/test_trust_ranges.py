@@ -144,6 +144,8 @@ def broken(value: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
                 yield f"{key}.{path}", value | {key: inner}
             continue
         wrong = NEVER_TEXT if isinstance(right, str) else WRONG
+        if isinstance(right, bool):
+            wrong = tuple(bad for bad in WRONG if not isinstance(bad, bool))
         if isinstance(right, list | tuple):
             yield from ((key, value | {key: [bad, *right[1:]]}) for bad in wrong)
             yield from ((key, value | {key: bad}) for bad in (*right[:-1], [*right, right[0]], right[:-1]))
