@@ -21,6 +21,7 @@ from cliphand.told import FULL
 LONGEST_SUFFIX = 20  # characters; a longer one is no format's
 NO_ROOM = 1 << 16  # bytes free, below which a disk counts as full
 
+SHORT_HASH = 12  # digits of a hash that people read
 LARGEST_JSON = 64 * 2**20  # bytes; the benchmark of a large export has one
 LARGEST_DEPTH = 32
 LONGEST_INTEGER = 4000  # digits; Python itself refuses to read more than 4,300

@@ -27,7 +27,7 @@ from cliphand.arrays import FloatArray
 from cliphand.checkpoint import save_checkpoint
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.errors import InputError
-from cliphand.files import require_file, sha256_of
+from cliphand.files import SHORT_HASH, require_file, sha256_of
 from cliphand.hand import N_JOINTS, HandTopology, check_topology, load_hand
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel
@@ -42,7 +42,6 @@ from cliphand.released_table import (
 )
 
 STATE = "state_dict"
-SHORT_HASH = 12
 COUNTER = "num_batches_tracked"  # the only whole numbers
 MAX_BYTES = 2 * 2**30
 # What PyTorch's reader raises for files that are broken or none of its own.

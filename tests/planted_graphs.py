@@ -12,14 +12,14 @@ from onnx import TensorProto, helper, numpy_helper
 
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology, save_hand
-from engines.artefact.manifest import write_manifest
+from engines.artefact.manifest import GRAPH_NAME, write_manifest
 from engines.runtimes.ort import OrtEngine
 from export.gate.images import GateRequest, read_gate_images
 from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.calibration import CalibrationRequest, read_calibration
 from export.precision.judge import Judge
 from export.precision.maker import Maker
-from export.precision.workshop import GRAPH_NAME, TypedRequest, Workshop
+from export.precision.workshop import TypedRequest, Workshop
 
 SIDE = 32
 CHANNELS = 64

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, make_manifest, save_export_with_checkpoint, save_onnx
 
-from benchmarks.bench.run import BenchRequest, Report, newest_export, run_bench
+from benchmarks.bench.run import BenchRequest, Report, run_bench
 from benchmarks.measure.interleaved import SpeedSettings
 from benchmarks.measure.isolated import AloneSettings
 from benchmarks.measure.roofline import Roofline
@@ -19,7 +19,7 @@ from cliphand.files import sha256_of, write_json
 from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.kinds import BENCH, predictions_kind
 from cliphand.metrics import score_joints, score_mesh
-from engines.artefact.manifest import read_manifest, write_manifest
+from engines.artefact.manifest import newest_export, read_manifest, write_manifest
 
 QUICK = SpeedSettings(warmup_calls=1, calls=3, seconds=1)
 KEYS = (

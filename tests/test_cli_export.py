@@ -49,7 +49,7 @@ def test_the_newest_runs_best_becomes_an_export_of_its_name(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("cliphand.cli.export.RUNS", runs)
-    monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
+    monkeypatch.setattr("engines.artefact.manifest.EXPORTS", tmp_path)
     export(tensorrt=False)
     manifest = read_manifest(tmp_path / "first")
     assert set(manifest.artefacts) == {"model.onnx"}
@@ -86,7 +86,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 def test_a_run_folder_is_exported_under_its_name(
     given: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
+    monkeypatch.setattr("engines.artefact.manifest.EXPORTS", tmp_path)
     export(runs / given, tensorrt=False)
     assert (tmp_path / "first" / "manifest.json").is_file()
 
@@ -97,7 +97,7 @@ def test_a_run_named_from_within_has_its_name_too(
     given: str, runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(runs / "first")
-    monkeypatch.setattr("cliphand.cli.export.EXPORTS", tmp_path)
+    monkeypatch.setattr("engines.artefact.manifest.EXPORTS", tmp_path)
     export(Path(given), tensorrt=False)
     assert (tmp_path / "first" / "manifest.json").is_file()
 

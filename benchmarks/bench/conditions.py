@@ -7,7 +7,8 @@ from benchmarks.measure.photographs import ROOT_SENTENCES, Root
 from cliphand.arrays import FloatArray
 from cliphand.data.freihand import FreiHand
 from cliphand.files import sha256_of
-from engines.artefact.manifest import HAND_NAME, Manifest
+from cliphand.hand import HAND_NAME
+from engines.artefact.manifest import Manifest
 
 
 def export_facts(export: Path, manifest: Manifest) -> dict[str, object]:

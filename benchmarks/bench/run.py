@@ -28,8 +28,9 @@ from cliphand.data.identity import refuse_other_hand
 from cliphand.data.predictions import write_predictions
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
+from cliphand.hand import HAND_NAME
 from cliphand.provenance import git_commit, library_versions
-from engines.artefact.manifest import HAND_NAME, MANIFEST_NAME, Manifest, open_hand, read_manifest
+from engines.artefact.manifest import Manifest, open_hand, read_manifest
 from engines.open import RUNNERS
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -106,17 +107,6 @@ class Report:
     rows: tuple[Row, ...]
     skipped: tuple[Skipped, ...] = ()
     rooflines: tuple[Roofline, ...] = ()
-
-
-def newest_export(folder: Path) -> Path:
-    """The export folder under `folder` whose manifest was written last.
-
-    Raises:
-        InputError: there is none.
-    """
-    manifests = list(folder.glob(f"*/{MANIFEST_NAME}"))
-    require(len(manifests) > 0, f"there is no export under {folder}; run `cliphand export`, or name an export folder.")
-    return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent
 
 
 def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Report:

@@ -17,11 +17,11 @@ from benchmarks.measure.accuracy import AUC_RANGES_MM
 from benchmarks.measure.intervals import Ratio
 from benchmarks.measure.isolated import Alone
 from benchmarks.measure.roofline import Roofline
+from cliphand.files import SHORT_HASH
 
 MISSING = "-"
 WIDEST = 1000  # columns; more than any table needs
 AUC_RANGE = f"{AUC_RANGES_MM[0][0]:g}-{AUC_RANGES_MM[0][1]:g}"
-SHORT_HASH = 12
 CROP_NOTES = {"joints": " (about the true joints: an upper bound)", "mask": " (about the true mask)"}
 GATE: dict[bool | None, str] = {True: "in", False: "OUT", None: MISSING}
 _MILLIMETRES = "{:.2f}"

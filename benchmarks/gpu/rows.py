@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from benchmarks.contestants.exported import BYTES_PER_MB
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.candidates import Candidate, Subject
 from benchmarks.measure.speed import SpeedSettings, summarise, time_in_turns
@@ -25,7 +26,6 @@ GPU_BATCHES = (1, 8, 64, 256)
 CPU_BATCHES = (1, 8)  # a call of 64 images takes seconds there
 PARITY_BATCH = 2
 TIMING_CALLS = 50
-BYTES_PER_MB = 1e6
 GFLOP_PER_TFLOP = 1000.0
 SETTINGS = SpeedSettings(warmup_calls=3, calls=100, seconds=5.0)
 

@@ -25,13 +25,14 @@ from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
-from engines.artefact.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand, read_manifest
+from cliphand.hand import HAND_NAME
+from engines.artefact.manifest import Manifest, checkpoint_path, open_hand, read_manifest
 from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
 from engines.choice.verdicts import measured_rows as bench_rows
 from engines.open import RUNNERS
+from export.folder.contents import REPORT_NAME
 from export.graph.inventory import StageCost, read_inventory
 
-REPORT_NAME = "report.html"
 SPLIT: Split = "evaluation"
 ROOT: Root = "truth"
 

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from benchmarks.bench.table import MISSING
 from benchmarks.report.page import Section, Table, Verdict
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
 from export.gate.parity import Row
 
-MISSING = "-"
 HEAD = (
     "graph",
     "engine",

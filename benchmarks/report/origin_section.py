@@ -8,10 +8,10 @@ from benchmarks.report.bench_file import BenchFile, SpeedRow, smallest_batch, sp
 from benchmarks.report.measured import Measured
 from benchmarks.report.page import Section, Table
 from benchmarks.report.theme import engine_label
+from cliphand.files import SHORT_HASH
 from cliphand.provenance import git_commit, library_versions
 from engines.artefact.manifest import Manifest
 
-SHORT_HASH = 12
 FEW = 2  # engines that the summary names one by one
 MEGA = 1e6
 MACHINE = {

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
+from benchmarks.bench.table import MISSING
 from benchmarks.measure.interleaved import MS_PER_S
 from benchmarks.report.bench_file import BenchFile, Percentiles, SpeedRow, smallest_batch, speedup
 from benchmarks.report.charts import latency_ranges, speed_accuracy
 from benchmarks.report.page import Chart, Section, Table
 from benchmarks.report.theme import Palette, part_of
 
-MISSING = "-"
 _ALONE = ("alone", "cold_start")
 _THREADS, _PROCESSES = (("alone", how, "images_per_s") for how in ("throughput", "processes"))
 Rows = Sequence[SpeedRow]

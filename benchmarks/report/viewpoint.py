@@ -7,10 +7,8 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import MM_PER_M
-from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP, WRIST
+from cliphand.hand import INDEX_MCP, LITTLE_MCP, MIDDLE_MCP, MIDDLE_PIP, WRIST
 
-INDEX_MCP = 5
-LITTLE_MCP = 17
 MAX_ANGLE_DEG = 180.0
 
 

@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from rich import box
 from rich.table import Table
 
+from benchmarks.bench.table import MISSING
 from benchmarks.studies.variant_times import Times
 from cliphand.arrays import FloatArray
 from export.gate.parity import bootstrap_interval
-
-MISSING = "-"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

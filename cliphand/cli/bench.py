@@ -10,8 +10,6 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from benchmarks.bench.run import BenchRequest, Report
 
-EXPORTS = Path("exports")
-
 
 def bench(
     data: Annotated[Path, typer.Option("--data", help="A folder in FreiHAND's layout.")],
@@ -75,7 +73,7 @@ def bench(
     is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest. Exit
     code 1 if a model file was skipped because its engine refuses it.
     """
-    from benchmarks.bench.run import BenchRequest, newest_export
+    from benchmarks.bench.run import BenchRequest
     from benchmarks.contestants.exported import installed_runners
     from benchmarks.measure.interleaved import SpeedSettings
     from benchmarks.measure.isolated import AloneSettings
@@ -83,9 +81,10 @@ def bench(
     from cliphand.claims import check_file
     from cliphand.config import require
     from cliphand.kinds import BENCH, predictions_kind
+    from engines.artefact.manifest import newest_export
     from engines.choice.verdicts import BENCH_NAME
 
-    export = folder or newest_export(EXPORTS)
+    export = folder or newest_export()
     report = json_file or export / BENCH_NAME
     if export.is_dir():  # what is no export is worth the first sentence
         check_file(report, BENCH)

@@ -24,7 +24,6 @@ MAIN_JOB = {
     "onnxruntime": "InferenceSession",
 }
 ON_TORCH = ("torchvision", "timm", "open_clip", "lightning")  # which cannot be judged where it is broken
-COMPILERS = ("c++", "g++", "clang++", "cl")
 
 
 def doctor(
@@ -185,6 +184,8 @@ def _version(distribution: str) -> Callable[["Gpu | str"], str]:
 
 def _compiler(gpu: "Gpu | str") -> str:
     import shutil
+
+    from engines.host.available import COMPILERS
 
     found = [path for name in COMPILERS if (path := shutil.which(name)) is not None]
     return found[0] if found else "none of " + ", ".join(COMPILERS) + ": AOTInductor needs one"

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from export.precision.workshop import TypedRequest
 
 RUNS = Path("runs")
-EXPORTS = Path("exports")
 BOUND_OVER_TOLERANCE = 10  # on distances of vertices: alignment would hide a mesh that moves as a whole
 
 
@@ -66,6 +65,7 @@ def export(
 
     from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder, newest_checkpoint
     from cliphand.claims import check_folder, held
+    from engines.artefact.manifest import EXPORTS
     from export.folder.contents import EXPORT
     from export.precision.table import Keep
 
@@ -166,7 +166,7 @@ def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, 
 
 
 def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
-    from export.folder.write import GRAPH_NAME
+    from engines.artefact.manifest import GRAPH_NAME
 
     facts, artefact = manifest.exporter, manifest.artefacts[GRAPH_NAME]
     console.print(

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from engines.artefact.manifest import Manifest
     from export.graph.inventory import StageCost
 
-EXPORTS = Path("exports")
 MEGA = 1e6
 COMMON = 4  # operators named in a stage's row
 # Of the manifest's facts about the export: key and how a reader knows it.
@@ -37,17 +36,16 @@ def inspect(
     """
     import json
 
-    from benchmarks.bench.run import newest_export
     from benchmarks.bench.table import plain_text
     from cliphand.claims import check_file
     from cliphand.files import write_json
     from cliphand.kinds import INSPECT
-    from engines.artefact.manifest import read_manifest
+    from engines.artefact.manifest import newest_export, read_manifest
     from engines.choice.verdicts import exported_parity
 
     if json_file is not None:
         check_file(json_file, INSPECT)
-    source = folder or newest_export(EXPORTS)
+    source = folder or newest_export()
     manifest = read_manifest(source)
     costs = _costs(source, manifest)
     judged = exported_parity(source, manifest)

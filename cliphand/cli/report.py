@@ -10,7 +10,6 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from benchmarks.report.build import ReportRequest, Written
 
-EXPORTS = Path("exports")
 MODULES = {"vl_convert": "vl-convert-python", "jinja2": "jinja2"}
 
 
@@ -55,11 +54,11 @@ def report(
     1 if a model file was skipped because its engine refuses it.
     """
     _check_modules()
-    from benchmarks.bench.run import newest_export
     from benchmarks.report.build import ReportRequest
+    from engines.artefact.manifest import newest_export
 
     request = ReportRequest(
-        export=folder or newest_export(EXPORTS),
+        export=folder or newest_export(),
         out=out,
         data=data,
         bench=bench,

@@ -11,11 +11,12 @@ from cliphand.checked import checked, from_json
 from cliphand.config import CropConfig, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of, write_json
-from cliphand.hand import JOINT_NAMES, HandTopology, load_hand, topology_sha256
+from cliphand.hand import HAND_NAME, JOINT_NAMES, HandTopology, load_hand, topology_sha256
 from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 
 MANIFEST_NAME = "manifest.json"
-HAND_NAME = "hand.npz"
+GRAPH_NAME = "model.onnx"
+EXPORTS = Path("exports")  # where `cliphand export` puts folders unless it is told another place
 FORMAT_VERSION = 2
 LONGEST_NAME = 200  # bytes; file systems end at 255, and what is made beside a file has a longer name
 
@@ -215,3 +216,14 @@ def _check(fixed: _Fixed, manifest: Manifest, *, source: str) -> None:
 def _spell(specs: tuple[TensorSpec, ...]) -> str:
     """Tensors in one line."""
     return ", ".join(f"{spec.name} {spec.dtype} {spec.shape}" for spec in specs) or "none"
+
+
+def newest_export(folder: Path = EXPORTS) -> Path:
+    """The export folder under `folder` whose manifest was written last.
+
+    Raises:
+        InputError: there is none.
+    """
+    manifests = list(folder.glob(f"*/{MANIFEST_NAME}"))
+    require(len(manifests) > 0, f"there is no export under {folder}; run `cliphand export`, or name an export folder.")
+    return max(manifests, key=lambda path: path.stat().st_mtime_ns).parent

@@ -38,6 +38,7 @@ class RunTime:
 
 
 WHOLE = "`pip install -e .` in the checkout of cliphand"
+COMPILERS = ("c++", "g++", "clang++", "cl")  # one of which AOTInductor needs
 NVIDIA_INDEX = "https://pypi.nvidia.com"
 # Best first. On a CPU as measured with resnet50 at 256 px on two cores (OpenVINO 20 to 35 ms, ONNX Runtime 33 to 36,
 # AOTInductor 42, PyTorch 59), where ONNX Runtime runs INT8 slower than FP32; on a GPU in the order in which they fuse.

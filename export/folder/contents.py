@@ -5,8 +5,9 @@ from pathlib import Path
 
 from cliphand.claims import OWN, FileKind, FolderKind, has_keys, is_marked
 from cliphand.files import read_json_object, sha256_of
+from cliphand.hand import HAND_NAME
 from cliphand.kinds import BENCH, EXPORTED_HAND, HAND, INSPECT, PARITY, REPORT, REPORT_FIGURES
-from engines.artefact.manifest import HAND_NAME, MANIFEST_NAME
+from engines.artefact.manifest import MANIFEST_NAME
 from engines.choice.verdicts import BENCH_NAME, PARITY_NAME
 from engines.open import REJECTED
 

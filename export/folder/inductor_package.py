@@ -16,13 +16,12 @@ from cliphand.errors import InputError
 from cliphand.files import whole_file
 from cliphand.model.hand_model import HandModel
 from engines.artefact.manifest import checkpoint_path, describe, read_manifest, write_manifest
+from engines.host.available import COMPILERS
 from engines.runtimes.inductor import PRECISION_KEY, SIZE_KEY, InductorEngine
-from export.graph.deploy_model import deploy_model, example_images
+from export.graph.agreement import BATCHES
+from export.graph.deploy_model import EXAMPLE_BATCH, deploy_model, example_images
 
-BATCHES = (1, 2, 7)
-EXAMPLE_BATCH = 2  # an example of one image would make the exporter take the batch for a constant
 MAX_SHARE = 1e-4  # of an output's range: float32 rounding in another order
-COMPILERS = ("c++", "g++", "clang++", "cl")
 Precision = Literal["fp32", "fp16", "bf16"]
 PACKAGES: dict[str, tuple[str, Precision]] = {"model.pt2": ("cpu", "fp32"), "model.fp16.pt2": ("cuda", "fp16")}
 REDUCED: dict[str, torch.dtype] = {"fp16": torch.float16, "bf16": torch.bfloat16}

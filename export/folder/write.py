@@ -9,10 +9,10 @@ from cliphand import __version__
 from cliphand.checkpoint import load_checkpoint
 from cliphand.errors import InputError
 from cliphand.files import whole_folder
-from cliphand.hand import save_hand, topology_sha256
+from cliphand.hand import HAND_NAME, save_hand, topology_sha256
 from cliphand.kinds import EXPORTED_HAND
 from cliphand.provenance import git_commit, library_versions
-from engines.artefact.manifest import HAND_NAME, CheckpointRecord, Manifest, describe, write_manifest
+from engines.artefact.manifest import GRAPH_NAME, CheckpointRecord, Manifest, describe, write_manifest
 from export.folder.contents import EXPORT
 from export.graph.deploy_model import count_parameters, deploy_model
 from export.graph.guarantees import OPSET
@@ -20,7 +20,6 @@ from export.graph.inventory import inventory, total
 from export.graph.trace import export_graph
 from export.precision.proof import prove
 
-GRAPH_NAME = "model.onnx"
 PRECISION = "fp32"
 
 

@@ -16,8 +16,8 @@ from cliphand.config import require
 from cliphand.data.freihand import Split
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
-from cliphand.hand import load_hand
-from engines.artefact.manifest import HAND_NAME, read_manifest
+from cliphand.hand import HAND_NAME, load_hand
+from engines.artefact.manifest import read_manifest
 from engines.base import OUTPUT_SHAPES, Engine
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED

@@ -8,6 +8,8 @@ from torch import nn
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel
 
+EXAMPLE_BATCH = 2  # an example of one image would make an exporter take the batch for a constant
+
 
 def deploy_model(model: ClipHand | HandModel) -> HandModel:
     """The image branch alone, in evaluation mode, without gradients; the given model is left as it is.

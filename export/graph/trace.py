@@ -18,14 +18,13 @@ from cliphand.model.hand_model import HandModel
 from engines.artefact.graph_file import MAX_BYTES
 from engines.base import INPUT_NAME, OUTPUT_SHAPES
 from export.graph.agreement import Agreement, check_agreement
-from export.graph.deploy_model import example_images
+from export.graph.deploy_model import EXAMPLE_BATCH, example_images
 from export.graph.fold import fold
 from export.graph.folded_model import FoldedHand
 from export.graph.guarantees import BATCH_NAME, OPSET, check_guarantees, too_large
 from export.graph.node_names import name_nodes
 from export.graph.translations import TRANSLATIONS, Translations
 
-EXAMPLE_BATCH = 2  # an example of one image would make the exporter take the batch for a constant
 MAX_BATCH = 4096
 
 

@@ -10,17 +10,16 @@ from pathlib import Path
 
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
-from engines.artefact.manifest import Manifest, check_artefact, describe, read_manifest, write_manifest
+from engines.artefact.manifest import GRAPH_NAME, Manifest, check_artefact, describe, read_manifest, write_manifest
 from engines.choice.verdicts import PARITY_NAME
+from engines.open import REJECTED
 from export.gate.parity import Row, excess
 from export.precision.blame import Blame
 from export.precision.judge import Progress
 from export.precision.proof import Proof, prove
 from export.precision.ranges import TensorRange
 from export.precision.table import TABLE, Low
-from export.precision.workshop import GRAPH_NAME, Candidate, TypedRequest, Workshop, open_workshop
-
-REJECTED = ".rejected"
+from export.precision.workshop import Candidate, TypedRequest, Workshop, open_workshop
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ import onnx
 from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.identity import refuse_other_hand
-from engines.artefact.manifest import HAND_NAME, Manifest, checkpoint_path, open_hand
+from cliphand.hand import HAND_NAME
+from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, open_hand
 from engines.open import open_engine
 from engines.runtimes.eager import EagerEngine
 from export.gate.images import GateRequest, read_gate_images
@@ -22,8 +23,6 @@ from export.precision.judge import Judge, Progress
 from export.precision.maker import Made, Maker
 from export.precision.quantise import Rest
 from export.precision.table import Keep, Low
-
-GRAPH_NAME = "model.onnx"
 
 
 @dataclass(frozen=True, slots=True)
