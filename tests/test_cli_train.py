@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +14,16 @@ from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.train import train
 from cliphand.cli.train_options import SETTLED, check_options, make_run
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
+from cliphand.files import write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
-from cliphand.training.loop import Run
+from cliphand.training.loop import Run, run_facts
 from cliphand.training.recipe import Recipe
 from export.precision.calibration import HeldOut
 from export.qat.quantise_aware import QuantiseAware
@@ -121,6 +124,68 @@ def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(chec
     assert (run.train.loss.clip, run.train.loss.heatmaps) == (0, 0)
     assert (run.train.batch, run.train.epochs, run.train.precision) == (2, 10, "32-true")
     assert run.train.learning_rate < 1e-4
+
+
+def test_a_runs_own_record_makes_the_same_run_again(
+    hand_file: Path, checkpoint: Path, tmp_path: Path, freihand_folder: Callable[..., Path]
+) -> None:
+    data = freihand_folder(n_labels=2, size_px=64)
+    chosen = {
+        "preset": "small",
+        "backbone": "resnet34",
+        "crop": "joints",
+        "learning_rate": 1e-4,
+        "blur": 0.5,
+        "weight_clip": 0.0,
+        "prompt_joints": 5,
+    }
+    for special in (
+        {},
+        {"teacher": checkpoint, "weight_teacher_heatmaps": 0.5, "backbone": "test_efficientnet"},
+        {"quantise_aware": checkpoint, "batch": 2, "epochs": 3},
+    ):
+        options = {"hand": hand_file, **(special or chosen)}
+        first = make_run(options, data=data, out=Path("out"))
+        record = tmp_path / "run.json"
+        write_json(record, run_facts(first, open_freihand(data, "training")), None)
+        named = {name: value for name, value in options.items() if name in ("hand", *SETTLED)}
+        check_options({"config": record, **named})
+        again = make_run({"config": record, **named}, data=data, out=Path("out"))
+        assert (again.model, again.crop, again.train, again.start) == (
+            first.model,
+            first.crop,
+            first.train,
+            first.start,
+        )
+        assert again.recipe.facts() == first.recipe.facts()
+
+
+def test_options_given_win_over_the_file_and_a_file_may_say_little(hand_file: Path, tmp_path: Path) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps({"train": {"epochs": 7, "loss": {"clip": 0.0}}, "model": {"backbone": "resnet34"}}))
+    run = made(hand_file, config=file, epochs=9)
+    assert run.train == TrainConfig(epochs=9, loss=LossConfig(clip=0.0))
+    assert run.model == ModelConfig(backbone="resnet34")
+    assert made(hand_file, config=file, preset="small").model == PRESETS["small"]
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ({"trian": {}}, r"mine.json has a section 'trian'; valid are \['model', 'crop', 'train'"),
+        ({"train": {"epochs": 0}}, "mine.json: train: epochs is 0; it must be at least 1"),
+        ({"train": {"epoch": 1}}, "mine.json: train: epoch is unknown"),
+        ({"recipe": {"teacher": "abc"}}, "is of a run with --teacher; name that checkpoint with --teacher as well"),
+        ({"recipe": 3}, "recipe is 3; it must be a JSON object"),
+        ({"start": 3}, "start is 3; it must be a path"),
+    ],
+)
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: dict[str, object], says: str) -> None:
+    file = tmp_path / "mine.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(InputError, match=says):
+        train(tmp_path, tmp_path / "out", config=file)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

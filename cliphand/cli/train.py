@@ -24,6 +24,9 @@ def defaults(text: str, default: object) -> OptionInfo:
 def train(
     data: Annotated[Path, typer.Option(help="Folder in FreiHAND's layout.")],
     out: Annotated[Path, typer.Option(help="Run folder to write; runs/NAME is found by `cliphand export`.")],
+    config: Annotated[
+        Path | None, defaults("run.json of another run, or a file with its sections; options given win.", "none")
+    ] = None,
     hand: Annotated[Path | None, defaults("Topology, from `cliphand hand`.", "DATA/hand.npz")] = None,
     preset: Annotated[str | None, defaults("Sizes of the network: light, paper or small.", DEFAULT_PRESET)] = None,
     backbone: Annotated[str | None, defaults("timm model with strides 4, 8, 16, 32.", "the preset's")] = None,

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cliphand.checked import Kind, check_fields, from_json, to_json
+from cliphand.cli.run_config import RunConfig, read_run_config
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig, require
 from cliphand.training.distil_config import DistilConfig
 
@@ -88,8 +89,9 @@ def check_options(options: Options) -> None:
     for config, fields in OPTIONS:
         given = {field: options[name] for name, field in fields.items() if name in options}
         check_fields(config, given, called=_called(fields))
+    file = _config(options)
     if not any(option in options for option in SETTLED):
-        _configs(options)
+        _configs(options, file)
 
 
 def make_run(options: Options, *, data: Path, out: Path) -> "Run":
@@ -104,7 +106,8 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
 
 
 def _plain_run(options: Options, data: Path, out: Path) -> "Run":
-    model, crop, train = _configs(options)
+    config = _config(options)
+    model, crop, train = _configs(options, config)
 
     from cliphand.hand import HAND_NAME, load_hand
 
@@ -112,17 +115,22 @@ def _plain_run(options: Options, data: Path, out: Path) -> "Run":
 
     from cliphand.training.loop import Run
 
-    return Run(
-        data=data, topology=topology, out=out, model=model, crop=crop, train=train, start=_path(options, "start")
-    )
+    start = _path(options, "start") or config.start
+    return Run(data=data, topology=topology, out=out, model=model, crop=crop, train=train, start=start)
 
 
-def _configs(options: Options) -> tuple[ModelConfig, CropConfig, TrainConfig]:
+def _config(options: Options) -> RunConfig:
+    """What the file says that --config names."""
+    return read_run_config(_path(options, "config"), given=options)
+
+
+def _configs(options: Options, config: RunConfig) -> tuple[ModelConfig, CropConfig, TrainConfig]:
     """Of a run whose options need no checkpoint."""
+    preset = _preset(options)
     return (
-        _filled(_preset(options), options, MODEL_OPTIONS),
-        _filled(CropConfig(), options, CROP_OPTIONS),
-        _train(options, TrainConfig()),
+        _filled(preset if "preset" in options else config.model or preset, options, MODEL_OPTIONS),
+        _filled(config.crop or CropConfig(), options, CROP_OPTIONS),
+        _train(options, config.train or TrainConfig()),
     )
 
 
@@ -132,16 +140,17 @@ def _taught_run(options: Options, data: Path, out: Path) -> "Run":
     from cliphand.training.distil import Distil
     from cliphand.training.loop import Run
 
-    teacher = load_checkpoint(Path(str(options["teacher"])))
+    config, teacher = _config(options), load_checkpoint(Path(str(options["teacher"])))
+    sizes = _preset(options) if "preset" in options else config.model or teacher.model_config
     return Run(
         data=data,
         topology=_topology(options, teacher.topology),
         out=out,
-        model=_filled(_preset(options) if "preset" in options else teacher.model_config, options, MODEL_OPTIONS),
+        model=_filled(sizes, options, MODEL_OPTIONS),
         crop=teacher.crop,
-        train=_train(options, TrainConfig()),
-        start=_path(options, "start"),
-        recipe=Distil(teacher, _filled(DistilConfig(), options, TEACHER_OPTIONS)),
+        train=_train(options, config.train or TrainConfig()),
+        start=_path(options, "start") or config.start,
+        recipe=Distil(teacher, _filled(config.weights or DistilConfig(), options, TEACHER_OPTIONS)),
     )
 
 
@@ -155,7 +164,8 @@ def _quantise_aware_run(options: Options, data: Path, out: Path) -> "Run":
     start = load_checkpoint(Path(str(options["quantise_aware"])))
     before = to_json(start.train or TrainConfig())
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
-    train = _train(options, from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path)))
+    base = from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path))
+    train = _train(options, _config(options).train or base)
     # As the export of the result will choose them.
     calibration = CalibrationRequest(data, held_out=HeldOut(data, train.validation_fraction, train.seed))
     return Run(

@@ -1,0 +1,70 @@
+"""The configuration of a run from a file: a run's own `run.json`, or one written by hand with the same sections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from cliphand.checked import Kind, from_json
+from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
+from cliphand.errors import InputError
+from cliphand.files import read_json_object
+from cliphand.training.distil_config import DistilConfig
+
+# What a run records beside its configuration.
+RECORDED = ("data", "start_sha256", "identity", "text_tower", "accelerator", "commit", "versions")
+RECIPES = ("teacher", "quantise_aware")  # options, each a fact that its runs record
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """What a file says; None where it says nothing.
+
+    Attributes:
+        weights: of what a teacher says.
+        start: the checkpoint that the run started from.
+    """
+
+    model: ModelConfig | None = None
+    crop: CropConfig | None = None
+    train: TrainConfig | None = None
+    weights: DistilConfig | None = None
+    start: Path | None = None
+
+
+def read_run_config(path: Path | None, *, given: Mapping[str, object]) -> RunConfig:
+    """Read it.
+
+    Args:
+        path: of the file; None for nothing.
+        given: options on the command line, by their parameters' names.
+
+    Raises:
+        InputError: the file is missing or broken, a key or a value is refused, or it is of a run that learned from a
+            checkpoint which the command line does not name.
+    """
+    if path is None:
+        return RunConfig()
+    content = read_json_object(path)
+    valid = ("model", "crop", "train", "recipe", "start", *RECORDED)
+    unknown = next((key for key in content if key not in valid), None)
+    require(unknown is None, f"{path} has a section '{unknown}'; valid are {list(valid[:5])} and what a run records.")
+    recipe = content.get("recipe", {})
+    if not isinstance(recipe, Mapping):
+        raise InputError(f"{path}: recipe is {recipe!r}; it must be a JSON object.")
+    missing = next((option for option in RECIPES if option in recipe and option not in given), None)
+    flag = f"--{str(missing).replace('_', '-')}"
+    require(missing is None, f"{path} is of a run with {flag}; name that checkpoint with {flag} as well.")
+    start = content.get("start")
+    require(start is None or isinstance(start, str), f"{path}: start is {start!r}; it must be a path.")
+    # A quantise-aware run starts from the checkpoint that it quantises.
+    return RunConfig(
+        _section(path, content, "model", ModelConfig),
+        _section(path, content, "crop", CropConfig),
+        _section(path, content, "train", TrainConfig),
+        _section(path, recipe, "weights", DistilConfig),
+        None if start is None or "quantise_aware" in recipe else Path(str(start)),
+    )
+
+
+def _section(path: Path, content: Mapping[str, object], name: str, kind: type[Kind]) -> Kind | None:
+    return from_json(kind, content[name], source=f"{path}: {name}") if name in content else None
