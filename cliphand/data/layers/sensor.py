@@ -45,7 +45,7 @@ def develop(rng: np.random.Generator, light: FloatArray, config: AugmentConfig) 
         codes = np.asarray(cv2.GaussianBlur(codes, (0, 0), blur_px), np.float32)
     low = rng.random() < between(LOW_RESOLUTION_SHARE, difficulty)
     if low:
-        small = int(rng.uniform(SMALLEST_PX, 0.9 * side_px))
+        small = int(rng.uniform(min(SMALLEST_PX, 0.5 * side_px), 0.9 * side_px))
         codes = np.asarray(cv2.resize(codes, (small, small), interpolation=cv2.INTER_AREA), np.float32)
     codes = _noisy(rng, codes, config.noise * float(rng.random()) ** 2)
     image = _as_bytes(cv2.convertScaleAbs(codes, alpha=255 / np.sqrt(CODE_SPAN)))
