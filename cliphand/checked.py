@@ -49,18 +49,20 @@ def checked(kind: type[Kind]) -> type[Kind]:
     """
     made = dataclasses.dataclass(frozen=True, slots=True)(kind)
     plain = made.__init__
+    places = [field.name for field in dataclasses.fields(made) if not field.kw_only]  # type: ignore[arg-type]
 
     @functools.wraps(plain)
     def init(self: object, *values: object, **named: object) -> None:
-        if not values and not named:
-            plain(self)
+        if len(values) > len(places) or not (values or named):
+            plain(self, *values)
             return
+        by_name = dict(zip(places, values, strict=False)) | named  # so that errors name the field
         from pydantic import ValidationError
         from pydantic_core import ArgsKwargs
 
         try:
             checker = _adapter(type(self)).validator  # type: ignore[arg-type]  # typeshed has no type as hashable
-            checker.validate_python(ArgsKwargs(values, named), self_instance=self)
+            checker.validate_python(ArgsKwargs((), by_name), self_instance=self)
         except ValidationError as error:
             raise InputError(_sentence(error, type(self).__name__, {})) from None
 

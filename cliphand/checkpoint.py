@@ -124,6 +124,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     _fill(model, hand, folder)
     topology = {name: value.numpy() for name, value in _part(weights, "topology.").items()}
     train, facts = config.get("train"), config.get("facts")
+    if not isinstance(facts, dict):
+        raise InputError(
+            f"{folder / CONFIG}: facts are {str(facts)[:80]!r}; they must be a JSON object: copy the checkpoint again."
+        )
     return Checkpoint(
         path=folder,
         sha256=sha256,
@@ -132,7 +136,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
         crop=from_json(CropConfig, config.get("crop"), source=f"{folder / CONFIG}, crop"),
         topology=check_topology(topology, source=str(folder / WEIGHTS)),
         train=None if train is None else from_json(TrainConfig, train, source=f"{folder / CONFIG}, train"),
-        facts=facts if isinstance(facts, dict) else {},
+        facts=facts,
     )
 
 

@@ -217,7 +217,7 @@ def test_progress_runs_to_the_end_of_both_parts(export: Path, data: Path) -> Non
 
 @pytest.mark.parametrize(
     ("options", "said"),
-    [({"batches": (0,)}, "batch sizes are"), ({"batches": ()}, "batch sizes are"), ({"n_images": 0}, "images are 0")],
+    [({"batches": (0,)}, "batches.* is 0"), ({"batches": ()}, "batches is"), ({"n_images": 0}, "n_images.* is 0")],
 )
 def test_a_request_for_nothing_is_refused(options: dict[str, object], said: str) -> None:
     with pytest.raises(InputError, match=said):

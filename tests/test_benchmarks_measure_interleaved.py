@@ -59,7 +59,7 @@ def test_without_warm_up_the_first_timed_call_is_the_first() -> None:
 
 
 def test_an_interval_asked_for_must_be_positive() -> None:
-    with pytest.raises(InputError, match="the interval asked for is 0"):
+    with pytest.raises(InputError, match="interval is 0"):
         SpeedSettings(interval=0.0)
 
 

@@ -1,5 +1,6 @@
 """Checkpoints come back as they were, and broken ones are refused by name."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -183,3 +184,12 @@ def test_a_run_folder_means_its_best_checkpoint_and_its_last_before_one_is_best(
         assert checkpoint_folder(path) == run / "best"
     assert checkpoint_folder(run / "last") == run / "last"
     assert checkpoint_folder(tmp_path) == tmp_path
+
+
+@pytest.mark.parametrize("facts", [[], None, "epoch 3", 3, True])
+def test_facts_that_are_no_object_are_refused(saved: Path, tmp_path: Path, facts: object) -> None:
+    folder = shutil.copytree(saved, tmp_path / "copy")
+    edit_config(folder, lambda config: config.update(facts=facts))
+    rebind(folder)
+    with pytest.raises(InputError, match=r"config\.json: facts are .*; they must be a JSON object"):
+        load_checkpoint(folder)

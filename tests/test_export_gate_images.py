@@ -54,5 +54,5 @@ def test_data_without_joints_is_refused(freihand_folder: Callable[..., Path]) ->
 
 
 def test_no_image_at_all_is_refused(data: Path) -> None:
-    with pytest.raises(InputError, match="gate images are 0"):
+    with pytest.raises(InputError, match="images is 0"):
         GateRequest(data, images=0)

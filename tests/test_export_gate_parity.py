@@ -121,5 +121,5 @@ def test_tolerances_are_the_stated_ones() -> None:
 
 
 def test_a_tolerance_of_nothing_is_refused() -> None:
-    with pytest.raises(InputError, match="must be positive"):
+    with pytest.raises(InputError, match="delta_mm is 0; it must be more than 0"):
         Tolerance(0, 1)

@@ -90,7 +90,7 @@ def test_images_of_both_splits_are_named(data: Path, tmp_path: Path) -> None:
 
 
 def test_no_image_at_all_is_refused(data: Path) -> None:
-    with pytest.raises(InputError, match="calibration images are 0"):
+    with pytest.raises(InputError, match="images is 0"):
         CalibrationRequest(data, images=0)
 
 

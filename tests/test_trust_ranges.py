@@ -12,7 +12,11 @@ import pytest
 import typer.main
 from annotated_types import Interval
 
+from benchmarks.bench.run import BenchRequest
+from benchmarks.measure.interleaved import SpeedSettings
+from benchmarks.measure.isolated import AloneSettings
 from benchmarks.report.bench_file import read_bench
+from benchmarks.report.build import ReportRequest
 from cliphand.checked import from_json, to_json
 from cliphand.cli import app as command_line
 from cliphand.cli.ranges import RANGES
@@ -32,6 +36,10 @@ from cliphand.training.distil_config import DistilConfig
 from engines.choice.choose import _Candidate, _measured
 from engines.host.available import RUN_TIMES
 from engines.tensorrt.plan import parse_range
+from export.gate.images import GateRequest
+from export.gate.parity import Tolerance
+from export.precision.calibration import CalibrationRequest, HeldOut
+from export.precision.workshop import TypedRequest
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
 REQUIRED = {
@@ -208,10 +216,47 @@ def test_every_number_of_a_config_has_limits() -> None:
             return all(limited(part) for part in get_args(hint) if part is not Ellipsis)
         return hint not in (int, float) or limits
 
-    for config in CONFIGS:
+    for config in (*CONFIGS, *REQUESTS):
         hints = get_type_hints(type(config), include_extras=True)
         for field in dataclasses.fields(config):
             assert limited(hints[field.name]), f"{type(config).__name__}.{field.name} has no range"
+
+
+REQUESTS = (
+    BenchRequest(Path("export"), Path("data")),
+    SpeedSettings(),
+    AloneSettings(),
+    ReportRequest(Path("export")),
+    TypedRequest(("fp16",), CalibrationRequest(Path("data")), GateRequest(Path("data"))),
+    GateRequest(Path("data")),
+    CalibrationRequest(Path("data")),
+    HeldOut(Path("data"), 0.1, 0),
+    Tolerance(0.1, 1.0),
+)
+FIELDS_OF_REQUESTS = [(request, field.name) for request in REQUESTS for field in dataclasses.fields(request)]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"), FIELDS_OF_REQUESTS, ids=[f"{type(one).__name__}.{field}" for one, field in FIELDS_OF_REQUESTS]
+)
+def test_a_request_takes_nothing_of_another_type_or_out_of_range(given: object, field: str) -> None:
+    hint = get_type_hints(type(given))[field]
+    kinds = {hint, *get_args(hint)}
+    right = [value for value, kind in ((None, type(None)), (True, bool)) if kind in kinds]
+    right += [{}] if field == "tolerances" else []
+    for wrong in (*WRONG, object()):
+        if any(wrong is value or (value == {} and wrong == {}) for value in right):
+            continue
+        with pytest.raises(InputError) as caught:
+            dataclasses.replace(given, **{field: wrong})  # type: ignore[type-var]
+        assert field in str(caught.value), caught.value
+
+
+def test_a_value_that_stands_in_its_place_is_refused_by_its_fields_name() -> None:
+    with pytest.raises(InputError, match="^p99_mm is nan"):
+        Tolerance(0.1, float("nan"))
+    with pytest.raises(TypeError, match="positional arguments"):
+        Tolerance(0.1, 1.0, 2.0)  # type: ignore[call-arg]
 
 
 def test_a_config_in_json_is_what_it_was() -> None:

@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Len
 
 from benchmarks.bench.conditions import data_facts, export_facts, protocol
 from benchmarks.bench.rows import Findings, Row, make_rows
@@ -22,6 +25,7 @@ from benchmarks.measure.photographs import Photographs, Root, read_batch
 from benchmarks.measure.roofline import Roofline, is_told_by, measure_roofline
 from benchmarks.measure.speed import Speed, measure_speed
 from cliphand.arrays import FloatArray
+from cliphand.checked import checked
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
@@ -29,6 +33,7 @@ from cliphand.data.predictions import write_predictions
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HAND_NAME
+from cliphand.limits import ALL, BATCH, THREADS
 from cliphand.provenance import git_commit, library_versions
 from engines.artefact.manifest import Manifest, open_hand, read_manifest
 from engines.open import RUNNERS
@@ -36,7 +41,7 @@ from engines.open import RUNNERS
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class BenchRequest:
     """What to measure.
 
@@ -61,15 +66,15 @@ class BenchRequest:
 
     export: Path
     data: Path
-    batches: tuple[int, ...] = (1,)
-    threads: tuple[int | None, ...] = (None,)
+    batches: Annotated[tuple[Annotated[int, BATCH], ...], Len(1)] = (1,)
+    threads: Annotated[tuple[Annotated[int, THREADS] | None, ...], Len(1)] = (None,)
     runners: tuple[str, ...] = DEFAULT_RUNNERS
     rejected: bool = False
     trust: bool = False
     peers: bool = False
     roofline: bool = False
     root: Root = "truth"
-    n_images: int | None = None
+    n_images: Annotated[int, ALL] | None = None
     split: Split = "evaluation"
     checkpoint: Path | None = None
     predictions: Path | None = None
@@ -77,15 +82,9 @@ class BenchRequest:
     alone: AloneSettings = field(default_factory=AloneSettings)
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        require(
-            len(self.batches) > 0 and min(self.batches) >= 1,
-            f"batch sizes are {list(self.batches)}; give at least one, each at least 1.",
-        )
+        """Check names."""
         unknown = sorted(set(self.runners) - set(RUNNERS[".onnx"]))
         require(not unknown, f"there is no engine {unknown} for ONNX graphs; valid are {list(RUNNERS['.onnx'])}.")
-        require(len(self.threads) > 0, "no number of threads is given; leave it out to let each run-time choose.")
-        require(self.n_images is None or self.n_images >= 1, f"images are {self.n_images}; at least 1 is needed.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,15 @@ spinning of idle workers): on a machine that others use as well it is the steadi
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 
 from benchmarks.measure.intervals import relative_width
 from cliphand.arrays import FloatArray
-from cliphand.config import require
+from cliphand.checked import checked
+from cliphand.limits import CALLS, REPEATS, SECONDS
 
 MS_PER_S = 1000.0
 NS_PER_MS = 1e6
@@ -21,7 +24,7 @@ LEAST_CALLS = 20  # before an interval is believed
 Clock = Callable[[], int]
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class SpeedSettings:
     """How much is timed.
 
@@ -33,22 +36,11 @@ class SpeedSettings:
         interval: stop once the 95 % interval of every median is narrower than this share of it; None goes on.
     """
 
-    warmup_calls: int = 5
-    calls: int = 100
-    seconds: float = 10.0
-    calls_per_turn: int = 4
-    interval: float | None = None
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.warmup_calls >= 0, f"warm-up calls are {self.warmup_calls}; they cannot be negative.")
-        require(self.calls >= 1, f"timed calls are {self.calls}; there must be at least 1.")
-        require(self.calls_per_turn >= 1, f"calls per turn are {self.calls_per_turn}; there must be at least 1.")
-        require(self.seconds > 0, f"the time limit is {self.seconds} s; it must be positive.")
-        require(
-            self.interval is None or self.interval > 0,
-            f"the interval asked for is {self.interval}; it must be positive.",
-        )
+    warmup_calls: Annotated[int, REPEATS] = 5
+    calls: Annotated[int, CALLS] = 100
+    seconds: Annotated[float, SECONDS] = 10.0
+    calls_per_turn: Annotated[int, CALLS] = 4
+    interval: Annotated[float, Interval(gt=0, le=1)] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

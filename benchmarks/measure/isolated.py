@@ -4,8 +4,9 @@ Side by side is measured twice: threads of one process that share a model, and p
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
+from typing import Annotated
 
 from benchmarks.contestants.exported import Entrant
 from benchmarks.contestants.plans import SUFFIX as PLAN
@@ -15,13 +16,14 @@ from benchmarks.measure.machine import usable_cores
 from benchmarks.measure.processes import process_throughput
 from benchmarks.measure.throughput import Throughput, open_parallel, throughput
 from cliphand.arrays import FloatArray
-from cliphand.config import require
+from cliphand.checked import checked
 from cliphand.errors import InputError
+from cliphand.limits import PROCESSES, REPEATS, SPELL
 
 MOST_PROCESSES = 8  # unless asked for: each loads its run-time and a model of its own
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@checked
 class AloneSettings:
     """How much is measured.
 
@@ -32,15 +34,11 @@ class AloneSettings:
         energy_s: seconds of calls between two readings; 0 leaves them out.
     """
 
-    cold_starts: int = 0
-    throughput_s: float = 0.0
-    processes: int | None = None
-    energy_s: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check ranges."""
-        least = min(self.cold_starts, self.throughput_s, self.processes or 0, self.energy_s)
-        require(least >= 0, f"{least} is asked for of what is measured alone; 0 leaves a measurement out.")
+    _: KW_ONLY
+    cold_starts: Annotated[int, REPEATS] = 0
+    throughput_s: Annotated[float, SPELL] = 0.0
+    processes: Annotated[int, PROCESSES] | None = None
+    energy_s: Annotated[float, SPELL] = 0.0
 
 
 @dataclass(frozen=True, slots=True)

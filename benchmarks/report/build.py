@@ -4,6 +4,7 @@ import datetime
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 from benchmarks.contestants.exported import POINTLESS, Skipped, installed_runners, open_entrants
 from benchmarks.contestants.plans import open_plans, skipped_lines
@@ -21,11 +22,13 @@ from benchmarks.report.speed_section import speed_section
 from benchmarks.report.stage_section import stage_section
 from benchmarks.report.stage_times import PROFILERS, StageTimes, stage_times
 from benchmarks.report.theme import make_palette
+from cliphand.checked import checked
 from cliphand.config import require
 from cliphand.data.freihand import Split, open_freihand
 from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME
+from cliphand.limits import ALL, THREADS
 from engines.artefact.manifest import Manifest, checkpoint_path, open_hand, read_manifest
 from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
 from engines.choice.verdicts import measured_rows as bench_rows
@@ -37,7 +40,7 @@ SPLIT: Split = "evaluation"
 ROOT: Root = "truth"
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class ReportRequest:
     """What to report on. None is the benchmark's own choice, or the usual one where there is no benchmark.
 
@@ -61,15 +64,14 @@ class ReportRequest:
     bench: Path | None = None
     split: Split | None = None
     root: Root | None = None
-    n_images: int | None = None
+    n_images: Annotated[int, ALL] | None = None
     checkpoint: Path | None = None
-    threads: int | None = None
+    threads: Annotated[int, THREADS] | None = None
     runners: tuple[str, ...] = ()
     rejected: bool = False
 
     def __post_init__(self) -> None:
-        """Check ranges."""
-        require(self.n_images is None or self.n_images >= 1, f"images are {self.n_images}; at least 1 is needed.")
+        """Check names."""
         unknown, known = sorted(set(self.runners) - set(RUNNERS[".onnx"])), sorted(RUNNERS[".onnx"])
         require(not unknown, f"--engine is {unknown}; engines for ONNX graphs are {known}.")
 

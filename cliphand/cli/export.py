@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from export.precision.workshop import TypedRequest
 
 RUNS = Path("runs")
-BOUND_OVER_TOLERANCE = 10  # on distances of vertices: alignment would hide a mesh that moves as a whole
 
 
 def export(
@@ -133,7 +132,7 @@ def _flavours(insisted: tuple[str, ...] | None) -> tuple[tuple[str, ...], str | 
 
 def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
     """Limits by precision."""
-    from export.gate.parity import TOLERANCES, Tolerance
+    from export.gate.parity import BOUND_OVER_TOLERANCE, TOLERANCES, Tolerance
 
     if tolerance_mm is None:
         return dict(TOLERANCES)

@@ -7,14 +7,20 @@ from collections.abc import Callable, Mapping
 from annotated_types import Interval
 
 from cliphand.checked import SEED, require_within
+from cliphand.limits import (
+    ALL,
+    ANY,
+    BATCH,
+    CALLS,
+    PROCESSES,
+    REPEATS,
+    SECONDS,
+    SHARE,
+    SPELL,
+    THREADS,
+    TOLERANCE_MM,
+)
 
-ALL = Interval(ge=1, le=10_000_000)  # images of a data set
-ANY = Interval(ge=0, le=10_000_000)
-BATCH = Interval(ge=1, le=4096)
-THREADS = Interval(ge=1, le=1024)
-PROCESSES = Interval(ge=0, le=1024)
-SECONDS = Interval(gt=0, le=86_400)
-SPELL = Interval(ge=0, le=86_400)  # seconds; 0 leaves it out
 PIXELS = Interval(ge=1, le=1_000_000)
 PLACE = Interval(ge=-1_000_000, le=1_000_000)
 
@@ -24,10 +30,10 @@ RANGES: Mapping[str, Mapping[str, Interval | tuple[Interval, ...]]] = {
         "batch": BATCH,
         "threads": THREADS,
         "images": ALL,
-        "calls": Interval(ge=1, le=1_000_000),
+        "calls": CALLS,
         "seconds": SECONDS,
-        "interval": Interval(ge=0, le=1),
-        "cold_starts": Interval(ge=0, le=1000),
+        "interval": SHARE,
+        "cold_starts": REPEATS,
         "side_by_side": SPELL,
         "processes": PROCESSES,
         "energy": SPELL,
@@ -37,7 +43,7 @@ RANGES: Mapping[str, Mapping[str, Interval | tuple[Interval, ...]]] = {
         "calibration_images": ALL,
         "seed": SEED,
         "images": ALL,
-        "tolerance_mm": Interval(gt=0, le=1000),
+        "tolerance_mm": TOLERANCE_MM,
         "search_s": SPELL,
         "threads": THREADS,
     },

@@ -6,24 +6,27 @@ The absolute depth comes from the true wrist depth and bone 0-9, the authors' pr
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import root_and_bone, uvd_to_camera
-from cliphand.config import CropConfig, require
+from cliphand.checked import checked
+from cliphand.config import CropConfig
 from cliphand.data.crop import normalise
 from cliphand.data.freihand import FreiHand, Split, open_freihand
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.hand import N_VERTICES
+from cliphand.limits import ALL
 from engines.base import Engine
 from export.gate.parity import Hands, Truth
 
 BATCH = 8
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class GateRequest:
     """Which photographs.
 
@@ -35,10 +38,7 @@ class GateRequest:
 
     data: Path
     split: Split = "evaluation"
-    images: int | None = 200
-
-    def __post_init__(self) -> None:
-        require(self.images is None or self.images >= 1, f"gate images are {self.images}; at least 1 is needed.")
+    images: Annotated[int, ALL] | None = 200
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,15 +5,19 @@ Joints are regressed from the vertices, as the authors evaluate.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Interval
 
 from cliphand.arrays import FloatArray
 from cliphand.camera import MM_PER_M
-from cliphand.config import require
+from cliphand.checked import checked
+from cliphand.limits import MOST_MM, TOLERANCE_MM
 from cliphand.metrics import aligned_point_errors, point_errors
 
 RESAMPLES = 2000
+BOUND_OVER_TOLERANCE = 10  # on distances of vertices: alignment would hide a mesh that moves as a whole
 INTERVAL_PERCENT = (2.5, 97.5)
 SEED = 0
 
@@ -39,7 +43,7 @@ class Truth:
     verts: FloatArray | None
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class Tolerance:
     """What a graph may differ from PyTorch by.
 
@@ -48,16 +52,11 @@ class Tolerance:
         p99_mm: 99th percentile of the distances between matching vertices.
     """
 
-    delta_mm: float
-    p99_mm: float
-
-    def __post_init__(self) -> None:
-        require(self.delta_mm > 0, f"the tolerance is {self.delta_mm} mm; it must be positive.")
-        require(self.p99_mm > 0, f"the bound on vertex distances is {self.p99_mm} mm; it must be positive.")
+    delta_mm: Annotated[float, TOLERANCE_MM]
+    p99_mm: Annotated[float, Interval(gt=0, le=BOUND_OVER_TOLERANCE * MOST_MM)]
 
 
-# FP32 differs by the order of sums alone. The bound on distances keeps a mesh from moving as a whole, which alignment
-# would hide: ten times the tolerance.
+# FP32 differs by the order of sums alone.
 TOLERANCES: Mapping[str, Tolerance] = {
     "fp32": Tolerance(0.01, 0.1),
     "fp16": Tolerance(0.1, 1.0),

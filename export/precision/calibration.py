@@ -4,20 +4,23 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 
 from cliphand.arrays import FloatArray, IntArray
+from cliphand.checked import Seed, Share, checked
 from cliphand.config import CropConfig, require
 from cliphand.data.crop import normalise
 from cliphand.data.freihand import FreiHand, label_path, open_freihand, validation_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
+from cliphand.limits import ALL
 from export.precision.quantise import Method
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class HeldOut:
     """The share of a training split that a run validated on.
 
@@ -28,11 +31,11 @@ class HeldOut:
     """
 
     data: Path
-    fraction: float
-    seed: int
+    fraction: Share
+    seed: Seed
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class CalibrationRequest:
     """Which images.
 
@@ -45,13 +48,10 @@ class CalibrationRequest:
     """
 
     data: Path
-    images: int = 500
-    seed: int = 0
+    images: Annotated[int, ALL] = 500
+    seed: Seed = 0
     method: Method = "max"
     held_out: HeldOut | None = None
-
-    def __post_init__(self) -> None:
-        require(self.images >= 1, f"calibration images are {self.images}; at least 1 is needed.")
 
     @property
     def leaves_out(self) -> HeldOut | None:

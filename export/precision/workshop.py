@@ -5,13 +5,16 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import onnx
 
+from cliphand.checked import checked
 from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.identity import refuse_other_hand
 from cliphand.hand import HAND_NAME
+from cliphand.limits import SPELL, THREADS
 from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, open_hand
 from engines.open import open_engine
 from engines.runtimes.eager import EagerEngine
@@ -25,7 +28,7 @@ from export.precision.quantise import Rest
 from export.precision.table import Keep, Low
 
 
-@dataclass(frozen=True, slots=True)
+@checked
 class TypedRequest:
     """What to make and how it is judged.
 
@@ -46,13 +49,10 @@ class TypedRequest:
     gate: GateRequest
     keep: Keep = field(default_factory=Keep)
     tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
-    search_s: float = 600.0
+    search_s: Annotated[float, SPELL] = 600.0
     auto: bool = False
-    threads: int | None = None
+    threads: Annotated[int, THREADS] | None = None
     tensorrt: bool = True
-
-    def __post_init__(self) -> None:
-        require(self.search_s >= 0, f"the search's time is {self.search_s} s; it cannot be negative.")
 
 
 @dataclass(frozen=True, slots=True)
