@@ -100,7 +100,7 @@ def test_one_turn_is_timed_however_short_the_limit() -> None:
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"calls": 0}, "^calls is 0"),
+        ({"calls": 0}, r"^calls is 0"),
         ({"warmup_calls": -1}, "warmup_calls is -1; it must be at least 0"),
         ({"seconds": 0.0}, "seconds is 0.0; it must be more than 0"),
         ({"calls_per_turn": 0}, "calls_per_turn is 0"),

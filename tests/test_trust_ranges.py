@@ -253,7 +253,7 @@ def test_a_request_takes_nothing_of_another_type_or_out_of_range(given: object, 
 
 
 def test_a_value_that_stands_in_its_place_is_refused_by_its_fields_name() -> None:
-    with pytest.raises(InputError, match="^p99_mm is nan"):
+    with pytest.raises(InputError, match=r"^p99_mm is nan"):
         Tolerance(0.1, float("nan"))
     with pytest.raises(TypeError, match="positional arguments"):
         Tolerance(0.1, 1.0, 2.0)  # type: ignore[call-arg]
