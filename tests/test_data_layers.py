@@ -13,11 +13,17 @@ from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.data.layers.dense import STRIDE, canonical
 from cliphand.data.layers.light_mix import mix_lights
 from cliphand.data.layers.scenery import PICTURES, evaluation_pictures, list_pictures, training_pictures
+from cliphand.data.layers.sensor import mix_spectrum
 from cliphand.data.layers.store import LAYER_PX, LIGHT_SPAN, N_LIGHTS, layer_paths
 from cliphand.data.synthetic import pictures
+from cliphand.data.synthetic.background import list_photos
 from cliphand.data.synthetic.dataset import make_dataset
+from cliphand.data.synthetic.hair import BARE_AT_M, with_hair
 from cliphand.data.synthetic.labels import CHUNK
 from cliphand.data.synthetic.plan import Plan, make_plan
+from cliphand.data.synthetic.props import RING_ROOM, finger_ring
+from cliphand.data.synthetic.scene import CLOTH, SKIN
+from cliphand.data.synthetic.shading import Points
 from cliphand.data.views import TrainingPair, evaluation_view, training_pair
 from cliphand.errors import InputError
 from cliphand.hand import load_hand
@@ -212,3 +218,67 @@ def test_layers_without_their_pictures_are_refused(folder: Path) -> None:
             open_freihand(folder, "training")
     finally:
         away.rename(folder / PICTURES)
+
+
+def test_photographs_are_kept_small_among_drawn_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for number, size in enumerate(((600, 2400), (900, 700), (100, 120))):
+        cv2.imwrite(str(photos / f"{number}.png"), np.full((*size, 3), (0, 80 * number, 250), np.uint8))
+    monkeypatch.setattr(pictures, "DRAWN_BESIDE_PHOTOS", 2)
+    pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
+    kept = [cv2.imread(str(path)) for path in list_pictures(tmp_path)]
+    assert len(kept) == 5
+    red = sorted(image.shape[:2] for image in kept if (image[..., 2] > 240).all() and (image[..., 0] < 15).all())
+    assert red == [(100, 120), (256, 384), (329, 256)]
+    before = content(tmp_path)
+    list_pictures(tmp_path)[2].unlink()
+    pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
+    assert content(tmp_path) == before
+
+
+def test_a_ring_goes_around_its_finger() -> None:
+    rng = np.random.default_rng(2)
+    joints = np.zeros((21, 3))
+    for finger in range(5):
+        joints[4 * finger + 1 : 4 * finger + 5] = np.array([0.02 * finger, 0, 0]) + 0.03 * np.outer(range(4), (0, 1, 0))
+    for _ in range(20):
+        ring = finger_ring(rng, joints, np.full((5, 3), 0.008))
+        around = ring.vertices
+        finger = round(float(around[:, 0].mean() / 0.02))
+        radius = np.linalg.norm(around[:, [0, 2]] - [0.02 * finger, 0], axis=1)
+        assert radius.max() == pytest.approx(0.008 * RING_ROOM)
+        assert 0.01 < around[:, 1].mean() < 0.025
+
+
+def test_hair_darkens_the_back_of_hand_and_arm_alone() -> None:
+    n = 4000
+    rng = np.random.default_rng(3)
+    fields = np.zeros((n, 13), np.float32)
+    fields[:, 0], fields[:, 1] = rng.uniform(-0.04, 0.04, n), rng.uniform(-0.1, 0.18, n)
+    fields[:, 3] = np.arange(n) % 2  # back and palm in turn
+    zeros = np.zeros((n, 3), np.float32)
+    points = Points(np.where(np.arange(n) % 5, SKIN, CLOTH), zeros, zeros, fields, zeros[:, 0])
+    albedo = np.full((n, 3), 0.5, np.float32)
+    drawn = [with_hair(np.random.default_rng(seed), points, albedo) for seed in range(12)]
+    bare = (fields[:, 3] == 1) | (fields[:, 1] > BARE_AT_M) | (points.material == CLOTH)
+    assert any((one < albedo).any() for one in drawn)
+    assert any((one == albedo).all() for one in drawn)
+    for one in drawn:
+        np.testing.assert_array_equal(one[bare], albedo[bare])
+        assert (one <= albedo).all()
+
+
+def test_another_picture_lends_its_spectrum_and_not_its_shapes() -> None:
+    rng = np.random.default_rng(5)
+    image, other = (cv2.resize(rng.integers(40, 210, (9, 9, 3)).astype(np.uint8), (64, 64)) for _ in range(2))
+    np.testing.assert_array_equal(mix_spectrum(image, other, 0.0), image)
+    mixed = mix_spectrum(image, other, 0.4)
+
+    def brightness(picture: np.ndarray) -> np.ndarray:
+        return cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY).astype(float).ravel()
+
+    assert np.corrcoef(brightness(mixed), brightness(image))[0, 1] > 0.7
+    assert abs(np.corrcoef(brightness(mixed), brightness(other))[0, 1]) < 0.5
+    own, foreign, new = (np.abs(np.fft.rfft2(brightness(x).reshape(64, 64))) for x in (image, other, mixed))
+    assert np.abs(new - foreign).sum() < 0.8 * np.abs(own - foreign).sum()

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.data.overlay import project
-from cliphand.data.synthetic import poses
+from cliphand.data.synthetic import poses, repertoire
 from cliphand.data.synthetic.camera import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, random_view, render_matrix
-from cliphand.data.synthetic.collision import penetrates, segment_distance
+from cliphand.data.synthetic.collision import capsules, penetrates, segment_distance
 from cliphand.data.synthetic.gestures import GESTURES, gesture
 from cliphand.data.synthetic.hand_model import (
     HandModel,
@@ -344,9 +344,33 @@ def test_a_set_of_gestures_has_no_freely_bent_fingers(monkeypatch: pytest.Monkey
     monkeypatch.setattr(poses, "_free", refuse)
     rng = np.random.default_rng(10)
     for _ in range(50):
-        poses.random_angles(rng, gesture_share=1.0)
+        poses.random_angles(rng, kind=KINDS["plain"])
     with pytest.raises(AssertionError, match="at will"):
         [poses.random_angles(rng) for _ in range(50)]
+
+
+def test_every_family_of_poses_can_be_held_by_a_hand(model: HandModel) -> None:
+    rng = np.random.default_rng(12)
+    heads = model.rig.heads
+    for family in repertoire._FAMILIES:
+        drawn = [poses.limit(repertoire.jittered(rng, family(rng))) for _ in range(40)]
+        free = [not penetrates(model.rig, heads, poses.to_rotations(model.rig, angles)) for angles in drawn]
+        assert np.mean(free) > 0.3
+
+
+def test_a_pinch_brings_the_thumb_to_the_finger(model: HandModel) -> None:
+    rig = model.rig
+    for finger, (curled, flat) in enumerate(zip(repertoire._CURLED, repertoire._FLAT, strict=True)):
+        for share in (0.2, 0.5, 0.9):
+            pinch = curled + share * (flat - curled)
+            flexion = np.zeros((5, 3))
+            flexion[0], flexion[finger + 1] = pinch[:3], pinch[5:]
+            cup = np.array([5.0, 10.0]) * (finger > 1)
+            angles = poses.HandAngles(flexion, np.array([pinch[3], 0, 0, 0, 0]), float(pinch[4]), cup)
+            start, end = capsules(rig, rig.heads, poses.to_rotations(rig, angles))
+            thumb, other = 2, 3 * (finger + 1) + 2  # last phalanges
+            between = segment_distance(start[[thumb]], end[[thumb]], start[[other]], end[[other]])[0]
+            assert between < rig.radius[0, 2] + rig.radius[finger + 1, 2] + 0.003
 
 
 def test_the_rendered_camera_is_the_written_one_enlarged(hands: list[PosedHand]) -> None:

@@ -116,7 +116,8 @@ def _front(
     difficulty: float,
 ) -> _Front:
     """Layers in the crop, lit."""
-    light = mix_lights(tuple(_warped(image, matrix, side_px) for image in layers.lights), gains)
+    lit = [number for number, gain in enumerate(gains) if gain.any()]
+    light = mix_lights([_warped(layers.lights[number], matrix, side_px) for number in lit], gains[lit])
     cover = _warped(layers.cover, matrix, side_px)
     full, hand, things = cv2.split(cover)
     if rng.random() < between(RECOLOURED_SHARE, difficulty):

@@ -1,5 +1,7 @@
 """Light of a composition: the strength and colour of the sky and of each lamp, after what the background shows."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 
@@ -12,15 +14,16 @@ _TO_LINEAR_RGB = np.ascontiguousarray(np.repeat(TO_LINEAR[:, None, None], 3, axi
 TIED_SHARE = 0.75  # of compositions whose light takes after their background
 MIDDLE_LIGHT = 0.18  # linear light that a camera exposes for
 LAMP_SHARES = (3.0, 1.2, 0.7)  # of Dirichlet's distribution
+FAINT = 0.03  # a lamp below this share of the light is left out, which saves time
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
 
-def mix_lights(lights: tuple[ByteArray, ...], gains: FloatArray) -> FloatArray:
+def mix_lights(lights: Sequence[ByteArray], gains: FloatArray) -> FloatArray:
     """Linear light under a mixture: linear in `gains`.
 
     Args:
-        lights: N_LIGHTS of (H, W, 3) uint8, square roots as in `Layers`.
-        gains: (N_LIGHTS, 3) of each light's red, green and blue.
+        lights: N of (H, W, 3) uint8, square roots as in `Layers`.
+        gains: (N, 3) of each light's red, green and blue.
 
     Returns:
         (H, W, 3) float32.
@@ -52,6 +55,7 @@ def draw_gains(rng: np.random.Generator, around: FloatArray, difficulty: float) 
     order = rng.permutation(N_LIGHTS - 1)
     lamps = np.zeros(N_LIGHTS - 1)
     lamps[order] = rng.dirichlet(LAMP_SHARES)
+    lamps[direct * lamps < FAINT] = 0
     warmth = difficulty * rng.normal(0, 0.13, N_LIGHTS)  # along the black body's colours
     tint = difficulty * rng.normal(0, 0.03, (N_LIGHTS, 3))
     gains = np.exp(warmth[:, None] * [1.0, 0.0, -1.2] + tint)

@@ -14,7 +14,7 @@ from cliphand.errors import InputError
 
 PICTURES = "backgrounds"
 HELD_OUT_STEP = 8  # every eighth picture is for finished evaluation images alone
-KEPT_PICTURES = 256  # decoded ones a process keeps; 50 MB
+KEPT_PICTURES = 600  # decoded ones a process keeps; 120 MB where they are square
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -18,6 +18,7 @@ MIDDLE_LIGHT = 0.2  # mean linear light that a camera exposes for
 METERING = (0.35, 0.9)  # how far it goes towards that
 NOISE_SEED, NOISE_PX = 8, 512
 LOW_RESOLUTION_SHARE, JPEG_SHARE, SHARPENED_SHARE = (0.05, 0.35), (0.3, 0.65), (0.1, 0.4)
+MOST_GAIN = 7.0  # of one frequency: an amplitude near zero is not to explode
 SMALLEST_PX = 40  # side of a crop taken at low resolution
 JPEG_QUALITY = (35, 96)
 _LINEAR = CODE_SPAN * np.square(np.linspace(0, 1, 256))
@@ -130,7 +131,7 @@ def streak(rng: np.random.Generator, longest_px: float) -> FloatArray:
 
 
 def mix_spectrum(image: ByteArray, other: ByteArray, share: float) -> ByteArray:
-    """The image with its amplitude spectrum moved towards another picture's, its phase kept.
+    """The image with its brightness's amplitude spectrum moved towards another picture's, its phase kept.
 
     Source: Xu et al. 2021, A Fourier-based framework for domain generalization.
 
@@ -139,9 +140,9 @@ def mix_spectrum(image: ByteArray, other: ByteArray, share: float) -> ByteArray:
         other: (S, S, 3) uint8.
         share: of the other's amplitude.
     """
-    planes = [np.ascontiguousarray(x.transpose(2, 0, 1), np.float32) for x in (image, other)]
-    own, foreign = (scipy.fft.rfft2(plane) for plane in planes)
-    amplitude = np.abs(own)
-    gain = 1 + share * (np.abs(foreign) / np.maximum(amplitude, 1e-3) - 1)
-    mixed = scipy.fft.irfft2(own * np.minimum(gain, 8.0), s=image.shape[:2])
-    return _as_bytes(np.clip(np.rint(mixed), 0, 255).transpose(1, 2, 0))
+    own, foreign = (
+        scipy.fft.rfft2(np.asarray(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), np.float32)) for x in (image, other)
+    )
+    gain = share * (np.abs(foreign) / np.maximum(np.abs(own), 1e-3) - 1)
+    change = scipy.fft.irfft2(own * np.minimum(gain, MOST_GAIN), s=image.shape[:2])
+    return _as_bytes(np.clip(np.rint(image + change[..., None]), 0, 255))

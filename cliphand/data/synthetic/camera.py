@@ -107,7 +107,8 @@ def _familiar(rng: np.random.Generator, joints: FloatArray) -> FloatArray:
     about_arm = side + rng.normal(0, np.radians(25))
     # Seen by its owner the back of the hand leans away, fingers first; shown to a camera it may lean either way.
     lean = np.radians(rng.uniform(20, 75)) if side == np.pi and rng.random() < 0.4 else rng.normal(0, np.radians(25))
-    in_plane = rng.normal(0, np.radians(35))
+    aside = np.radians(rng.choice([0, 75, -75], p=[0.7, 0.15, 0.15]))  # the forearm comes from below, or from a side
+    in_plane = aside + rng.normal(0, np.radians(30))
     turns = Rotation.from_euler("z", in_plane) * Rotation.from_euler("x", -lean) * Rotation.from_euler("y", about_arm)
     return np.asarray(turns.as_matrix() @ _upright(joints))
 

@@ -26,7 +26,7 @@ class HandAngles:
     cup: FloatArray
 
 
-_FINGER = {  # MCP, PIP, DIP
+FINGER = {  # MCP, PIP, DIP
     "straight": (2, 4, 2),
     "loose": (18, 24, 12),
     "hook": (30, 65, 40),
@@ -36,7 +36,7 @@ _FINGER = {  # MCP, PIP, DIP
     "back": (-15, 6, 2),
     "pinch": (48, 52, 22),
 }
-_THUMB = {  # CMC flexion, MCP, IP, palmar abduction, twist
+THUMB = {  # CMC flexion, MCP, IP, palmar abduction, twist
     "out": (-18, 0, 0, -8, 0),
     "relaxed": (4, 12, 15, 0, 4),
     "beside": (10, 8, 6, -24, 0),
@@ -74,8 +74,8 @@ SPREAD_DEG = np.array([0.0, -14.0, -2.0, 10.0, 20.0])  # of the widest hand
 def gesture(name: str) -> HandAngles:
     """The angles of a named hand shape, one of GESTURES."""
     thumb, fingers, width = _NAMED[name]
-    base, middle, end, abduction, twist = _THUMB[thumb]
-    flexion = np.array([(base, middle, end), *(_FINGER[word] for word in fingers.split())], float)
+    base, middle, end, abduction, twist = THUMB[thumb]
+    flexion = np.array([(base, middle, end), *(FINGER[word] for word in fingers.split())], float)
     spread = SPREAD_DEG * width
     spread[0] = abduction
     bent = float(np.clip(flexion[3:, 0].mean() / 90, 0, 1))

@@ -10,7 +10,7 @@ from scipy import sparse
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic.anny_source import WRIST_BONE, draw_bodies
 from cliphand.data.synthetic.joint_definition import freihand_joints, moved_regressor
-from cliphand.data.synthetic.kinds import DEFAULT_KIND
+from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.data.synthetic.mesh import border_loop, loop_subdivision
 from cliphand.data.synthetic.poses import random_rotations
 from cliphand.data.synthetic.rig import FINGER_BONES, N_SHAPES, Rig, build_rig, pose_hand, shape_hand
@@ -114,7 +114,7 @@ def random_hand(
     model: HandModel,
     *,
     spread: float = 1.0,
-    gesture_share: float = DEFAULT_KIND.gesture_share,
+    kind: SceneKind = DEFAULT_KIND,
     tries: int = 10,
 ) -> PosedHand:
     """Draw a shape and a pose without faults (with the fewest, of `tries`).
@@ -123,14 +123,14 @@ def random_hand(
         rng: source of randomness.
         model: the hand.
         spread: 1 for the population's shapes, 0 for the mean shape.
-        gesture_share: of named gestures.
+        kind: which poses are drawn how often.
         tries: poses drawn at most.
     """
     coefficients = spread * np.clip(rng.normal(size=N_SHAPES), -SHAPE_LIMIT, SHAPE_LIMIT)
     heads = shape_hand(model.rig, coefficients)[1]
     best: PosedHand | None = None
     for _ in range(tries):
-        hand = pose_model(model, coefficients, random_rotations(rng, model.rig, heads, gesture_share=gesture_share))
+        hand = pose_model(model, coefficients, random_rotations(rng, model.rig, heads, kind=kind))
         if best is None or hand.faults < best.faults:
             best = hand
         if not best.faults:

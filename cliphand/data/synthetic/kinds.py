@@ -8,7 +8,8 @@ class SceneKind:
     """What a set's images vary in.
 
     Attributes:
-        gesture_share: of hands that show a named gesture, with its variations; the others' fingers bend at will.
+        gesture_share: of hands that show a gesture, with its variations; the others' fingers bend at will.
+        repertoire: whether gestures are of all families of poses, or those with a name alone.
         turn_deg: largest angle between the hand and a palm held upright to the camera; None turns it every way.
         extent_px: smallest, median and largest extent of the joints in the written image.
         extent_spread: standard deviation of the extent's logarithm.
@@ -28,6 +29,7 @@ class SceneKind:
     held: bool
     layered: bool = False
     familiar: float = 0.0
+    repertoire: bool = False
 
 
 KINDS: dict[str, SceneKind] = {
@@ -51,7 +53,7 @@ KINDS: dict[str, SceneKind] = {
         held=False,
     ),
     "layers": SceneKind(
-        gesture_share=0.75,
+        gesture_share=0.85,
         turn_deg=None,
         extent_px=(55.0, 110.0, 205.0),
         extent_spread=0.35,
@@ -60,6 +62,7 @@ KINDS: dict[str, SceneKind] = {
         held=True,
         layered=True,
         familiar=0.6,
+        repertoire=True,
     ),
 }
 DEFAULT_KIND = KINDS["varied"]

@@ -6,6 +6,7 @@ import numpy as np
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.data.layers.dense import canonical, to_bytes
 from cliphand.data.layers.store import LAYER_PX, LIGHT_SPAN, SURFACE_PX, Layers
+from cliphand.data.synthetic.hair import with_hair
 from cliphand.data.synthetic.lights import Light, single_lights
 from cliphand.data.synthetic.render import Traced, interpolate, receive, trace
 from cliphand.data.synthetic.scene import SKIN, Scene, Stage
@@ -35,7 +36,8 @@ def render_layers(
     tracer = Tracer(scene.vertices, scene.faces)
     traced = trace(tracer, scene, K, LAYER_PX)
     points, visible = receive(rng, stage, scene, tracer, traced, K, light.lamps)
-    skin = surface(points, look, stage.maps)
+    albedo, normal, nail = surface(points, look, stage.maps)
+    skin = (with_hair(rng, points, albedo), normal, nail)
     sky = illuminate(points, look, Light(light.up, light.sky, light.ground, ()), skin, ())
     lit = [sky]
     for lamp, seen in zip(light.lamps, visible, strict=True):

@@ -62,10 +62,10 @@ def make_layered_sample(
 def _shown_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[Labels, Layers]:
     """Draw until at least half of the hand can be seen."""
     for _ in range(TRIES):
-        hand = random_hand(rng, stage.model, gesture_share=kind.gesture_share)
+        hand = random_hand(rng, stage.model, kind=kind)
         view = random_view(rng, hand.joints, kind)
         look = random_look(rng)
-        scene = build_scene(rng, stage, hand, view, held=kind.held)
+        scene = build_scene(rng, stage, hand, view, kind=kind)
         labels = round_labels(stage, hand, view)
         to_layers = layer_matrix(project(labels.xyz, labels.K))
         root_m, bone_m = root_and_bone(labels.xyz)

@@ -9,11 +9,13 @@ import simplejpeg
 from cliphand.arrays import ByteArray
 from cliphand.data.layers.scenery import PICTURES
 from cliphand.data.synthetic.background import random_background, user_photo
+from cliphand.data.synthetic.people import draw_person
 from cliphand.files import whole_file
 
 DRAWN, DRAWN_BESIDE_PHOTOS = 500, 200
 MOST_PHOTOS = 2000
 PICTURE_PX = 256  # shorter side of a kept photograph
+PERSON_SHARE = 0.35  # of the drawn ones
 QUALITY = 90
 LONGEST = 1.5  # of a kept photograph, over its shorter side
 
@@ -33,6 +35,8 @@ def write_pictures(root: Path, *, seed: int, photos: tuple[Path, ...]) -> None:
         else:
             rng = np.random.default_rng([seed, len(photos), source])
             picture = (random_background(rng, ()) * 255 + 0.5).astype(np.uint8)
+            if rng.random() < PERSON_SHARE:
+                picture = draw_person(rng, picture)
         with whole_file(path, None) as temporary:
             data = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=QUALITY, colorsubsampling="420")
             temporary.write_bytes(data)

@@ -11,7 +11,8 @@ from cliphand.arrays import FloatArray
 from cliphand.data.synthetic.anny_source import WRIST_BONE
 from cliphand.data.synthetic.collision import penetrates
 from cliphand.data.synthetic.gestures import GESTURES, SPREAD_DEG, HandAngles, gesture
-from cliphand.data.synthetic.kinds import DEFAULT_KIND
+from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
+from cliphand.data.synthetic.repertoire import between_hands, draw_repertoire, jittered
 from cliphand.data.synthetic.rig import CUP_BONES, FINGER_BONES, Rig
 
 TRIES = 6
@@ -24,7 +25,7 @@ TWIST_DEG = (-8.0, 34.0)
 
 
 def random_rotations(
-    rng: np.random.Generator, rig: Rig, heads: FloatArray, *, gesture_share: float = DEFAULT_KIND.gesture_share
+    rng: np.random.Generator, rig: Rig, heads: FloatArray, *, kind: SceneKind = DEFAULT_KIND
 ) -> FloatArray:
     """Draw one pose without self-penetration.
 
@@ -32,28 +33,28 @@ def random_rotations(
         rng: source of randomness.
         rig: the hand.
         heads: (21, 3) bone heads of the shaped hand.
-        gesture_share: of named gestures.
+        kind: which poses are drawn how often.
 
     Returns:
         (21, 3) rotation vectors for `pose_hand`.
     """
     for _ in range(TRIES):
-        angles = random_angles(rng, gesture_share=gesture_share)
+        angles = random_angles(rng, kind=kind)
         rotations = to_rotations(rig, angles)
         if not penetrates(rig, heads, rotations):
             return rotations
     relaxed = gesture("relaxed")
     for share in (0.75, 0.5, 0.25):  # the last draw, opened until it is free
-        rotations = to_rotations(rig, _mix(relaxed, angles, share))
+        rotations = to_rotations(rig, between_hands(relaxed, angles, share))
         if not penetrates(rig, heads, rotations):
             return rotations
     return to_rotations(rig, relaxed)
 
 
-def random_angles(rng: np.random.Generator, *, gesture_share: float = DEFAULT_KIND.gesture_share) -> HandAngles:
-    """Draw joint angles within their limits: a varied gesture, or fingers bent at will."""
-    angles = _varied_gesture(rng) if rng.random() < gesture_share else _free(rng)
-    return limit(angles)
+def random_angles(rng: np.random.Generator, *, kind: SceneKind = DEFAULT_KIND) -> HandAngles:
+    """Draw joint angles within their limits: a gesture with its variations, or fingers bent at will."""
+    known = draw_repertoire if kind.repertoire else _varied_gesture
+    return limit(known(rng) if rng.random() < kind.gesture_share else _free(rng))
 
 
 def limit(angles: HandAngles) -> HandAngles:
@@ -84,30 +85,12 @@ def to_rotations(rig: Rig, angles: HandAngles) -> FloatArray:
     return vectors
 
 
-def _mix(first: HandAngles, second: HandAngles, share: float) -> HandAngles:
-    """`share` of the way from the first to the second."""
-    return HandAngles(
-        first.flexion + share * (second.flexion - first.flexion),
-        first.spread + share * (second.spread - first.spread),
-        first.twist + share * (second.twist - first.twist),
-        first.cup + share * (second.cup - first.cup),
-    )
-
-
 def _varied_gesture(rng: np.random.Generator) -> HandAngles:
     """A named gesture, sometimes on its way to another one, with noise on every joint."""
     angles = gesture(str(rng.choice(GESTURES)))
     if rng.random() < 0.3:
-        angles = _mix(angles, gesture(str(rng.choice(GESTURES))), float(rng.uniform(0.1, 0.5)))
-    common = rng.normal(0, 5)  # neighbours err together
-    noise = rng.normal(0, 6, (5, 3)) + common
-    noise[1:, 2] = 2 / 3 * noise[1:, 1] + rng.normal(0, 3, 4)
-    return HandAngles(
-        angles.flexion + noise,
-        angles.spread + rng.normal(0, [6, 3, 2, 2.5, 3]),
-        angles.twist + rng.normal(0, 4),
-        angles.cup + rng.normal(0, 2, 2),
-    )
+        angles = between_hands(angles, gesture(str(rng.choice(GESTURES))), float(rng.uniform(0.1, 0.5)))
+    return jittered(rng, angles)
 
 
 def _free(rng: np.random.Generator) -> HandAngles:

@@ -16,6 +16,8 @@ PLACES = 16  # tried for a held thing
 LEAST_ROOM_M, MOST_ROOM_M = 0.006, 0.034
 HALF_LENGTH_M = 0.05
 KNUCKLES = (5, 9, 13, 17)
+RING_SHARES = (0.05, 0.15, 0.25, 0.45, 0.1)  # thumb to little
+RING_ROOM = 1.14  # over the finger's mean thickness: fingers are wider than thick
 PADS = (7, 8, 11, 12, 15, 16)
 
 
@@ -65,6 +67,21 @@ def _around(rng: np.random.Generator, centre: FloatArray, axis: FloatArray, radi
         side = radius / np.sqrt(2)
         return box(centre, frame, np.array([side * rng.uniform(0.4, 1), length, side]))
     return cylinder(centre + axis * rng.uniform(-0.03, 0.03), frame, radius, length, taper=float(rng.uniform(0.75, 1)))
+
+
+def finger_ring(rng: np.random.Generator, joints: FloatArray, radius: FloatArray) -> Prop:
+    """A ring around the first phalanx of a finger.
+
+    Args:
+        rng: source of randomness.
+        joints: (21, 3) posed joints, metres.
+        radius: (5, 3) thickness of the phalanges, thumb to little.
+    """
+    finger = int(rng.choice(5, p=RING_SHARES))
+    start, end = joints[4 * finger + 1], joints[4 * finger + 2]
+    centre = start + rng.uniform(0.45, 0.65) * (end - start)
+    frame = _frame(unit(end - start), float(rng.uniform(0, 2 * np.pi)))
+    return cylinder(centre, frame, float(radius[finger, 0] * RING_ROOM), float(rng.uniform(0.001, 0.004)), taper=1.0)
 
 
 def occluder(rng: np.random.Generator, joints: FloatArray, towards_camera: FloatArray) -> Prop:

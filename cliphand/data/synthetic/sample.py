@@ -85,10 +85,10 @@ def round_labels(stage: Stage, hand: PosedHand, view: View) -> Labels:
 def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, View, Picture]:
     """Draw until enough of the hand can be seen."""
     for _ in range(TRIES):
-        hand = random_hand(rng, stage.model, gesture_share=kind.gesture_share)
+        hand = random_hand(rng, stage.model, kind=kind)
         view = random_view(rng, hand.joints, kind)
         look, light = random_look(rng), random_light(rng)
-        scene = build_scene(rng, stage, hand, view, held=kind.held)
+        scene = build_scene(rng, stage, hand, view, kind=kind)
         picture = render(rng, stage, scene, render_matrix(view.K), look, light)
         if picture.hand.sum() >= max(LEAST_SEEN_PX, LEAST_SEEN * _outline_px(view, hand)):
             break

@@ -10,12 +10,13 @@ from cliphand.data.synthetic import props
 from cliphand.data.synthetic.arm import RING_M, Arm, cover, random_arm, tube_faces
 from cliphand.data.synthetic.camera import View
 from cliphand.data.synthetic.hand_model import HandModel, PosedHand
+from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.data.synthetic.mesh import corner_matrix, face_normals, unit
 from cliphand.data.synthetic.skin import SkinFields, palm_share, skin_fields, skin_maps
 
 SKIN, CLOTH, BAND, PROP = range(4)
 MATERIALS = 4
-SLEEVE_SHARE, BAND_SHARE = 0.45, 0.12
+SLEEVE_SHARE, BAND_SHARE, RING_SHARE = 0.45, 0.12, 0.12
 N_FIELDS = 13  # rest position 3, palmar, nail, nail length, redness, two carried axes 3 + 3
 AROUND = 40
 
@@ -72,11 +73,16 @@ def prepare_stage(model: HandModel) -> Stage:
     return Stage(model, model.smooth @ model.rig.vertices, skin_fields(model), skin_maps(model.rig), faces, corners)
 
 
-def build_scene(rng: np.random.Generator, stage: Stage, hand: PosedHand, view: View, *, held: bool = True) -> Scene:
+def build_scene(
+    rng: np.random.Generator, stage: Stage, hand: PosedHand, view: View, *, kind: SceneKind = DEFAULT_KIND
+) -> Scene:
     """Dress the hand and put it in front of the camera."""
     arm = random_arm(rng, hand.surface[stage.model.rim])
     skin = np.concatenate([hand.surface, arm.rings.reshape(-1, 3)])
-    parts = _worn(rng, arm) + (_things(rng, hand, view) if held else [])
+    parts = _worn(rng, arm) + (_things(rng, hand, view) if kind.held else [])
+    if kind.layered and rng.random() < RING_SHARE:
+        ring = props.finger_ring(rng, hand.joints, stage.model.rig.radius)
+        parts.append(_Part(ring.vertices, ring.faces, BAND, _plain(ring.vertices)))
     vertices = [view.place(skin)]
     normals = [unit(stage.skin_corners @ face_normals(vertices[0], stage.skin_faces))]
     faces, material, fields = (
