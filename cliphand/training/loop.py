@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import lightning
+import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
@@ -230,6 +231,7 @@ def build_model(run: Run) -> ClipHand:
     """The full network, with the weights it starts from."""
     imagenet = run.train.backbone_weights == "imagenet" and run.start is None
     hand = HandModel(run.model, level_templates(run.topology, run.model.levels), imagenet_weights=imagenet)
+    hand.encoder.to(memory_format=torch.channels_last)  # a quarter of a CPU's step; the numbers stay
     interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
     if run.start is not None:
         start = load_checkpoint(run.start)
