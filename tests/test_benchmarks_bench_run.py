@@ -10,7 +10,7 @@ from linear_hand import SIDE, make_manifest, save_export_with_checkpoint, save_o
 
 from benchmarks.bench.run import BenchRequest, Report, run_bench
 from benchmarks.measure.interleaved import SpeedSettings
-from benchmarks.measure.isolated import AloneSettings
+from benchmarks.measure.isolated import IsolatedSettings
 from benchmarks.measure.roofline import Roofline
 from cliphand.config import CropConfig
 from cliphand.data.predictions import read_predictions
@@ -83,8 +83,8 @@ def test_each_row_says_what_share_of_the_processors_roof_it_uses(
     report = bench(export, data, batches=(1, 3), roofline=True)
     assert report.rooflines == (Roofline({"fp32": 100.0}, 1),)
     for row in report.rows:
-        assert row.share_of_roof == pytest.approx(row.batch * 0.5 / (row.latency_ms_p50 / 1000) / 100)
-    assert [row.share_of_roof for row in bench(export, data).rows] == [None, None]
+        assert row.roofline_share == pytest.approx(row.batch * 0.5 / (row.latency_ms_p50 / 1000) / 100)
+    assert [row.roofline_share for row in bench(export, data).rows] == [None, None]
 
 
 def test_a_roof_that_cannot_be_measured_ends_nothing(export: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -96,12 +96,12 @@ def test_a_roof_that_cannot_be_measured_ends_nothing(export: Path, data: Path, m
     monkeypatch.setattr("benchmarks.bench.run.measure_roofline", broken)
     report = bench(export, data, threads=(1, 2), n_images=1, roofline=True)
     assert report.rooflines == (Roofline({"fp32": 100.0}, 2),)
-    assert report.omitted == ("no roof: OpenVINO is not installed.",)
+    assert report.omitted == ("no roofline: OpenVINO is not installed.",)
 
 
 def test_a_roof_that_nobody_asked_for_is_one_line(export: Path, data: Path) -> None:
     report = bench(export, data, n_images=1)
-    assert report.omitted == ("no roof: it is measured where an OpenVINO engine runs",)
+    assert report.omitted == ("no roofline: it is measured where an OpenVINO engine runs",)
     pytest.importorskip("openvino", reason="OpenVINO is not installed")
     assert bench(export, data, n_images=1, runners=("onnxruntime", "openvino")).omitted == ()
 
@@ -128,7 +128,7 @@ def test_the_report_fits_into_json_with_the_keys_that_programs_read(export: Path
     }
     assert value["training"] == {"backbone": "resnet18", "text_tower": "random"}
     assert value["data"]["images"] == 5
-    assert value["data"]["floor_pa_pjpe_mm"] == pytest.approx(0, abs=1e-5)
+    assert value["data"]["regressor_pa_pjpe_mm"] == pytest.approx(0, abs=1e-5)
 
 
 @pytest.mark.parametrize("root", ["truth", "scale"])
@@ -157,7 +157,7 @@ def test_without_the_checkpoint_the_differences_are_none_and_the_reason_stands(e
 def test_data_without_vertices_gives_joints_alone(export: Path, freihand_folder: Callable[..., Path]) -> None:
     report = bench(export, freihand_folder(n_labels=2, verts=False))
     row = report.rows[0]
-    assert (row.pa_pvpe_mm, row.f_at_5, row.f_at_15, report.data["floor_pa_pjpe_mm"]) == (None,) * 4
+    assert (row.pa_pvpe_mm, row.f_at_5, row.f_at_15, report.data["regressor_pa_pjpe_mm"]) == (None,) * 4
     assert row.pa_pjpe_mm > 0
 
 
@@ -278,14 +278,14 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_what_is_measured_alone_stands_in_every_row_of_its_engine(export: Path, data: Path) -> None:
-    settings = AloneSettings(throughput_s=0.05, processes=1, energy_s=0.05)
-    report = bench(export, data, n_images=1, batches=(1, 2), alone=settings)
-    alone = [row.alone for row in report.rows if row.engine == "onnxruntime"]
-    assert alone[0] == alone[1]
-    assert alone[0].throughput.images_per_s > 0
-    assert alone[0].processes.images_per_s > 0
-    assert (alone[0].energy.joules is None) == (alone[0].energy.reason is not None)
-    assert alone[0].cold_start is None
+    settings = IsolatedSettings(throughput_s=0.05, processes=1, energy_s=0.05)
+    report = bench(export, data, n_images=1, batches=(1, 2), isolated=settings)
+    isolated = [row.isolated for row in report.rows if row.engine == "onnxruntime"]
+    assert isolated[0] == isolated[1]
+    assert isolated[0].throughput.images_per_s > 0
+    assert isolated[0].processes.images_per_s > 0
+    assert (isolated[0].energy.joules is None) == (isolated[0].energy.reason is not None)
+    assert isolated[0].cold_start is None
 
 
 @pytest.mark.real

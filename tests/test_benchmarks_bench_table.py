@@ -10,7 +10,7 @@ from benchmarks.bench.table import bench_table, table_text
 from benchmarks.measure.cold_start import ColdStart
 from benchmarks.measure.energy import Energy
 from benchmarks.measure.intervals import Ratio
-from benchmarks.measure.isolated import Alone
+from benchmarks.measure.isolated import Isolated
 from benchmarks.measure.roofline import Roofline
 from benchmarks.measure.throughput import Throughput
 
@@ -50,14 +50,14 @@ ROW = Row(
     pipelined_over_model=Ratio(1.12, 1.1, 1.2),
     delta_pa_pvpe_mm=0.00213,
     within_gate=True,
-    share_of_roof=0.8125,
+    roofline_share=0.8125,
 )
 REPORT = Report(
     machine={"cpu": "Abacus 3000", "cores": 2, "memory_gib": 16.0, "load": 0.3, "os": "Linux", "gpu": None},
     versions={"torch": "2.15.0"},
     commit="abc",
     export={"path": "exports/a", "checkpoint_sha256": "c0ffee" * 10 + "beef"},
-    data={"path": "data/real", "split": "evaluation", "images": 5, "floor_pa_pjpe_mm": 1.75},
+    data={"path": "data/real", "split": "evaluation", "images": 5, "regressor_pa_pjpe_mm": 1.75},
     crop={"rule": "centre", "input_size": 256},
     root="scale",
     protocol="root scale (solved); AUC of PA-PJPE over 0-50 mm",
@@ -72,7 +72,7 @@ REPORT = Report(
 
 def printed(report: Report) -> str:
     console = Console(file=io.StringIO(), width=250)
-    console.print(bench_table(report))
+    console.print(bench_table(report, wide=True))
     return console.file.getvalue()
 
 
@@ -84,16 +84,39 @@ def test_every_figure_stands_in_its_row() -> None:
     ]
 
 
+def test_the_table_fits_120_columns_and_names_where_the_rest_is() -> None:
+    long = dataclasses.replace(
+        ROW,
+        engine="pytorch, as published, in FP32",
+        batch=128,
+        latency_ms_p50=1234.56,
+        fps=1234.5,
+        end_to_end_fps=999.9,
+    )
+    text = table_text(dataclasses.replace(REPORT, rows=(ROW, long)))
+    assert max(len(line) for line in text.splitlines()) <= 120
+    row = next(line for line in text.splitlines() if line.strip().startswith("onnxruntime"))
+    assert row.split() == [
+        *("onnxruntime", "fp32", "4", "2", "12.35", "324.0", "210.5", "2.35", "81%", "6.54", "+0.0000", "0.0034", "in"),
+        "165.4",
+    ]
+    assert "1234.56" in text
+    assert "More columns with --wide; all of them stand in the JSON object" in text
+    wide = table_text(REPORT, wide=True)
+    assert "F@15" in wide
+    assert "F@15" not in text
+
+
 @pytest.mark.parametrize(
     "condition",
     [
         "exports/a (checkpoint c0ffeec0ffee): backbone resnet18, text_tower random, val_pa_pjpe_mm 2.719",
-        "data: data/real, evaluation split, 5 images, floor of the joint regressor 1.75 mm PA-PJPE",
+        "data: data/real, evaluation split, 5 images, PA-PJPE of the joint regressor itself 1.75 mm",
         "crop: centre, 256 px",
         "protocol: root scale (solved); AUC of PA-PJPE over 0-50 mm",
         "Abacus 3000, 2 cores, load before 0.3, threads as each run-time chooses",
         "up to 100 calls or 10 s each",
-        "roof: fp32 232, int8 836 GFLOP/s in bare 3 x 3 convolutions (OpenVINO, own threads)",
+        "roofline: fp32 232, int8 836 GFLOP/s in bare 3 x 3 convolutions (OpenVINO, own threads)",
         "PyTorch is left out: its checkpoint is gone",
         "model.onnx: 2 of 5 hands fit better mirrored",
     ],
@@ -117,11 +140,11 @@ def test_what_cannot_be_told_is_a_dash() -> None:
         delta_pa_pvpe_mm=None,
         within_gate=None,
     )
-    data = dict(REPORT.data) | {"floor_pa_pjpe_mm": None}
+    data = dict(REPORT.data) | {"regressor_pa_pjpe_mm": None}
     text = printed(dataclasses.replace(REPORT, rows=(bare,), data=data))
     row = next(line for line in text.splitlines() if line.strip().startswith("onnxruntime"))
     assert row.split().count("-") == 11
-    assert "floor" not in text
+    assert "joint regressor" not in text
 
 
 def test_asked_for_threads_are_named() -> None:
@@ -137,14 +160,14 @@ def test_a_graph_outside_the_gate_is_marked() -> None:
 
 
 def test_what_was_measured_alone_has_a_table_of_its_own_with_the_reasons() -> None:
-    alone = Alone(
+    isolated = Isolated(
         ColdStart(start_s=1.234, cpu_s=0.9, open_s=0.5, first_call_ms=45.6, steady_ms=31.2, peak_mb=512.3, torch=False),
         Throughput(images_per_s=43.21, workers=2),
         Energy(None, "no counter here"),
         ("something to know",),
         Throughput(images_per_s=56.78, workers=2),
     )
-    rows = (dataclasses.replace(ROW, alone=alone), dataclasses.replace(ROW, batch=8, alone=alone))
+    rows = (dataclasses.replace(ROW, isolated=isolated), dataclasses.replace(ROW, batch=8, isolated=isolated))
     text = table_text(dataclasses.replace(REPORT, rows=rows))
     lines = [line.split() for line in text.splitlines() if line.strip().startswith("onnxruntime")]
     assert lines[-1] == ["onnxruntime", "fp32", "2", "1.23", "0.90", "45.6", "31.2", "512", "43.2", "56.8", "-"]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from small_hand import CONFIG, SIDE, small_hand
 
-from benchmarks.contestants import baselines as peers
-from benchmarks.contestants.baselines import FORMS, open_peers
-from benchmarks.contestants.exported import Entrant
+from benchmarks.contestants import baselines
+from benchmarks.contestants.baselines import FORMS, open_baselines
+from benchmarks.contestants.exported import Contestant
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig
 from cliphand.hand import HandTopology
@@ -18,7 +18,7 @@ from engines.runtimes.eager import EagerEngine, ModuleEngine
 
 
 @pytest.fixture
-def reference(hand_topology: HandTopology) -> Entrant:
+def reference(hand_topology: HandTopology) -> Contestant:
     checkpoint = Checkpoint(
         path=Path("checkpoint"),
         sha256="",
@@ -29,10 +29,12 @@ def reference(hand_topology: HandTopology) -> Entrant:
         train=None,
         facts={},
     )
-    return Entrant(EagerEngine(checkpoint, threads=1), artefact="checkpoint", size_mb=1.5, kind="reference", threads=1)
+    return Contestant(
+        EagerEngine(checkpoint, threads=1), artefact="checkpoint", size_mb=1.5, kind="reference", threads=1
+    )
 
 
-def test_peers_compute_what_the_reference_does(reference: Entrant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_peers_compute_what_the_reference_does(reference: Contestant, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(model: HandModel) -> torch.nn.Module:
         class Broken(torch.nn.Module):
             def forward(self, images: torch.Tensor) -> None:
@@ -41,15 +43,15 @@ def test_peers_compute_what_the_reference_does(reference: Entrant, monkeypatch: 
         return Broken()
 
     # Compiling takes minutes; its place is taken by one that fails.
-    monkeypatch.setattr(peers, "FORMS", FORMS | {"torch.compile": broken})
-    found, omitted = open_peers(reference)
+    monkeypatch.setattr(baselines, "FORMS", FORMS | {"torch.compile": broken})
+    found, omitted = open_baselines(reference)
     assert list(found) == ["pytorch, as published", "pytorch, as exported"]
     assert omitted == ("torch.compile is left out: no compiler anywhere",)
     images = np.random.default_rng(0).uniform(-1, 1, (2, 3, SIDE, SIDE)).astype(np.float32)
     expected = reference.engine(images)
-    for key, peer in found.items():
-        assert (peer.engine.name, peer.kind, peer.threads, peer.size_mb) == (key, "peer", 1, 1.5)
-        output = peer.engine(images)
+    for key, baseline in found.items():
+        assert (baseline.engine.name, baseline.kind, baseline.threads, baseline.size_mb) == (key, "baseline", 1, 1.5)
+        output = baseline.engine(images)
         scale = np.abs(expected.verts_uvd).max()
         np.testing.assert_allclose(output.verts_uvd, expected.verts_uvd, atol=1e-5 * scale)
 

@@ -115,8 +115,8 @@ def test_a_plan_that_cannot_be_trusted_is_skipped(
     monkeypatch.setattr("benchmarks.contestants.plans.find_gpu", lambda: L4)
     FakeGpu(side=SIDE).install(monkeypatch)
     plan = save_plan(export, graph="model.int8.onnx")  # set aside since
-    entrants, (skipped,) = opened(export, stack)
-    assert entrants == {}
+    contestants, (skipped,) = opened(export, stack)
+    assert contestants == {}
     assert skipped.reason.startswith("it was built from another model.int8.onnx than the export's")
     save_plan(export)
     plan.write_bytes(b"changed")
@@ -133,8 +133,8 @@ def test_a_plan_that_brings_native_code_is_left_out_until_it_is_trusted(
     FakeGpu(side=SIDE).install(monkeypatch)
     monkeypatch.setattr("benchmarks.contestants.plans.find_gpu", lambda: L4)
     save_plan(export, version_compatible=True)
-    entrants, (skipped,) = opened(export, stack)
-    assert entrants == {}
+    contestants, (skipped,) = opened(export, stack)
+    assert contestants == {}
     assert "is version-compatible: it brings native code" in skipped.reason
     trusted, none = open_plans(export, read_manifest(export), stack, batches=(1,), trust=True)
     assert (list(trusted), none) == (["model.plan"], ())
@@ -147,8 +147,8 @@ def test_a_plan_that_does_not_serve_a_batch_is_skipped_and_closed(
     gpu.install(monkeypatch)
     monkeypatch.setattr("benchmarks.contestants.plans.find_gpu", lambda: L4)
     save_plan(export, profile=(2, 2, 4))
-    entrants, (skipped,) = opened(export, stack)
-    assert entrants == {}
+    contestants, (skipped,) = opened(export, stack)
+    assert contestants == {}
     assert skipped.reason == "a call of 1 images fits no profile of the plan, which serve 2 to 4"
     assert gpu.alive == []
 

@@ -9,9 +9,9 @@ from linear_hand import SIDE, TrueHand, expected, save_onnx
 from benchmarks.measure.accuracy import (
     Accuracy,
     Predictions,
-    floor_pa_pjpe_mm,
     per_image_pa_pjpe_mm,
     predict,
+    regressor_pa_pjpe_mm,
     score,
     vertex_distances_mm,
 )
@@ -156,11 +156,11 @@ def test_each_image_has_its_own_error_and_their_mean_is_the_score(data: FreiHand
 
 def test_the_floor_is_what_another_regressor_costs_a_perfect_mesh(data: FreiHand, hand_topology: HandTopology) -> None:
     regressor = hand_topology.joint_regressor
-    assert floor_pa_pjpe_mm(data, regressor, n_images=11) == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
+    assert regressor_pa_pjpe_mm(data, regressor, n_images=11) == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
     tips = regressor.copy()
     tips[4] = np.eye(778)[777]  # the thumb's tip from the mesh's pole
-    assert floor_pa_pjpe_mm(data, tips, n_images=11) > 0.5
-    assert floor_pa_pjpe_mm(dataclasses.replace(data, verts=None), regressor, n_images=11) is None
+    assert regressor_pa_pjpe_mm(data, tips, n_images=11) > 0.5
+    assert regressor_pa_pjpe_mm(dataclasses.replace(data, verts=None), regressor, n_images=11) is None
 
 
 @pytest.mark.real
@@ -169,7 +169,7 @@ def test_the_floor_of_real_photographs_is_what_refitting_left(real_dir: Path) ->
     regressor = load_hand(real_dir / "hand.npz").joint_regressor
     photographs = photographs_of(data)
     accuracy = score(predict({"t": TrueHand(photographs)}, photographs, regressor, n_images=5)["t"], data)
-    floor = floor_pa_pjpe_mm(data, regressor, n_images=5)
+    floor = regressor_pa_pjpe_mm(data, regressor, n_images=5)
     assert 0.8 < floor < 3.2
     assert accuracy.pa_pjpe_mm == pytest.approx(floor, abs=1e-3)
     assert accuracy.lixel_pa_pjpe_mm == pytest.approx(0, abs=1e-3)

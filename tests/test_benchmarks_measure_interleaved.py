@@ -1,9 +1,9 @@
-"""Timing in turns: what is stopped when, what a ratio and an interval say."""
+"""Timing interleaved: what is stopped when, what a ratio and an interval say."""
 
 import numpy as np
 import pytest
 
-from benchmarks.measure.interleaved import LEAST_CALLS, SpeedSettings, measure_in_turns
+from benchmarks.measure.interleaved import LEAST_CALLS, SpeedSettings, measure_interleaved
 from benchmarks.measure.intervals import median_interval, paired_ratio, relative_width
 from cliphand.errors import InputError
 
@@ -24,7 +24,7 @@ class Clock:
 def test_steady_calls_stop_as_soon_as_the_interval_is_narrow() -> None:
     clock = Clock()
     settings = SpeedSettings(warmup_calls=0, calls=1000, seconds=1000, interval=0.03)
-    times = measure_in_turns({"a": lambda: clock.spend(10)}, settings, clock_ns=clock, cpu_clock_ns=clock)
+    times = measure_interleaved({"a": lambda: clock.spend(10)}, settings, clock_ns=clock, cpu_clock_ns=clock)
     assert len(times["a"].wall_ms) == LEAST_CALLS
 
 
@@ -32,7 +32,7 @@ def test_one_unsteady_call_keeps_all_going() -> None:
     clock, rng = Clock(), np.random.default_rng(0)
     settings = SpeedSettings(warmup_calls=0, calls=400, seconds=1000, interval=0.03)
     calls = {"steady": lambda: clock.spend(10), "unsteady": lambda: clock.spend(rng.uniform(5, 15))}
-    times = measure_in_turns(calls, settings, clock_ns=clock, cpu_clock_ns=clock)
+    times = measure_interleaved(calls, settings, clock_ns=clock, cpu_clock_ns=clock)
     assert len(times["steady"].wall_ms) == len(times["unsteady"].wall_ms) > 10 * LEAST_CALLS
 
 
@@ -43,7 +43,7 @@ def test_the_first_call_and_the_cpu_time_are_told_apart() -> None:
         wall.spend(next(costs))
         cpu.spend(3)
 
-    times = measure_in_turns(
+    times = measure_interleaved(
         {"a": call}, SpeedSettings(warmup_calls=2, calls=2, calls_per_turn=2), clock_ns=wall, cpu_clock_ns=cpu
     )["a"]
     assert (times.first_ms, times.wall_ms.tolist(), times.cpu_ms.tolist()) == (500, [10, 10], [3, 3])
@@ -52,7 +52,7 @@ def test_the_first_call_and_the_cpu_time_are_told_apart() -> None:
 def test_without_warm_up_the_first_timed_call_is_the_first() -> None:
     clock, costs = Clock(), iter([50, 10, 10])
     settings = SpeedSettings(warmup_calls=0, calls=3, calls_per_turn=1)
-    times = measure_in_turns(
+    times = measure_interleaved(
         {"a": lambda: clock.spend(next(costs))}, settings, settle=False, clock_ns=clock, cpu_clock_ns=clock
     )["a"]
     assert (times.first_ms, times.wall_ms.tolist()) == (50, [50, 10, 10])

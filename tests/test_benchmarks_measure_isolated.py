@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, save_onnx
 
-from benchmarks.contestants.exported import Entrant
+from benchmarks.contestants.exported import Contestant
 from benchmarks.measure.cold_start import cold_start
 from benchmarks.measure.energy import energy_of
-from benchmarks.measure.isolated import AloneSettings, measure_alone
+from benchmarks.measure.isolated import IsolatedSettings, measure_isolated
 from benchmarks.measure.processes import count_calls, keep_to_core, process_throughput
 from benchmarks.measure.throughput import Throughput, open_parallel, throughput
 from cliphand.errors import InputError
@@ -22,7 +22,7 @@ from engines.runtimes.ort import OrtEngine
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_onnx(tmp_path_factory.mktemp("alone") / "model.onnx")
+    return save_onnx(tmp_path_factory.mktemp("isolated") / "model.onnx")
 
 
 def images(count: int = 1) -> np.ndarray:
@@ -95,9 +95,9 @@ def test_a_process_that_fails_is_one_sentence_and_leaves_no_other_behind(tmp_pat
     with pytest.raises(InputError, match=r"^[^\n]*is not an ONNX graph[^\n]*$"):
         process_throughput(tmp_path / "model.onnx", "onnxruntime", processes=2, seconds=0.1)
     with OrtEngine(save_onnx(tmp_path / "good.onnx"), threads=1) as engine:
-        entrant = Entrant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=tmp_path / "model.onnx")
-        settings = AloneSettings(throughput_s=0.05, processes=1)
-        found = measure_alone({"model": entrant}, images(), settings, lambda done: None)["model"]
+        contestant = Contestant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=tmp_path / "model.onnx")
+        settings = IsolatedSettings(throughput_s=0.05, processes=1)
+        found = measure_isolated({"model": contestant}, images(), settings, lambda done: None)["model"]
     assert found.processes is None
     assert found.notes[-1].startswith("no throughput of 1 processes: ")
 
@@ -164,14 +164,14 @@ def test_what_runs_on_one_thread_is_measured_once_for_a_file_and_an_engine(
     monkeypatch.setattr("benchmarks.measure.isolated.process_throughput", told)
     monkeypatch.setattr("benchmarks.measure.isolated.usable_cores", lambda: 3)
     with OrtEngine(model, threads=1) as engine:
-        entrants = {
-            f"{runner}, {threads}": Entrant(engine, "", 0.0, runner=runner, threads=threads, path=model)
+        contestants = {
+            f"{runner}, {threads}": Contestant(engine, "", 0.0, runner=runner, threads=threads, path=model)
             for threads in (1, 2)
             for runner in ("onnxruntime", "pytorch")
         }
-        found = measure_alone(entrants, images(), AloneSettings(throughput_s=0.01), lambda done: None)
+        found = measure_isolated(contestants, images(), IsolatedSettings(throughput_s=0.01), lambda done: None)
     assert asked == [("onnxruntime", 3), ("pytorch", 3)]
-    assert [alone.processes.images_per_s for alone in found.values()] == [1, 2, 1, 2]
+    assert [isolated.processes.images_per_s for isolated in found.values()] == [1, 2, 1, 2]
     assert found["onnxruntime, 1"].throughput == found["onnxruntime, 2"].throughput
     assert found["pytorch, 1"].notes == found["pytorch, 2"].notes != ()  # it opens no such file
 
@@ -186,10 +186,10 @@ def test_a_big_server_starts_no_more_than_eight_processes_unless_asked_to(
     monkeypatch.setattr("benchmarks.measure.isolated.open_parallel", lambda *given, **more: OrtEngine(model, threads=1))
     monkeypatch.setattr("benchmarks.measure.isolated.usable_cores", lambda: 64)
     with OrtEngine(model, threads=1) as engine:
-        entrants = {"model": Entrant(engine, "", 0.0, runner="onnxruntime", path=model)}
+        contestants = {"model": Contestant(engine, "", 0.0, runner="onnxruntime", path=model)}
         for processes, started in ((None, 8), (9, 9)):
-            settings = AloneSettings(throughput_s=0.01, processes=processes)
-            found = measure_alone(entrants, images(), settings, lambda done: None)["model"]
+            settings = IsolatedSettings(throughput_s=0.01, processes=processes)
+            found = measure_isolated(contestants, images(), settings, lambda done: None)["model"]
             assert found.processes == Throughput(1.0, started)
 
 
@@ -205,9 +205,9 @@ def test_each_process_keeps_to_one_core_and_they_share_them_evenly(monkeypatch: 
 
 def test_a_plan_is_not_called_side_by_side(model: Path, tmp_path: Path) -> None:
     with OrtEngine(model, threads=1) as engine:
-        entrant = Entrant(engine, artefact="", size_mb=0.0, runner="tensorrt", path=tmp_path / "model.plan")
-        settings = AloneSettings(throughput_s=0.05)
-        found = measure_alone({"plan": entrant}, images(), settings, lambda done: None)["plan"]
+        contestant = Contestant(engine, artefact="", size_mb=0.0, runner="tensorrt", path=tmp_path / "model.plan")
+        settings = IsolatedSettings(throughput_s=0.05)
+        found = measure_isolated({"plan": contestant}, images(), settings, lambda done: None)["plan"]
     assert (found.throughput, found.processes) == (None, None)
     assert found.notes == ("no throughput: a plan takes one call at a time",)
 
@@ -215,7 +215,7 @@ def test_a_plan_is_not_called_side_by_side(model: Path, tmp_path: Path) -> None:
 def test_less_than_nothing_cannot_be_measured() -> None:
     for wrong in ({"cold_starts": -1}, {"throughput_s": -0.1}, {"processes": -1}, {"energy_s": -2.0}):
         with pytest.raises(InputError, match="0 leaves a measurement out"):
-            AloneSettings(**wrong)
+            IsolatedSettings(**wrong)
 
 
 def zone(powercap: Path, energy_uj: str, *, zone: str = "intel-rapl:0", name: str = "package-0") -> Path:
@@ -257,8 +257,8 @@ def test_bench_reads_the_machines_counters_for_one_image(
 
     monkeypatch.setattr("benchmarks.measure.energy.POWERCAP", tmp_path)
     with Counting(model, threads=1) as engine:
-        entrants = {"model": Entrant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=model)}
-        found = measure_alone(entrants, images(2), AloneSettings(energy_s=0.05), lambda done: None)["model"]
+        contestants = {"model": Contestant(engine, artefact="", size_mb=0.0, runner="onnxruntime", path=model)}
+        found = measure_isolated(contestants, images(2), IsolatedSettings(energy_s=0.05), lambda done: None)["model"]
     assert found.energy is not None
     assert found.energy.joules == pytest.approx(0.0025 / 2)
 
@@ -282,10 +282,10 @@ def test_energy_that_cannot_be_read_has_a_reason(tmp_path: Path) -> None:
 
 def test_what_is_no_file_says_why_it_has_no_cold_start(model: Path) -> None:
     with OrtEngine(model, threads=1) as engine:
-        entrants = {"peer": Entrant(engine, artefact="", size_mb=0.0, kind="peer")}
-        found = measure_alone(entrants, images(), AloneSettings(cold_starts=1, throughput_s=0.1), lambda done: None)[
-            "peer"
-        ]
+        contestants = {"baseline": Contestant(engine, artefact="", size_mb=0.0, kind="baseline")}
+        found = measure_isolated(
+            contestants, images(), IsolatedSettings(cold_starts=1, throughput_s=0.1), lambda done: None
+        )["baseline"]
     assert (found.cold_start, found.throughput, found.energy) == (None, None, None)
     assert len(found.notes) == 2
     assert all("it is no file" in note for note in found.notes)

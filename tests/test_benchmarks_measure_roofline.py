@@ -38,10 +38,10 @@ def test_both_chains_compute_something(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_share_is_work_over_time_over_the_roof_of_the_products_precision() -> None:
-    roof = Roofline({"fp32": 200.0, "int8": 800.0}, 2)
-    assert roof.share("fp32", gflop=10.0, latency_ms=100.0) == pytest.approx(0.5)
-    assert roof.share("int8-bf16", gflop=10.0, latency_ms=100.0) == pytest.approx(0.125)
-    assert roof.share("fp16", gflop=10.0, latency_ms=100.0) is None
+    roofline = Roofline({"fp32": 200.0, "int8": 800.0}, 2)
+    assert roofline.share("fp32", gflop=10.0, latency_ms=100.0) == pytest.approx(0.5)
+    assert roofline.share("int8-bf16", gflop=10.0, latency_ms=100.0) == pytest.approx(0.125)
+    assert roofline.share("fp16", gflop=10.0, latency_ms=100.0) is None
 
 
 def test_any_engine_of_openvino_asks_for_the_roof() -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from linear_hand import SIDE, save_onnx
 
-from benchmarks.measure.interleaved import SpeedSettings, time_in_turns
+from benchmarks.measure.interleaved import SpeedSettings, time_interleaved
 from benchmarks.measure.photographs import Photographs
 from benchmarks.measure.speed import SAMPLES_KEPT, measure_speed, summarise
 from cliphand.config import CropConfig
@@ -52,7 +52,7 @@ def test_single_calls_are_kept_in_their_order_and_thinned_evenly_where_there_are
 def test_each_call_is_timed_by_itself() -> None:
     clock, log = Clock(), []
     calls = {"fast": clock.taking("fast", 2, log), "slow": clock.taking("slow", 30, log)}
-    times = time_in_turns(calls, SpeedSettings(warmup_calls=1, calls=10, seconds=60), clock_ns=clock)
+    times = time_interleaved(calls, SpeedSettings(warmup_calls=1, calls=10, seconds=60), clock_ns=clock)
     assert times["fast"].tolist() == [2.0] * 10
     assert times["slow"].tolist() == [30.0] * 10
 
@@ -60,7 +60,9 @@ def test_each_call_is_timed_by_itself() -> None:
 def test_engines_take_turns_and_each_turn_starts_with_an_untimed_call() -> None:
     clock, log = Clock(), []
     calls = {"a": clock.taking("a", 1, log), "b": clock.taking("b", 1, log)}
-    times = time_in_turns(calls, SpeedSettings(warmup_calls=2, calls=5, seconds=60, calls_per_turn=3), clock_ns=clock)
+    times = time_interleaved(
+        calls, SpeedSettings(warmup_calls=2, calls=5, seconds=60, calls_per_turn=3), clock_ns=clock
+    )
     assert "".join(log) == "aabb" + "aaaabbbb" + "aaabbb"
     assert {name: len(values) for name, values in times.items()} == {"a": 5, "b": 5}
 
@@ -71,7 +73,7 @@ def test_drift_of_the_machine_hits_all_alike() -> None:
     def drifting() -> None:
         clock.now_ns += round(1e6 * (1 + clock.now_ns / 1e9))  # ever slower
 
-    times = time_in_turns(
+    times = time_interleaved(
         {"a": drifting, "b": drifting}, SpeedSettings(warmup_calls=0, calls=200, seconds=60), clock_ns=clock
     )
     medians = {name: np.median(values) for name, values in times.items()}
@@ -82,7 +84,7 @@ def test_drift_of_the_machine_hits_all_alike() -> None:
 def test_the_time_limit_ends_a_measurement_after_whole_turns() -> None:
     clock, log = Clock(), []
     calls = {"a": clock.taking("a", 100, log), "b": clock.taking("b", 100, log)}
-    times = time_in_turns(
+    times = time_interleaved(
         calls, SpeedSettings(warmup_calls=0, calls=1000, seconds=0.6, calls_per_turn=2), clock_ns=clock
     )
     # A turn of both takes 0.6 s; the limit of 2 x 0.6 s is reached after two.
@@ -91,7 +93,7 @@ def test_the_time_limit_ends_a_measurement_after_whole_turns() -> None:
 
 def test_one_turn_is_timed_however_short_the_limit() -> None:
     clock, log = Clock(ns_per_look=100), []
-    times = time_in_turns(
+    times = time_interleaved(
         {"a": clock.taking("a", 1000, log)}, SpeedSettings(calls=8, seconds=1e-9, calls_per_turn=4), clock_ns=clock
     )
     assert len(times["a"]) == 4

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from linear_hand import SIDE
 
-from benchmarks.contestants.exported import Entrant
+from benchmarks.contestants.exported import Contestant
 from benchmarks.measure.accuracy import Predictions
 from benchmarks.measure.photographs import Photographs
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
@@ -53,13 +53,13 @@ def measured(photographs: Photographs, hand_topology: HandTopology) -> Measured:
     broken = off_by(photographs, 8, growing)
     broken.verts[3, 0, 0] = np.nan
     predictions["model.fp16.onnx"] = broken
-    return measure(entrants(predictions), predictions, photographs, hand_topology)
+    return measure(contestants(predictions), predictions, photographs, hand_topology)
 
 
-def entrants(predictions: dict[str, Predictions]) -> dict[str, Entrant]:
+def contestants(predictions: dict[str, Predictions]) -> dict[str, Contestant]:
     kinds = {"pytorch": ("pytorch", "fp32"), "model.onnx": ("onnxruntime", "fp32")}
     kinds |= {"model.int8.onnx": ("onnxruntime", "int8"), "model.fp16.onnx": ("onnxruntime", "fp16")}
-    return {key: Entrant(Named(*kinds[key]), artefact=key, size_mb=1.0) for key in predictions}
+    return {key: Contestant(Named(*kinds[key]), artefact=key, size_mb=1.0) for key in predictions}
 
 
 def test_engines_with_finite_output_have_errors_and_are_judged_by_their_own_tolerance(measured: Measured) -> None:
@@ -74,8 +74,8 @@ def test_two_graphs_of_one_precision_are_told_apart_by_their_files(
     photographs: Photographs, hand_topology: HandTopology
 ) -> None:
     predictions = {key: off_by(photographs, 8, np.ones(N_IMAGES)) for key in ("pytorch", "a.onnx", "b.onnx")}
-    found = {key: Entrant(Named("onnxruntime", "fp32"), artefact=key, size_mb=1.0) for key in ("a.onnx", "b.onnx")}
-    found = {"pytorch": Entrant(Named("pytorch", "fp32"), artefact="x", size_mb=1.0)} | found
+    found = {key: Contestant(Named("onnxruntime", "fp32"), artefact=key, size_mb=1.0) for key in ("a.onnx", "b.onnx")}
+    found = {"pytorch": Contestant(Named("pytorch", "fp32"), artefact="x", size_mb=1.0)} | found
     labels = measure(found, predictions, photographs, hand_topology).labels
     assert labels == ["pytorch fp32", "onnxruntime fp32 (a.onnx)", "onnxruntime fp32 (b.onnx)"]
 

@@ -91,7 +91,7 @@ def test_a_study_has_a_row_for_each_engine_and_batch() -> None:
 def test_speed_up_is_the_median_of_paired_ratios(monkeypatch: pytest.MonkeyPatch) -> None:
     """A machine that slows down tenfold between two turns leaves each turn's ratio alone."""
     times = {"naive": np.array([2.0, 20.0, 3.0]), "rewritten": np.array([1.0, 10.0, 1.0])}
-    monkeypatch.setattr(naive_study, "time_in_turns", lambda *_: times)
+    monkeypatch.setattr(naive_study, "time_interleaved", lambda *_: times)
     monkeypatch.setattr(naive_study, "peak_bytes", lambda call: 300 if call() is None else None)
     row = naive_study._row(
         "pytorch",

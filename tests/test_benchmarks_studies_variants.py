@@ -65,7 +65,7 @@ def test_the_published_form_is_timed_beside_each_int8_graph(monkeypatch: pytest.
             call()
         return {name: np.full(5, lengths_ms[name]) for name in calls}
 
-    monkeypatch.setattr(variant_times, "time_in_turns", pretend)
+    monkeypatch.setattr(variant_times, "time_interleaved", pretend)
     with OrtEngine(graph["fp32"]) as engine:
         assert latencies({"a": graph}, published=engine, threads=1, settings=SPEED) == {"a": Times(4, 3, 2, 4)}
 

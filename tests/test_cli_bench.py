@@ -8,7 +8,7 @@ from linear_hand import make_manifest, save_export_with_checkpoint
 from typer.testing import CliRunner, Result
 
 from benchmarks.bench.run import BenchRequest
-from benchmarks.measure.isolated import AloneSettings
+from benchmarks.measure.isolated import IsolatedSettings
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -98,9 +98,9 @@ def test_what_is_measured_alone_is_as_asked_for(monkeypatch: pytest.MonkeyPatch,
         (export, "--data", data),
         (export, "--data", data, "--cold-starts", 1, "--side-by-side", 0.5, "--processes", 3, "--energy", 0.25),
     )
-    assert [request.alone for request in requests] == [
-        AloneSettings(cold_starts=3, throughput_s=2.0, processes=None, energy_s=1.0),
-        AloneSettings(cold_starts=1, throughput_s=0.5, processes=3, energy_s=0.25),
+    assert [request.isolated for request in requests] == [
+        IsolatedSettings(cold_starts=3, throughput_s=2.0, processes=None, energy_s=1.0),
+        IsolatedSettings(cold_starts=1, throughput_s=0.5, processes=3, energy_s=0.25),
     ]
 
 

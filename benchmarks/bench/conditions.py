@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from benchmarks.measure.accuracy import AUC_RANGES_MM, floor_pa_pjpe_mm
+from benchmarks.measure.accuracy import AUC_RANGES_MM, regressor_pa_pjpe_mm
 from benchmarks.measure.photographs import ROOT_SENTENCES, Root
 from cliphand.arrays import FloatArray
 from cliphand.data.freihand import FreiHand
@@ -30,7 +30,7 @@ def data_facts(path: Path, data: FreiHand, regressor: FloatArray, *, n_images: i
         "images": n_images,
         "has_joints": data.xyz is not None,
         "has_vertices": data.verts is not None,
-        "floor_pa_pjpe_mm": floor_pa_pjpe_mm(data, regressor, n_images=n_images),
+        "regressor_pa_pjpe_mm": regressor_pa_pjpe_mm(data, regressor, n_images=n_images),
     }
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.contestants.exported import REFERENCE, Entrant
+from benchmarks.contestants.exported import REFERENCE, Contestant
 from benchmarks.contestants.plans import SUFFIX
 from benchmarks.measure.accuracy import Accuracy, Predictions, vertex_distances_mm
 from benchmarks.measure.intervals import Ratio
-from benchmarks.measure.isolated import Alone
+from benchmarks.measure.isolated import Isolated
 from benchmarks.measure.roofline import Roofline
 from benchmarks.measure.speed import Latency, Speed
 from export.gate.parity import TOLERANCES, Tolerance
@@ -31,8 +31,8 @@ class Row:
         calls: timed calls, model only.
         vertex_distance_mm: to PyTorch's vertices in the camera frame: mean, median, p99, max.
         nonfinite_images: images with a NaN or an infinity in the output.
-        key: names the entrant within the report.
-        kind: `reference`, `artefact` or `peer`.
+        key: names the contestant within the report.
+        kind: `reference`, `artefact` or `baseline`.
         runner: name that opens the engine, as `--engine` takes it; empty where it is no file.
         latency_interval_ms: 95 % interval of the median latency.
         cpu_ms_p50: CPU time of a call, all threads.
@@ -42,13 +42,13 @@ class Row:
         pipelined_ms_p50: of a batch in a stream, end to end, the next being read meanwhile.
         pipelined_over_model: that over the model alone, and the same in CPU time.
         speedup: over PyTorch with as many threads, and the same in CPU time.
-        faster_than: over each other entrant, by key, and the same in CPU time.
+        faster_than: over each other contestant, by key, and the same in CPU time.
         delta_pa_pvpe_mm: PA-PVPE minus PyTorch's.
         within_gate: whether the differences to PyTorch on these images are within the export's default tolerances.
         alone: what was measured in processes of its own.
         latency_samples_ms: single calls, model only; evenly spaced ones of them where many were timed.
         end_to_end_samples_ms: the same from JPEG files to metres.
-        share_of_roof: the exported graph's GFLOP in this latency, over those that the processor's fastest convolutions
+        roofline_share: the exported graph's GFLOP in this latency, over those that the processor's fastest convolutions
             in this precision do; usually below 1, see `benchmarks.measure.roofline`. PyTorch may compute other FLOP
             than the graph's.
         sha256: of the model file that was measured; None where it is none.
@@ -102,52 +102,57 @@ class Row:
     faster_than_cpu: Mapping[str, Ratio] | None = None
     delta_pa_pvpe_mm: float | None = None
     within_gate: bool | None = None
-    alone: Alone | None = None
+    isolated: Isolated | None = None
     latency_samples_ms: tuple[float, ...] = ()
     end_to_end_samples_ms: tuple[float, ...] = ()
-    share_of_roof: float | None = None
+    roofline_share: float | None = None
     layers: str | None = None
     sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Findings:
-    """What was measured of each entrant, by its key; speed by key and batch size.
+    """What was measured of each contestant, by its key; speed by key and batch size.
 
     Attributes:
-        roofs: of the processor, by number of threads.
+        rooflines: of the processor, by number of threads.
         gflop: of the exported graph for one image; None where the manifest has no such figure.
     """
 
     accuracy: Mapping[str, Accuracy]
     predictions: Mapping[str, Predictions]
     speed: Mapping[tuple[str, int], Speed]
-    alone: Mapping[str, Alone]
-    roofs: Mapping[int | None, Roofline] = field(default_factory=dict)
+    isolated: Mapping[str, Isolated]
+    rooflines: Mapping[int | None, Roofline] = field(default_factory=dict)
     gflop: float | None = None
 
 
-def make_rows(entrants: Mapping[str, Entrant], findings: Findings) -> tuple[Row, ...]:
-    """Rows by entrant, batch sizes in the order they were timed in."""
-    distances = {key: _distances(findings.predictions, key) for key in entrants}
+def make_rows(contestants: Mapping[str, Contestant], findings: Findings) -> tuple[Row, ...]:
+    """Rows by contestant, batch sizes in the order they were timed in."""
+    distances = {key: _distances(findings.predictions, key) for key in contestants}
     return tuple(
-        _row(entrants, key, findings, batch=batch, distance=distances[key])
-        for entrant in entrants
+        _row(contestants, key, findings, batch=batch, distance=distances[key])
+        for contestant in contestants
         for key, batch in findings.speed
-        if key == entrant
+        if key == contestant
     )
 
 
 def _row(
-    entrants: Mapping[str, Entrant], key: str, findings: Findings, *, batch: int, distance: Mapping[str, float] | None
+    contestants: Mapping[str, Contestant],
+    key: str,
+    findings: Findings,
+    *,
+    batch: int,
+    distance: Mapping[str, float] | None,
 ) -> Row:
-    entrant, accuracy, speed = entrants[key], findings.accuracy[key], findings.speed[key, batch]
-    reference = _reference(entrants, entrant)
-    precision = entrant.engine.precision
+    contestant, accuracy, speed = contestants[key], findings.accuracy[key], findings.speed[key, batch]
+    reference = _reference(contestants, contestant)
+    precision = contestant.engine.precision
     delta = _delta(accuracy.pa_pjpe_mm, findings.accuracy, "pa_pjpe_mm")
     delta_mesh = _delta(accuracy.pa_pvpe_mm, findings.accuracy, "pa_pvpe_mm")
     return Row(
-        engine=entrant.engine.name,
+        engine=contestant.engine.name,
         precision=precision,
         batch=batch,
         latency_ms_p50=speed.model.p50_ms,
@@ -162,9 +167,9 @@ def _row(
         f_at_15=accuracy.f_at_15,
         lixel_pa_pjpe_mm=accuracy.lixel_pa_pjpe_mm,
         delta_pa_pjpe_mm=delta,
-        size_mb=entrant.size_mb,
-        artefact=entrant.artefact,
-        threads=entrant.threads,
+        size_mb=contestant.size_mb,
+        artefact=contestant.artefact,
+        threads=contestant.threads,
         calls=speed.model.calls,
         end_to_end_ms_p50=speed.end_to_end.p50_ms,
         end_to_end_ms_p90=speed.end_to_end.p90_ms,
@@ -177,8 +182,8 @@ def _row(
         vertex_distance_mm=distance,
         nonfinite_images=accuracy.nonfinite_images,
         key=key,
-        kind=entrant.kind,
-        runner=entrant.runner,
+        kind=contestant.kind,
+        runner=contestant.runner,
         latency_interval_ms=speed.model.interval_ms,
         cpu_ms_p50=speed.model.cpu_ms_p50,
         first_call_ms=speed.model.first_ms,
@@ -194,22 +199,22 @@ def _row(
         faster_than_cpu=speed.faster_than_cpu,
         delta_pa_pvpe_mm=delta_mesh,
         within_gate=_within(tolerance_of(precision), (delta, delta_mesh), distance),
-        alone=findings.alone.get(key),
+        isolated=findings.isolated.get(key),
         latency_samples_ms=speed.model.samples_ms,
         end_to_end_samples_ms=speed.end_to_end.samples_ms,
-        share_of_roof=_share_of_roof(entrant, speed.model, findings),
-        layers=entrant.layers,
-        sha256=entrant.sha256,
+        roofline_share=_roofline_share(contestant, speed.model, findings),
+        layers=contestant.layers,
+        sha256=contestant.sha256,
     )
 
 
-def _share_of_roof(entrant: Entrant, latency: Latency, findings: Findings) -> float | None:
-    """None where no roof was measured, as for what runs on a GPU."""
-    roof = findings.roofs.get(entrant.threads)
-    if roof is None or findings.gflop is None or entrant.artefact.endswith(SUFFIX):
+def _roofline_share(contestant: Contestant, latency: Latency, findings: Findings) -> float | None:
+    """None where no roofline was measured, as for what runs on a GPU."""
+    roofline = findings.rooflines.get(contestant.threads)
+    if roofline is None or findings.gflop is None or contestant.artefact.endswith(SUFFIX):
         return None
     gflop = findings.gflop * latency.batch
-    return roof.share(entrant.engine.precision, gflop=gflop, latency_ms=latency.p50_ms)
+    return roofline.share(contestant.engine.precision, gflop=gflop, latency_ms=latency.p50_ms)
 
 
 def tolerance_of(precision: str) -> Tolerance:
@@ -217,9 +222,11 @@ def tolerance_of(precision: str) -> Tolerance:
     return TOLERANCES.get(precision.split("-")[0], TOLERANCES[REDUCED])
 
 
-def _reference(entrants: Mapping[str, Entrant], entrant: Entrant) -> str:
+def _reference(contestants: Mapping[str, Contestant], contestant: Contestant) -> str:
     """Key of PyTorch with as many threads."""
-    found = (key for key, other in entrants.items() if other.kind == "reference" and other.threads == entrant.threads)
+    found = (
+        key for key, other in contestants.items() if other.kind == "reference" and other.threads == contestant.threads
+    )
     return next(found, REFERENCE)
 
 

@@ -15,11 +15,18 @@ from annotated_types import Len
 
 from benchmarks.bench.conditions import data_facts, export_facts, protocol
 from benchmarks.bench.rows import Findings, Row, make_rows
-from benchmarks.contestants.exported import DEFAULT_RUNNERS, REFERENCE, Entrant, Skipped, exported_key, open_entrants
+from benchmarks.contestants.exported import (
+    DEFAULT_RUNNERS,
+    REFERENCE,
+    Contestant,
+    Skipped,
+    exported_key,
+    open_contestants,
+)
 from benchmarks.contestants.plans import open_plans
 from benchmarks.measure.accuracy import Accuracy, batch_sizes, predict, score
 from benchmarks.measure.interleaved import SpeedSettings
-from benchmarks.measure.isolated import Alone, AloneSettings, measure_alone
+from benchmarks.measure.isolated import Isolated, IsolatedSettings, measure_isolated
 from benchmarks.measure.machine import machine_facts, usable_cores
 from benchmarks.measure.photographs import Photographs, Root, read_batch
 from benchmarks.measure.roofline import Roofline, is_told_by, measure_roofline
@@ -53,14 +60,14 @@ class BenchRequest:
         runners: engines for ONNX graphs, of those that `engines.open` lists.
         rejected: whether graphs that failed the parity gate run as well.
         trust: whether packages of native code and version-compatible plans, which bring some, are opened.
-        peers: whether other ways to run the checkpoint's weights are compared, too.
+        baselines: whether other ways to run the checkpoint's weights are compared, too.
         roofline: whether the processor's own limit is measured, which needs OpenVINO.
         root: where the absolute depth comes from.
         n_images: score the first so many images; None all.
         split: of the data.
         checkpoint: of the PyTorch row; None takes the one that the manifest records.
         predictions: file for the exported model's hands in FreiHAND's submission format.
-        speed: how much is timed in turns.
+        speed: how much is timed interleaved.
         alone: how much is measured of each engine by itself.
     """
 
@@ -71,7 +78,7 @@ class BenchRequest:
     runners: tuple[str, ...] = DEFAULT_RUNNERS
     rejected: bool = False
     trust: bool = False
-    peers: bool = False
+    baselines: bool = False
     roofline: bool = False
     root: Root = "truth"
     n_images: Annotated[int, ALL] | None = None
@@ -79,7 +86,7 @@ class BenchRequest:
     checkpoint: Path | None = None
     predictions: Path | None = None
     speed: SpeedSettings = field(default_factory=SpeedSettings)
-    alone: AloneSettings = field(default_factory=AloneSettings)
+    isolated: IsolatedSettings = field(default_factory=IsolatedSettings)
 
     def __post_init__(self) -> None:
         """Check names."""
@@ -123,18 +130,18 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
     n_images = min(request.n_images or len(data), len(data))
     with ExitStack() as stack:
         broken: list[Skipped] = []
-        entrants, omitted = _open(request, manifest, stack, broken)
+        contestants, omitted = _open(request, manifest, stack, broken)
         plans, skipped = open_plans(
             request.export, manifest, stack, batches=_batches(request, n_images), trust=request.trust
         )
-        entrants |= plans
+        contestants |= plans
         machine = machine_facts()  # the load is that of others: nothing has been measured yet
-        roofs, without = _roofs(request)
-        findings = _measure(entrants, photographs, regressor, request, n_images=n_images, progress=progress)
+        rooflines, without = _rooflines(request)
+        findings = _measure(contestants, photographs, regressor, request, n_images=n_images, progress=progress)
         gflop = manifest.exporter.get("gflop")
         known = gflop if isinstance(gflop, float) else None
-        rows = make_rows(entrants, dataclasses.replace(findings, roofs=roofs, gflop=known))
-    written, refused = _write_predictions(request.predictions, findings, exported_key(entrants))
+        rows = make_rows(contestants, dataclasses.replace(findings, rooflines=rooflines, gflop=known))
+    written, refused = _write_predictions(request.predictions, findings, exported_key(contestants))
     return Report(
         machine=machine,
         versions=library_versions(),
@@ -150,18 +157,18 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         warnings=_warnings(findings.accuracy),
         rows=rows,
         skipped=(*dict.fromkeys(broken), *skipped),
-        rooflines=tuple(roofs.values()),
+        rooflines=tuple(rooflines.values()),
     )
 
 
 def _open(
     request: BenchRequest, manifest: Manifest, stack: ExitStack, skipped: list[Skipped]
-) -> tuple[dict[str, Entrant], tuple[str, ...]]:
-    """Every entrant of the matrix; beyond the first number of threads the keys name it. `skipped` gets broken files."""
-    entrants: dict[str, Entrant] = {}
+) -> tuple[dict[str, Contestant], tuple[str, ...]]:
+    """Every contestant; beyond the first number of threads the keys name it. `skipped` gets broken files."""
+    contestants: dict[str, Contestant] = {}
     omitted: dict[str, None] = {}  # each sentence once, in order
     for place, threads in enumerate(request.threads):
-        found, left_out = open_entrants(
+        found, left_out = open_contestants(
             request.export,
             manifest,
             stack,
@@ -173,27 +180,29 @@ def _open(
             skipped=skipped,
         )
         omitted |= dict.fromkeys(left_out)
-        if request.peers and REFERENCE in found:
-            from benchmarks.contestants.baselines import open_peers
+        if request.baselines and REFERENCE in found:
+            from benchmarks.contestants.baselines import open_baselines
 
-            peers, left_out = open_peers(found[REFERENCE])
-            found, omitted = found | peers, omitted | dict.fromkeys(left_out)
-        entrants |= {key if place == 0 else f"{key}, {threads} threads": entrant for key, entrant in found.items()}
-    return entrants, tuple(omitted)
+            baselines, left_out = open_baselines(found[REFERENCE])
+            found, omitted = found | baselines, omitted | dict.fromkeys(left_out)
+        contestants |= {
+            key if place == 0 else f"{key}, {threads} threads": contestant for key, contestant in found.items()
+        }
+    return contestants, tuple(omitted)
 
 
-def _roofs(request: BenchRequest) -> tuple[dict[int | None, Roofline], tuple[str, ...]]:
+def _rooflines(request: BenchRequest) -> tuple[dict[int | None, Roofline], tuple[str, ...]]:
     """The processor's limit for each number of threads, and why there is none where there is none."""
     if not request.roofline:
-        return {}, () if is_told_by(request.runners) else ("no roof: it is measured where an OpenVINO engine runs",)
-    roofs: dict[int | None, Roofline] = {}
+        return {}, () if is_told_by(request.runners) else ("no roofline: it is measured where an OpenVINO engine runs",)
+    rooflines: dict[int | None, Roofline] = {}
     omitted: dict[str, None] = {}
     for threads in request.threads:
         try:
-            roofs[threads] = measure_roofline(threads)
+            rooflines[threads] = measure_roofline(threads)
         except InputError as error:
-            omitted[f"no roof: {error}"] = None
-    return roofs, tuple(omitted)
+            omitted[f"no roofline: {error}"] = None
+    return rooflines, tuple(omitted)
 
 
 def _batches(request: BenchRequest, n_images: int) -> set[int]:
@@ -202,7 +211,7 @@ def _batches(request: BenchRequest, n_images: int) -> set[int]:
 
 
 def _measure(
-    entrants: Mapping[str, Entrant],
+    contestants: Mapping[str, Contestant],
     photographs: Photographs,
     regressor: FloatArray,
     request: BenchRequest,
@@ -210,33 +219,35 @@ def _measure(
     n_images: int,
     progress: Progress | None,
 ) -> Findings:
-    """Accuracy of every entrant, then its latencies, then what is measured of it alone."""
+    """Accuracy of every contestant, then its latencies, then what is measured of it alone."""
     report = progress or (lambda what, done, total: None)
     # The number of threads changes the speed only: what the first one predicts holds for all.
-    first = {key: entrant for key, entrant in entrants.items() if entrant.threads in (request.threads[0], None)}
+    first = {
+        key: contestant for key, contestant in contestants.items() if contestant.threads in (request.threads[0], None)
+    }
     predictions = predict(
-        {key: entrant.engine for key, entrant in first.items()},
+        {key: contestant.engine for key, contestant in first.items()},
         photographs,
         regressor,
         n_images=n_images,
         progress=lambda done: report("accuracy", done, n_images),
     )
-    predictions |= {key: predictions[key.rpartition(",")[0]] for key in entrants if key not in predictions}
+    predictions |= {key: predictions[key.rpartition(",")[0]] for key in contestants if key not in predictions}
     accuracy = {key: score(predictions[key], photographs.data) for key in first}
-    accuracy |= {key: accuracy[key.rpartition(",")[0]] for key in entrants if key not in accuracy}
+    accuracy |= {key: accuracy[key.rpartition(",")[0]] for key in contestants if key not in accuracy}
     return Findings(
         accuracy=accuracy,
         predictions=predictions,
-        speed=_time(entrants, photographs, request, report),
-        alone=_alone(entrants, photographs, request, report),
+        speed=_time(contestants, photographs, request, report),
+        isolated=_isolated(contestants, photographs, request, report),
     )
 
 
 def _time(
-    entrants: Mapping[str, Entrant], photographs: Photographs, request: BenchRequest, report: Progress
+    contestants: Mapping[str, Contestant], photographs: Photographs, request: BenchRequest, report: Progress
 ) -> dict[tuple[str, int], Speed]:
-    """Speed by entrant and batch."""
-    engines = {key: entrant.engine for key, entrant in entrants.items()}
+    """Speed by contestant and batch."""
+    engines = {key: contestant.engine for key, contestant in contestants.items()}
     found: dict[tuple[str, int], Speed] = {}
     for place, batch in enumerate(request.batches):
 
@@ -250,18 +261,19 @@ def _time(
     return found
 
 
-def _alone(
-    entrants: Mapping[str, Entrant], photographs: Photographs, request: BenchRequest, report: Progress
-) -> dict[str, Alone]:
+def _isolated(
+    contestants: Mapping[str, Contestant], photographs: Photographs, request: BenchRequest, report: Progress
+) -> dict[str, Isolated]:
     """Cold start, memory, throughput, energy; nothing where nothing of it was asked for."""
-    if request.alone == AloneSettings():
+    if request.isolated == IsolatedSettings():
         return {}
     images = read_batch(photographs, [0]).images
-    return measure_alone(entrants, images, request.alone, lambda done: report("each alone", done, len(entrants)))
+    total = len(contestants)
+    return measure_isolated(contestants, images, request.isolated, lambda done: report("each alone", done, total))
 
 
 def _warnings(accuracy: Mapping[str, Accuracy]) -> tuple[str, ...]:
-    """Each kind of warning once, in the words of the first entrant it holds for, after all of them."""
+    """Each kind of warning once, in the words of the first contestant it holds for, after all of them."""
     found: dict[str, tuple[str, list[str]]] = {}
     for key, scored in accuracy.items():
         for text in scored.warnings:
@@ -285,4 +297,4 @@ def _write_predictions(
 def _speed_facts(request: BenchRequest) -> dict[str, object]:
     """How it was timed; `threads` is the first number of them."""
     counts = {"threads": request.threads[0], "thread_counts": request.threads}
-    return dataclasses.asdict(request.speed) | counts | {"alone": dataclasses.asdict(request.alone)}
+    return dataclasses.asdict(request.speed) | counts | {"isolated": dataclasses.asdict(request.isolated)}

@@ -15,12 +15,13 @@ from benchmarks.bench.run import Report
 from benchmarks.contestants.plans import skipped_lines
 from benchmarks.measure.accuracy import AUC_RANGES_MM
 from benchmarks.measure.intervals import Ratio
-from benchmarks.measure.isolated import Alone
+from benchmarks.measure.isolated import Isolated
 from benchmarks.measure.roofline import Roofline
 from cliphand.files import SHORT_HASH
 
 MISSING = "-"
 WIDEST = 1000  # columns; more than any table needs
+WIDTH = 120  # columns of the table that is printed unless all of it is asked for
 AUC_RANGE = f"{AUC_RANGES_MM[0][0]:g}-{AUC_RANGES_MM[0][1]:g}"
 CROP_NOTES = {"joints": " (about the true joints: an upper bound)", "mask": " (about the true mask)"}
 GATE: dict[bool | None, str] = {True: "in", False: "OUT", None: MISSING}
@@ -38,8 +39,8 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("p99\nms", lambda row: f"{row.latency_ms_p99:.2f}"),
     ("FPS", lambda row: f"{row.fps:.1f}"),
     ("FPS end\nto end", lambda row: f"{row.end_to_end_fps:.1f}"),
-    ("times\nPyTorch", lambda row: _ratio(row.speedup)),
-    ("of\nroof", lambda row: _number(row.share_of_roof, "{:.0%}")),
+    ("x Py-\nTorch", lambda row: _ratio(row.speedup)),
+    ("roof-\nline", lambda row: _number(row.roofline_share, "{:.0%}")),
     ("over\nbare", lambda row: _ratio(row.overhead)),
     ("stream\n/model", lambda row: _ratio(row.pipelined_over_model)),
     ("PJPE", lambda row: _number(row.pjpe_mm, _MILLIMETRES)),
@@ -49,37 +50,46 @@ COLUMNS: tuple[tuple[str, Callable[[Row], str]], ...] = (
     ("F@15", lambda row: _number(row.f_at_15, _SHARE)),
     (f"AUC\n{AUC_RANGE}", lambda row: _number((row.pa_pjpe_auc or {}).get(f"{AUC_RANGE} mm"), _SHARE)),
     ("lixel\nPA-PJPE", lambda row: _number(row.lixel_pa_pjpe_mm, _MILLIMETRES)),
-    ("delta PA-\nPJPE", lambda row: _number(row.delta_pa_pjpe_mm, "{:+z.4f}")),
+    ("delta\nPA-PJPE", lambda row: _number(row.delta_pa_pjpe_mm, "{:+z.4f}")),
     ("delta PA-\nPVPE", lambda row: _number(row.delta_pa_pvpe_mm, "{:+z.4f}")),
     ("delta\nvertex", lambda row: _number((row.vertex_distance_mm or {}).get("max"), "{:.4f}")),
     ("gate", lambda row: GATE[row.within_gate]),
     ("size\nMB", lambda row: f"{row.size_mb:.1f}"),
 )
+# Headings that `--wide` adds; the JSON object and `cliphand report` have them in any case.
+WIDE_ONLY: tuple[str, ...] = ("p90\nms", "p99\nms", "over\nbare", "stream\n/model", "PJPE", "PA-\nPVPE", "F@5", "F@15")
+WIDE_ONLY += (f"AUC\n{AUC_RANGE}", "lixel\nPA-PJPE", "delta PA-\nPVPE")
 # What was measured of each engine by itself, once for all batch sizes.
-ALONE_COLUMNS: tuple[tuple[str, Callable[[Row, Alone], str]], ...] = (
-    ("engine", lambda row, alone: row.engine),
-    ("precision", lambda row, alone: row.precision),
-    ("threads", lambda row, alone: _count(row.threads)),
-    ("start\ns", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.start_s:.2f}")),
-    ("of it\nCPU s", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.cpu_s:.2f}")),
-    ("first\ncall ms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.first_call_ms:.1f}")),
-    ("steady\nms", lambda row, alone: _of(alone.cold_start, lambda start: f"{start.steady_ms:.1f}")),
-    ("peak\nMB", lambda row, alone: _of(alone.cold_start, lambda start: _number(start.peak_mb, "{:.0f}"))),
-    ("threads\nFPS", lambda row, alone: _of(alone.throughput, lambda found: f"{found.images_per_s:.1f}")),
-    ("processes\nFPS", lambda row, alone: _of(alone.processes, lambda found: f"{found.images_per_s:.1f}")),
-    ("J an\nimage", lambda row, alone: _of(alone.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
+ISOLATED_COLUMNS: tuple[tuple[str, Callable[[Row, Isolated], str]], ...] = (
+    ("engine", lambda row, isolated: row.engine),
+    ("precision", lambda row, isolated: row.precision),
+    ("threads", lambda row, isolated: _count(row.threads)),
+    ("start\ns", lambda row, isolated: _of(isolated.cold_start, lambda start: f"{start.start_s:.2f}")),
+    ("of it\nCPU s", lambda row, isolated: _of(isolated.cold_start, lambda start: f"{start.cpu_s:.2f}")),
+    ("first\ncall ms", lambda row, isolated: _of(isolated.cold_start, lambda start: f"{start.first_call_ms:.1f}")),
+    ("steady\nms", lambda row, isolated: _of(isolated.cold_start, lambda start: f"{start.steady_ms:.1f}")),
+    ("peak\nMB", lambda row, isolated: _of(isolated.cold_start, lambda start: _number(start.peak_mb, "{:.0f}"))),
+    ("threads\nFPS", lambda row, isolated: _of(isolated.throughput, lambda found: f"{found.images_per_s:.1f}")),
+    ("processes\nFPS", lambda row, isolated: _of(isolated.processes, lambda found: f"{found.images_per_s:.1f}")),
+    ("J an\nimage", lambda row, isolated: _of(isolated.energy, lambda energy: _number(energy.joules, "{:.3f}"))),
 )
 COLUMNS_NOTE = (
-    "Errors in mm. Times PyTorch: how many times faster, median over turns. Of roof: the graph's GFLOP in that time, "
-    "over what bare convolutions in that precision reach here. Over bare: the engine's call over the run-time's own. "
-    "Stream/model: JPEG to metres as a stream, over the model alone. Deltas to PyTorch on the same images: PA-PJPE, "
-    "PA-PVPE, and the largest distance of a vertex; gate: within the export's default tolerances."
+    "Errors are in millimetres. x PyTorch: how many times faster than PyTorch, the median of paired calls. Roofline: "
+    "the graph's operations per second, over those of bare convolutions in the same precision here. Deltas "
+    "are differences to PyTorch on the same images; that of the vertex is the largest distance of any vertex. Gate: "
+    "whether the differences are within the export's default tolerances."
 )
-ALONE_TITLE = (
-    "each engine alone: a new process from its start to the first result; images a second of callers side by side, one "
-    "thread each: threads that share a model, and processes with a model each"
+WIDE_NOTE = (
+    "Over bare: the engine's call over the run-time's own call. Stream/model: the time from JPEG file to metres in a "
+    "stream of images, over the time of the model alone."
+)
+NARROW_NOTE = "More columns with --wide; all of them stand in the JSON object and in `cliphand report`."
+ISOLATED_TITLE = (
+    "Each engine in processes of its own: from the start of a new process to its first result; images per second of "
+    "callers side by side, one thread each, as threads that share a model and as processes with a model each."
 )
 LEFT_ALIGNED = ("engine", "precision")
+FOLDED, NARROWEST = "engine", 16  # the column whose texts may take several lines, and its characters
 Found = TypeVar("Found")
 
 
@@ -99,14 +109,16 @@ def _number(value: float | None, form: str) -> str:
     return MISSING if value is None else form.format(value)
 
 
-def bench_table(report: Report) -> Table:
+def bench_table(report: Report, *, wide: bool = False) -> Table:
     """One row per engine x precision x batch; the title states the conditions, the caption what is missing."""
+    columns = [column for column in COLUMNS if wide or column[0] not in WIDE_ONLY]
+    notes = [COLUMNS_NOTE, WIDE_NOTE if wide else NARROW_NOTE]
     return _table(
-        [heading for heading, _ in COLUMNS],
-        [[cell(row) for _, cell in COLUMNS] for row in report.rows],
+        [heading for heading, _ in columns],
+        [[cell(row) for _, cell in columns] for row in report.rows],
         title=title(report),
         caption="\n".join(
-            [COLUMNS_NOTE, *_proofs(report.rows), *skipped_lines(report.skipped), *report.omitted, *report.warnings]
+            [*notes, *_proofs(report.rows), *skipped_lines(report.skipped), *report.omitted, *report.warnings]
         ),
     )
 
@@ -116,18 +128,18 @@ def _proofs(rows: Sequence[Row]) -> list[str]:
     return list(dict.fromkeys(f"{row.key}: {row.layers}" for row in rows if row.layers is not None))
 
 
-def alone_table(report: Report) -> Table | None:
+def isolated_table(report: Report) -> Table | None:
     """Cold start, memory, throughput and energy, one row per engine x precision x threads; None without any."""
     first = {row.key: row for row in reversed(report.rows)}
-    rows = [(row, row.alone) for row in reversed(first.values()) if row.alone is not None]
+    rows = [(row, row.isolated) for row in reversed(first.values()) if row.isolated is not None]
     if not rows:
         return None
-    reasons = {alone.energy.reason for _, alone in rows if alone.energy is not None and alone.energy.reason}
-    notes = [f"{row.key}: {note}" for row, alone in rows for note in alone.notes]
+    reasons = {isolated.energy.reason for _, isolated in rows if isolated.energy is not None and isolated.energy.reason}
+    notes = [f"{row.key}: {note}" for row, isolated in rows for note in isolated.notes]
     return _table(
-        [heading for heading, _ in ALONE_COLUMNS],
-        [[cell(row, alone) for _, cell in ALONE_COLUMNS] for row, alone in rows],
-        title=ALONE_TITLE,
+        [heading for heading, _ in ISOLATED_COLUMNS],
+        [[cell(row, isolated) for _, cell in ISOLATED_COLUMNS] for row, isolated in rows],
+        title=ISOLATED_TITLE,
         caption="\n".join([*sorted(reasons), *notes]),
     )
 
@@ -141,25 +153,37 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, title: str
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
+        show_edge=False,
     )
     for heading in headings:
         table.add_column(
-            heading, justify="left" if heading in LEFT_ALIGNED else "right", no_wrap=True, vertical="bottom"
+            heading,
+            justify="left" if heading in LEFT_ALIGNED else "right",
+            no_wrap=heading != FOLDED,
+            min_width=NARROWEST if heading == FOLDED else None,
+            overflow="fold",
+            vertical="bottom",
         )
     for row in rows:
         table.add_row(*row)
     return table
 
 
-def table_text(report: Report) -> str:
-    """The report's tables as plain text."""
-    alone = alone_table(report)
-    return plain_text(bench_table(report)) + ("" if alone is None else plain_text(alone))
+def table_text(report: Report, *, wide: bool = False) -> str:
+    """The report's tables as plain text, in WIDTH columns or as wide as all columns need."""
+    width, isolated = WIDEST if wide else WIDTH, isolated_table(report)
+    main = plain_text(bench_table(report, wide=wide), width=width)
+    return main + ("" if isolated is None else plain_text(isolated, width=width))
 
 
-def plain_text(table: Table) -> str:
-    """A table as plain text, as wide as it needs to be: figures are worth more than a terminal's margin."""
-    needed = Measurement.get(Console(), Console().options.update(max_width=WIDEST), table).maximum
+def plain_text(table: Table, *, width: int = WIDEST) -> str:
+    """A table as plain text, as wide as it needs to be: figures are worth more than a terminal's margin.
+
+    Args:
+        table: the table.
+        width: columns beyond which long texts are folded.
+    """
+    needed = min(width, Measurement.get(Console(), Console().options.update(max_width=WIDEST), table).maximum)
     console = Console(highlight=False, width=needed, file=io.StringIO())
     with console.capture() as capture:
         console.print(table)
@@ -169,23 +193,23 @@ def plain_text(table: Table) -> str:
 def title(report: Report) -> str:
     """What the figures were measured on and how they are to be read, a line for each kind of condition."""
     data, crop, speed = report.data, report.crop, report.speed
-    floor = data["floor_pa_pjpe_mm"]
-    floor_text = f", floor of the joint regressor {floor:.2f} mm PA-PJPE" if isinstance(floor, float) else ""
+    error = data["regressor_pa_pjpe_mm"]
+    regressor_text = f", PA-PJPE of the joint regressor itself {error:.2f} mm" if isinstance(error, float) else ""
     lines = [
         f"{report.export['path']} (checkpoint {str(report.export['checkpoint_sha256'])[:SHORT_HASH]}): "
         f"{_facts(report.training)}",
-        f"data: {data['path']}, {data['split']} split, {data['images']} images{floor_text}",
+        f"data: {data['path']}, {data['split']} split, {data['images']} images{regressor_text}",
         f"crop: {crop['rule']}{CROP_NOTES.get(str(crop['rule']), '')}, {crop['input_size']} px",
         f"protocol: {report.protocol}",
         f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
-        f"threads {_threads(speed)}; engines in turns, up to {speed['calls']} calls or "
+        f"threads {_threads(speed)}; engines interleaved, up to {speed['calls']} calls or "
         f"{speed['seconds']:g} s each; FPS at the median; end to end from JPEG file to vertices in metres",
-        *(f"roof: {_roof(roofline)}" for roofline in report.rooflines),
+        *(f"roofline: {_roofline(roofline)}" for roofline in report.rooflines),
     ]
     return "\n".join(lines)
 
 
-def _roof(roofline: Roofline) -> str:
+def _roofline(roofline: Roofline) -> str:
     speeds = ", ".join(f"{name} {speed:.0f}" for name, speed in roofline.gflop_per_s.items())
     return f"{speeds} GFLOP/s in bare 3 x 3 convolutions (OpenVINO, {_count(roofline.threads)} threads)"
 

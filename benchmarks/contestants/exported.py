@@ -19,11 +19,11 @@ BYTES_PER_MB = 1e6
 DEFAULT_RUNNERS = ("onnxruntime",)
 # Engines that would repeat another row under another name: OpenVINO computes an FP16 graph in float32 or in bfloat16.
 POINTLESS = {("openvino", "fp16"), ("openvino-reduced", "fp16")}
-Kind = Literal["reference", "artefact", "peer"]
+Kind = Literal["reference", "artefact", "baseline"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Entrant:
+class Contestant:
     """An opened engine.
 
     Attributes:
@@ -79,7 +79,7 @@ def installed_runners() -> tuple[str, ...]:
     return tuple(name for name in RUNNERS[".onnx"] if name in usable)
 
 
-def open_entrants(
+def open_contestants(
     export: Path,
     manifest: Manifest,
     stack: ExitStack,
@@ -90,7 +90,7 @@ def open_entrants(
     rejected: bool = False,
     trust: bool = False,
     skipped: list[Skipped] | None = None,
-) -> tuple[dict[str, Entrant], tuple[str, ...]]:
+) -> tuple[dict[str, Contestant], tuple[str, ...]]:
     """Open PyTorch and every model file.
 
     Args:
@@ -105,39 +105,39 @@ def open_entrants(
         skipped: gets the files that their engine refuses; without it the first of them ends everything.
 
     Returns:
-        Entrants by `REFERENCE`, file name, or file name and engine, and a sentence for each that is left out.
+        Contestants by `REFERENCE`, file name, or file name and engine, and a sentence for each that is left out.
 
     Raises:
         InputError: a file is missing or is not the one that was exported, or nothing can be run here.
     """
-    entrants: dict[str, Entrant] = {}
+    contestants: dict[str, Contestant] = {}
     omitted: list[str] = []
     reference = _open_reference(export, manifest, stack, threads=threads, checkpoint=checkpoint)
     if isinstance(reference, str):
         omitted.append(reference)
     else:
-        entrants[REFERENCE] = reference
+        contestants[REFERENCE] = reference
     for name in manifest.artefacts:
         found = _open_artefact(
             export, manifest, name, stack, threads=threads, runners=runners, rejected=rejected, trust=trust
         )
-        for key, entrant in found.items():
-            if isinstance(entrant, Skipped):
+        for key, contestant in found.items():
+            if isinstance(contestant, Skipped):
                 if skipped is None:
-                    raise InputError(f"{entrant.reason}.")
-                skipped.append(entrant)
-            elif isinstance(entrant, str):
-                omitted.append(entrant)
+                    raise InputError(f"{contestant.reason}.")
+                skipped.append(contestant)
+            elif isinstance(contestant, str):
+                omitted.append(contestant)
             else:
-                entrants[key] = entrant
+                contestants[key] = contestant
     reasons = [*omitted, *(one.reason for one in skipped or ())]
-    require(len(entrants) > 0, f"nothing in {export} can be run here ({'; '.join(reasons)}); export again.")
-    return entrants, tuple(omitted)
+    require(len(contestants) > 0, f"nothing in {export} can be run here ({'; '.join(reasons)}); export again.")
+    return contestants, tuple(omitted)
 
 
-def exported_key(entrants: dict[str, Entrant]) -> str:
-    """Key of the entrant that stands for the export: its first model file, else PyTorch."""
-    return next((key for key, entrant in entrants.items() if entrant.kind == "artefact"), REFERENCE)
+def exported_key(contestants: dict[str, Contestant]) -> str:
+    """Key of the contestant that stands for the export: its first model file, else PyTorch."""
+    return next((key for key, contestant in contestants.items() if contestant.kind == "artefact"), REFERENCE)
 
 
 def _open_artefact(
@@ -150,7 +150,7 @@ def _open_artefact(
     runners: Sequence[str],
     rejected: bool,
     trust: bool,
-) -> dict[str, Entrant | Skipped | str]:
+) -> dict[str, Contestant | Skipped | str]:
     """A model file in every engine for it, or why it is left out."""
     path, artefact = export / name, manifest.artefacts[name]
     if path.suffix == REJECTED and not rejected:
@@ -161,7 +161,7 @@ def _open_artefact(
     if file_kind(path) in NATIVE and not trust:
         return {name: f"{name} is left out: {NATIVE_CODE.rstrip('.')}"}
     gpu = find_gpu()
-    found: dict[str, Entrant | Skipped | str] = {}
+    found: dict[str, Contestant | Skipped | str] = {}
     for runner in [item for item in runners if item in known] or list(known)[:1]:
         key = name if runner == next(iter(known)) else f"{name}, {runner}"
         if (runner, artefact.precision) in POINTLESS:
@@ -179,7 +179,7 @@ def _open_artefact(
         except InputError as error:
             found[key] = Skipped(key, runner, artefact.precision, str(error).rstrip("."), broken=True)
             continue
-        found[key] = Entrant(
+        found[key] = Contestant(
             engine,
             artefact=name,
             size_mb=artefact.bytes / BYTES_PER_MB,
@@ -193,8 +193,8 @@ def _open_artefact(
 
 def _open_reference(
     export: Path, manifest: Manifest, stack: ExitStack, *, threads: int | None, checkpoint: Path | None
-) -> Entrant | str:
-    """The PyTorch entrant, or why it is left out."""
+) -> Contestant | str:
+    """The PyTorch contestant, or why it is left out."""
     if (fault := package_fault("pytorch")) is not None:
         return f"PyTorch is left out: {fault}"
     path = checkpoint or checkpoint_path(manifest, export)
@@ -213,7 +213,7 @@ def _open_reference(
         "name the right one with --checkpoint.",
     )
     n_bytes = sum(tensor.nbytes for tensor in engine.checkpoint.model.state_dict().values())
-    return Entrant(
+    return Contestant(
         engine,
         artefact=str(path),
         size_mb=n_bytes / BYTES_PER_MB,

@@ -1,4 +1,4 @@
-"""TensorRT's plans in an export folder: entrants where this machine runs them, else the reason why it does not."""
+"""TensorRT's plans in an export folder: contestants where this machine runs them, else the reason why it does not."""
 
 from collections.abc import Collection, Iterable
 from contextlib import ExitStack
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.contestants.exported import BYTES_PER_MB, Entrant, Skipped
+from benchmarks.contestants.exported import BYTES_PER_MB, Contestant, Skipped
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.artefact.manifest import Manifest
@@ -20,7 +20,7 @@ SUFFIX = ".plan"
 
 def open_plans(
     export: Path, manifest: Manifest, stack: ExitStack, *, batches: Collection[int], trust: bool = False
-) -> tuple[dict[str, Entrant], tuple[Skipped, ...]]:
+) -> tuple[dict[str, Contestant], tuple[Skipped, ...]]:
     """Open every plan of an export folder and try it once at each batch size.
 
     Args:
@@ -31,9 +31,9 @@ def open_plans(
         trust: whether version-compatible plans, which bring native code, are opened.
 
     Returns:
-        Entrants by file name, and what is skipped; nothing about a plan is an error.
+        Contestants by file name, and what is skipped; nothing about a plan is an error.
     """
-    entrants: dict[str, Entrant] = {}
+    contestants: dict[str, Contestant] = {}
     skipped: list[Skipped] = []
     gpu = find_gpu()
     for path in sorted(export.glob(f"*{SUFFIX}"), key=_order):
@@ -42,11 +42,11 @@ def open_plans(
             record = read_record(path)
             precision = record.key.precision
             _check_graph(record, manifest)
-            entrants[path.name] = _open(path, record, stack, gpu, batches, trust=trust)
+            contestants[path.name] = _open(path, record, stack, gpu, batches, trust=trust)
         except Exception as error:  # what the libraries raise shares no base but this
             reason = " ".join(str(error).split()).rstrip(".")
             skipped.append(Skipped(path.name, _flavour(path), precision, reason))
-    return entrants, tuple(skipped)
+    return contestants, tuple(skipped)
 
 
 def skipped_lines(skipped: Iterable[Skipped]) -> list[str]:
@@ -77,7 +77,7 @@ def _check_graph(record: PlanRecord, manifest: Manifest) -> None:
 
 def _open(
     path: Path, record: PlanRecord, stack: ExitStack, gpu: Gpu | str, batches: Collection[int], *, trust: bool
-) -> Entrant:
+) -> Contestant:
     if isinstance(gpu, str):
         raise InputError(f"it needs a GPU, and {gpu}.")
     with ExitStack() as trial:
@@ -87,7 +87,7 @@ def _open(
         stack.enter_context(trial.pop_all())
     size_mb = path.stat().st_size / BYTES_PER_MB
     layers = record.findings.get("proof")
-    return Entrant(
+    return Contestant(
         engine,
         artefact=path.name,
         size_mb=size_mb,

@@ -18,7 +18,7 @@ FLOP_PER_TFLOP = 1e12
 
 
 def matmul_tflops(device: str, precision: str) -> float:
-    """Measured speed of a square matrix product in TFLOP/s, TF32 off: the roof that engines are held against."""
+    """Measured speed of a square matrix product in TFLOP/s, TF32 off: the roofline that engines are held against."""
     torch.backends.cuda.matmul.allow_tf32 = False
     side = SIDES[device]
     first, second = (torch.rand(side, side, device=device).to(DTYPES[precision]) for _ in range(2))

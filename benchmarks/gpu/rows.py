@@ -13,7 +13,7 @@ import torch
 from benchmarks.contestants.exported import BYTES_PER_MB
 from benchmarks.gpu.budget import Budget
 from benchmarks.gpu.candidates import Candidate, Subject
-from benchmarks.measure.speed import SpeedSettings, summarise, time_in_turns
+from benchmarks.measure.speed import SpeedSettings, summarise, time_interleaved
 from cliphand.config import require
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
@@ -88,7 +88,7 @@ def measure(
             for batch in batches:
                 budget.require_time()
                 images = example_images(batch, subject.input_size, seed=batch).numpy()
-                times = time_in_turns({"": lambda images=images: engine(images)}, settings)[""]  # type: ignore[misc]
+                times = time_interleaved({"": lambda images=images: engine(images)}, settings)[""]  # type: ignore[misc]
                 latency = summarise(times, batch)
                 used = _gpu_memory_mb()
                 peak = peaks_tflops.get(head[1:])

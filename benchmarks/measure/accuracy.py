@@ -157,7 +157,7 @@ def per_image_pa_pjpe_mm(predictions: Predictions, data: FreiHand) -> FloatArray
     return np.asarray(aligned_point_errors(predictions.xyz, truth).errors_mm.mean(axis=1))
 
 
-def floor_pa_pjpe_mm(data: FreiHand, joint_regressor: FloatArray, *, n_images: int) -> float | None:
+def regressor_pa_pjpe_mm(data: FreiHand, joint_regressor: FloatArray, *, n_images: int) -> float | None:
     """PA-PJPE of the true vertices' joints against the true joints: what this regressor costs a perfect mesh.
 
     None where the data has no vertices or no joints.

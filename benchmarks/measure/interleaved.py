@@ -58,7 +58,7 @@ class Timings:
     first_ms: float
 
 
-def measure_in_turns(
+def measure_interleaved(
     calls: Mapping[str, Callable[[], object]],
     settings: SpeedSettings,
     *,
@@ -110,11 +110,11 @@ def measure_in_turns(
     }
 
 
-def time_in_turns(
+def time_interleaved(
     calls: Mapping[str, Callable[[], object]], settings: SpeedSettings, *, clock_ns: Clock = time.perf_counter_ns
 ) -> dict[str, FloatArray]:
-    """The wall times of `measure_in_turns` alone: (N,) milliseconds for each name."""
-    timings = measure_in_turns(calls, settings, clock_ns=clock_ns)
+    """The wall times of `measure_interleaved` alone: (N,) milliseconds for each name."""
+    timings = measure_interleaved(calls, settings, clock_ns=clock_ns)
     return {name: timing.wall_ms for name, timing in timings.items()}
 
 

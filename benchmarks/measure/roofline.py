@@ -16,7 +16,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from benchmarks.measure.interleaved import MS_PER_S, SpeedSettings, measure_in_turns
+from benchmarks.measure.interleaved import MS_PER_S, SpeedSettings, measure_interleaved
 from engines.runtimes.openvino_cpu import NAMES, QUANTISED, OpenVinoOptions, compile_graph, computed_in
 
 if TYPE_CHECKING:
@@ -42,23 +42,23 @@ class Roofline:
     threads: int | None
 
     def share(self, precision: str, *, gflop: float, latency_ms: float) -> float | None:
-        """Of the roof that a call of so many GFLOP uses; None where there is no roof for its precision.
+        """Of the roofline that a call of so many GFLOP uses; None where there is no roofline for its precision.
 
         Usually below 1: a network whose convolutions have faster shapes than the chain's can exceed it.
 
         Of a mixed precision, such as `int8-bf16`, the first is what the products are in.
         """
-        roof = self.gflop_per_s.get(precision.partition("-")[0])
-        return None if roof is None else gflop * MS_PER_S / latency_ms / roof
+        roofline = self.gflop_per_s.get(precision.partition("-")[0])
+        return None if roofline is None else gflop * MS_PER_S / latency_ms / roofline
 
 
 def is_told_by(runners: Iterable[str]) -> bool:
-    """Whether any of these engines for ONNX graphs is OpenVINO, which the roof is measured with."""
+    """Whether any of these engines for ONNX graphs is OpenVINO, which the roofline is measured with."""
     return any(runner.startswith("openvino") for runner in runners)
 
 
 def measure_roofline(threads: int | None) -> Roofline:
-    """Time the chains in turns.
+    """Time the chains interleaved.
 
     Raises:
         InputError: OpenVINO is not installed, or does not run the chains.
@@ -71,7 +71,7 @@ def measure_roofline(threads: int | None) -> Roofline:
             compiled = compile_graph(path, OpenVinoOptions(threads=threads, reduced=reduced))
             # Where the processor has no reduced precision, the name is FP32's, and so is the speed.
             calls[QUANTISED if int8 else NAMES[computed_in(compiled)]] = _call(compiled)
-    timings = measure_in_turns(calls, SETTINGS)
+    timings = measure_interleaved(calls, SETTINGS)
     # The shortest call: what others on the machine take away is not the processor's limit.
     fastest_ms = {name: float(timing.wall_ms.min()) for name, timing in timings.items()}
     return Roofline({name: GFLOP * MS_PER_S / fastest for name, fastest in fastest_ms.items()}, threads)

@@ -13,14 +13,14 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from benchmarks.measure.interleaved import MS_PER_S, SpeedSettings, Timings, measure_in_turns, time_in_turns
+from benchmarks.measure.interleaved import MS_PER_S, SpeedSettings, Timings, measure_interleaved, time_interleaved
 from benchmarks.measure.intervals import Ratio, median_interval, paired_ratio
 from benchmarks.measure.photographs import Photographs, end_to_end, pipelined, read_batch
 from cliphand.arrays import FloatArray
 from engines.base import Engine
 from engines.hands.prepare import Preparer
 
-__all__ = ["SpeedSettings", "time_in_turns"]  # from here on they are one with the rest for those who import them
+__all__ = ["SpeedSettings", "time_interleaved"]  # from here on they are one with the rest for those who import them
 
 SAMPLES_KEPT = 200  # of each engine, batch size and kind of timing
 SAMPLE_DECIMALS = 4  # of milliseconds
@@ -131,13 +131,13 @@ def measure_speed(
     images = read_batch(photographs, indices).images
     calls = {key: _calling(engine, images) for key, engine in engines.items()}
     bare = {_bare(key): engine.bare_call(images) for key, engine in engines.items() if isinstance(engine, _HasBareCall)}
-    alone = measure_in_turns(calls | bare, settings)
+    model_only = measure_interleaved(calls | bare, settings)
     report = progress or (lambda rounds: None)
     report(1)
     with Preparer(photographs.crop, photographs.input_size, workers=workers) as preparer:
         whole = _measure_whole(engines, photographs, indices, calls, preparer=preparer, settings=settings)
     report(2)
-    return {key: _speed(key, batch, alone, whole, list(engines)) for key in engines}
+    return {key: _speed(key, batch, model_only, whole, list(engines)) for key in engines}
 
 
 def _measure_whole(
@@ -161,13 +161,20 @@ def _measure_whole(
     whole: dict[str, Callable[[], object]] = {}
     for key, engine in engines.items():
         # The stream comes first: it runs the engine several times, so that the other two need no untimed call.
-        whole |= {_streamed(key): streamed(engine), _alone(key): calls[key], key: serial(engine)}
+        whole |= {_streamed(key): streamed(engine), _model_only(key): calls[key], key: serial(engine)}
     once = dataclasses.replace(settings, warmup_calls=0, calls_per_turn=1)
-    return measure_in_turns(whole, once, settle=False)
+    return measure_interleaved(whole, once, settle=False)
 
 
-def _speed(key: str, batch: int, alone: Mapping[str, Timings], whole: Mapping[str, Timings], keys: list[str]) -> Speed:
-    model, bare, streamed, model_then = alone[key], alone.get(_bare(key)), whole[_streamed(key)], whole[_alone(key)]
+def _speed(
+    key: str, batch: int, model_only: Mapping[str, Timings], whole: Mapping[str, Timings], keys: list[str]
+) -> Speed:
+    model, bare, streamed, model_then = (
+        model_only[key],
+        model_only.get(_bare(key)),
+        whole[_streamed(key)],
+        whole[_model_only(key)],
+    )
     return Speed(
         model=_latency(model, batch),
         end_to_end=_latency(whole[key], batch),
@@ -177,8 +184,8 @@ def _speed(key: str, batch: int, alone: Mapping[str, Timings], whole: Mapping[st
         pipelined_ms_p50=float(np.median(streamed.wall_ms)) / STREAM_LENGTH,
         pipelined_over_model=paired_ratio(streamed.wall_ms / STREAM_LENGTH, model_then.wall_ms),
         pipelined_over_model_cpu=paired_ratio(streamed.cpu_ms / STREAM_LENGTH, model_then.cpu_ms),
-        faster_than={other: paired_ratio(alone[other].wall_ms, model.wall_ms) for other in keys if other != key},
-        faster_than_cpu={other: paired_ratio(alone[other].cpu_ms, model.cpu_ms) for other in keys if other != key},
+        faster_than={other: paired_ratio(model_only[other].wall_ms, model.wall_ms) for other in keys if other != key},
+        faster_than_cpu={other: paired_ratio(model_only[other].cpu_ms, model.cpu_ms) for other in keys if other != key},
     )
 
 
@@ -199,5 +206,5 @@ def _streamed(key: str) -> str:
     return f"{key}, as a stream"
 
 
-def _alone(key: str) -> str:
+def _model_only(key: str) -> str:
     return f"{key}, model alone"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from benchmarks.contestants.exported import POINTLESS, Skipped, installed_runners, open_entrants
+from benchmarks.contestants.exported import POINTLESS, Skipped, installed_runners, open_contestants
 from benchmarks.contestants.plans import open_plans, skipped_lines
 from benchmarks.measure.accuracy import batch_sizes, predict
 from benchmarks.measure.machine import machine_facts
@@ -175,7 +175,7 @@ def _measure(
     refuse_other_hand(photographs.data, topology, source=request.export / HAND_NAME)
     broken: list[Skipped] = []
     with ExitStack() as stack:
-        entrants, omitted = open_entrants(
+        contestants, omitted = open_contestants(
             request.export,
             manifest,
             stack,
@@ -186,16 +186,16 @@ def _measure(
             skipped=broken,
         )
         plans, skipped = open_plans(request.export, manifest, stack, batches=batch_sizes(n_images))
-        entrants |= plans
+        contestants |= plans
         omitted += tuple(skipped_lines([*broken, *skipped]))
         predictions = predict(
-            {key: entrant.engine for key, entrant in entrants.items()},
+            {key: contestant.engine for key, contestant in contestants.items()},
             photographs,
             topology.joint_regressor,
             n_images=n_images,
             progress=lambda done: advance("running the engines", done, n_images),
         )
-        return Run(measure(entrants, predictions, photographs, topology), omitted, tuple(broken))
+        return Run(measure(contestants, predictions, photographs, topology), omitted, tuple(broken))
 
 
 def _page(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.bench.rows import tolerance_of
-from benchmarks.contestants.exported import REFERENCE, Entrant
+from benchmarks.contestants.exported import REFERENCE, Contestant
 from benchmarks.measure.accuracy import Predictions
 from benchmarks.measure.photographs import Photographs
 from benchmarks.report.theme import engine_label
@@ -64,27 +64,27 @@ class Measured:
         return self.photographs.data.image_path(index).name
 
 
-def label_entrants(entrants: Mapping[str, Entrant]) -> dict[str, str]:
+def label_contestants(contestants: Mapping[str, Contestant]) -> dict[str, str]:
     """A label for each key: engine and precision, with the file's name where that is not enough."""
     short = {
-        key: engine_label(entrant.engine.name, entrant.engine.precision, entrant.artefact)
-        for key, entrant in entrants.items()
+        key: engine_label(contestant.engine.name, contestant.engine.precision, contestant.artefact)
+        for key, contestant in contestants.items()
     }
     taken = list(short.values())
     return {
-        key: label if taken.count(label) == 1 else f"{label} ({Path(entrants[key].artefact).name})"
+        key: label if taken.count(label) == 1 else f"{label} ({Path(contestants[key].artefact).name})"
         for key, label in short.items()
     }
 
 
 def measure(
-    entrants: Mapping[str, Entrant],
+    contestants: Mapping[str, Contestant],
     predictions: Mapping[str, Predictions],
     photographs: Photographs,
     topology: HandTopology,
 ) -> Measured:
     """Compare every engine's hands with the labels and with PyTorch's."""
-    labels = label_entrants(entrants)
+    labels = label_contestants(contestants)
     n_images = len(next(iter(predictions.values())).xyz)
     measured = Measured(
         photographs=photographs,
@@ -110,12 +110,12 @@ def measure(
         hands=measured.hands,
         joint_errors_mm=errors,
         reference=measured.reference,
-        gate=_gate(entrants, predictions, Truth(truth, measured.true_verts()), measured),
+        gate=_gate(contestants, predictions, Truth(truth, measured.true_verts()), measured),
     )
 
 
 def _gate(
-    entrants: Mapping[str, Entrant], predictions: Mapping[str, Predictions], truth: Truth, measured: Measured
+    contestants: Mapping[str, Contestant], predictions: Mapping[str, Predictions], truth: Truth, measured: Measured
 ) -> tuple[Row, ...]:
     """Every engine but PyTorch against PyTorch; none where that is missing."""
     reference = predictions.get(REFERENCE)
@@ -128,10 +128,10 @@ def _gate(
             Hands(reference.xyz, reference.verts),
             truth,
             names=names,
-            tolerance=tolerance_of(entrants[key].engine.precision),
-            artefact=entrants[key].artefact,
-            engine=entrants[key].engine.name,
-            precision=entrants[key].engine.precision,
+            tolerance=tolerance_of(contestants[key].engine.precision),
+            artefact=contestants[key].artefact,
+            engine=contestants[key].engine.name,
+            precision=contestants[key].engine.precision,
         )
         for key, hands in predictions.items()
         if key != REFERENCE

@@ -9,8 +9,8 @@ from benchmarks.report.charts import latency_ranges, speed_accuracy
 from benchmarks.report.page import Chart, Section, Table
 from benchmarks.report.theme import Palette, part_of
 
-_ALONE = ("alone", "cold_start")
-_THREADS, _PROCESSES = (("alone", how, "images_per_s") for how in ("throughput", "processes"))
+_ALONE = ("isolated", "cold_start")
+_THREADS, _PROCESSES = (("isolated", how, "images_per_s") for how in ("throughput", "processes"))
 Rows = Sequence[SpeedRow]
 # Heading, and the cell's text.
 SPEED_COLUMNS: tuple[tuple[str, Callable[[SpeedRow, Rows], str]], ...] = (
@@ -40,7 +40,7 @@ WHOLE_COLUMNS: tuple[tuple[str, Callable[[SpeedRow, Rows], str]], ...] = (
     ("peak memory, MB", lambda row, rows: _text(row.number(*_ALONE, "peak_mb"), ".0f")),
     ("threads side by side, images/s", lambda row, rows: _text(row.number(*_THREADS), ".1f")),
     ("processes side by side, images/s", lambda row, rows: _text(row.number(*_PROCESSES), ".1f")),
-    ("energy, J an image", lambda row, rows: _text(row.number("alone", "energy", "joules"), ".3f")),
+    ("energy, J an image", lambda row, rows: _text(row.number("isolated", "energy", "joules"), ".3f")),
     ("size, MB", lambda row, rows: _text(row.number("size_mb"), ".1f")),
 )
 

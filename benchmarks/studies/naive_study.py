@@ -2,7 +2,7 @@
 
     python -m benchmarks.studies.naive_study [--batch 1 --batch 8] [--checkpoint DIR] [--json FILE]
 
-Both forms have the same weights and run in one process, in turns, in eager PyTorch and in ONNX Runtime.
+Both forms have the same weights and run in one process, interleaved, in eager PyTorch and in ONNX Runtime.
 
 - GFLOP: of convolutions and matrix products, for one image, counted on the ONNX graphs (`export.graph.inventory`).
 - speed-up: median over the turns of the naive form's time over the rewritten one's, so that drift of the machine and
@@ -35,7 +35,7 @@ from benchmarks.bench.table import plain_text
 from benchmarks.contestants.published import NaiveHand
 from benchmarks.measure.machine import machine_facts
 from benchmarks.measure.peak_memory import peak_bytes
-from benchmarks.measure.speed import SpeedSettings, time_in_turns
+from benchmarks.measure.speed import SpeedSettings, time_interleaved
 from cliphand.arrays import FloatArray
 from cliphand.checked import to_json
 from cliphand.checkpoint import load_checkpoint
@@ -124,7 +124,7 @@ def _row(
         for ours, theirs in zip(timed[REWRITTEN](images), reference, strict=True)
     )
     peaks = {name: peak_bytes(partial(run, images)) for name, run in measured.items()}
-    times = time_in_turns({name: partial(run, images) for name, run in timed.items()}, settings)
+    times = time_interleaved({name: partial(run, images) for name, run in timed.items()}, settings)
     naive, rewritten = peaks[NAIVE], peaks[REWRITTEN]
     return Row(
         engine=engine,
@@ -221,7 +221,7 @@ def main(
     conditions = (
         f"{config.backbone}, {config.input_size} px, FP32, {checkpoint or 'random weights'}; {machine['cpu']}, "
         f"{machine['cores']} cores, threads {threads or 'as each run-time chooses'}; times are medians of up to "
-        f"{calls} calls in turns"
+        f"{calls} calls interleaved"
     )
     typer.echo(conditions)
     typer.echo(plain_text(study_table(rows)))

@@ -1,4 +1,4 @@
-"""How long variants of the network take, all in turns, beside the network as its authors published it."""
+"""How long variants of the network take, all interleaved, beside the network as its authors published it."""
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.measure.interleaved import SpeedSettings, time_in_turns
+from benchmarks.measure.interleaved import SpeedSettings, time_interleaved
 from benchmarks.measure.intervals import paired_ratio
 from cliphand.arrays import FloatArray
 from engines.base import Engine
@@ -58,7 +58,7 @@ def latencies(
             )
             for kind, engine in zip(KINDS, engines, strict=True):
                 calls[f"{name}, {kind}"] = _call(stack.enter_context(engine))
-        wall_ms = time_in_turns(calls, settings)
+        wall_ms = time_interleaved(calls, settings)
     return {name: _times(wall_ms, name) for name in graphs}
 
 

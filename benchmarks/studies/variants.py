@@ -5,7 +5,7 @@
 
 Every variant that is trained gets the same images, views, epochs and schedule, and is scored on the evaluation split.
 Those that are not trained have random weights: their latency is real, their accuracy is left empty. FP32 runs in ONNX
-Runtime and OpenVINO, INT8 in OpenVINO (calibrated on training images), all variants in turns. A variant that DIR
+Runtime and OpenVINO, INT8 in OpenVINO (calibrated on training images), all variants interleaved. A variant that DIR
 already holds is not trained again. The last line is one JSON object.
 """
 

@@ -27,9 +27,10 @@ def bench(
             show_default="all installed",
         ),
     ] = None,
-    peers: Annotated[
-        bool, typer.Option("--peers", help="Compare torch.compile and the network as published, too.")
+    baselines: Annotated[
+        bool, typer.Option("--baselines", help="Compare torch.compile and the network as published, too.")
     ] = False,
+    wide: Annotated[bool, typer.Option("--wide", help="Print all columns, beyond 120 characters.")] = False,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")
     ] = False,
@@ -76,7 +77,7 @@ def bench(
     from benchmarks.bench.run import BenchRequest
     from benchmarks.contestants.exported import installed_runners
     from benchmarks.measure.interleaved import SpeedSettings
-    from benchmarks.measure.isolated import AloneSettings
+    from benchmarks.measure.isolated import IsolatedSettings
     from benchmarks.measure.roofline import is_told_by
     from cliphand.claims import check_file
     from cliphand.config import require
@@ -100,7 +101,7 @@ def bench(
         runners=runners,
         rejected=rejected,
         trust=trust,
-        peers=peers,
+        baselines=baselines,
         roofline=is_told_by(runners),
         root=root,
         n_images=images,
@@ -108,10 +109,12 @@ def bench(
         checkpoint=checkpoint,
         predictions=predictions,
         speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
-        alone=AloneSettings(cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy),
+        isolated=IsolatedSettings(
+            cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy
+        ),
     )
     measured = measure(request)
-    _show(measured, report)
+    _show(measured, report, wide=wide)
     if any(one.broken for one in measured.skipped):
         raise typer.Exit(1)
 
@@ -124,7 +127,7 @@ def measure(request: "BenchRequest") -> "Report":
         return run_bench(request, progress=advance)
 
 
-def _show(report: "Report", json_file: Path) -> None:
+def _show(report: "Report", json_file: Path, *, wide: bool) -> None:
     """Print the table and, as the last line, the JSON object, which is written to a file as well."""
     import dataclasses
     import json
@@ -134,7 +137,6 @@ def _show(report: "Report", json_file: Path) -> None:
     from cliphand.kinds import BENCH
 
     value = dataclasses.asdict(report)
-    # Figures are worth more than the margin: a pipe or a narrow terminal gets the whole width, too.
-    typer.echo(table_text(report))
+    typer.echo(table_text(report, wide=wide))
     write_json(json_file, value, BENCH)
     typer.echo(json.dumps(value, allow_nan=False))
