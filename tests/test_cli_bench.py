@@ -54,10 +54,13 @@ def test_the_last_line_is_the_json_object_and_the_file_holds_the_same(export: Pa
 
 
 def test_the_table_is_whole_where_stdout_is_a_pipe(export: Path, data: Path) -> None:
-    lines = run(export, "--data", data).stdout.splitlines()
-    rows = [line for line in lines if line.strip().startswith(("pytorch", "onnxruntime")) and "fp32" in line]
-    assert [len(row.split()) for row in rows] == [25, 25]
-    assert not any("…" in line for line in lines)
+    for flags, columns in ((), 14), (("--wide",), 25):
+        lines = run(export, "--data", data, *flags).stdout.splitlines()[:-1]
+        rows = [line for line in lines if line.strip().startswith(("pytorch", "onnxruntime")) and "fp32" in line]
+        assert [len(row.split()) for row in rows] == [columns, columns]
+        assert not any("…" in line for line in lines)
+        if not flags:
+            assert max(map(len, lines)) <= 120
 
 
 def test_the_newest_export_is_the_default(export: Path, data: Path) -> None:
