@@ -14,7 +14,7 @@ from annotated_types import Interval
 
 from benchmarks.bench.run import BenchRequest
 from benchmarks.measure.interleaved import SpeedSettings
-from benchmarks.measure.isolated import AloneSettings
+from benchmarks.measure.isolated import IsolatedSettings
 from benchmarks.report.bench_file import read_bench
 from benchmarks.report.build import ReportRequest
 from cliphand.checked import from_json, to_json
@@ -225,7 +225,7 @@ def test_every_number_of_a_config_has_limits() -> None:
 REQUESTS = (
     BenchRequest(Path("export"), Path("data")),
     SpeedSettings(),
-    AloneSettings(),
+    IsolatedSettings(),
     ReportRequest(Path("export")),
     TypedRequest(("fp16",), CalibrationRequest(Path("data")), GateRequest(Path("data"))),
     GateRequest(Path("data")),
