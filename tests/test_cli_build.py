@@ -3,13 +3,14 @@ from pathlib import Path
 
 import pytest
 import typer
-from typed_graphs import lacking_op, save_typed_export
+from typed_graphs import SIDE, lacking_op, nan, save_typed_export
 from typer.testing import CliRunner, Result
 
 from cliphand.cli.build import build, sentence
 from cliphand.errors import InputError
+from cliphand.files import sha256_of
 from engines.tensorrt.plan import BatchRange, BuildSettings, PlanKey, PlanRecord
-from engines.tensorrt.process import BuiltFolder, BuiltPlan
+from engines.tensorrt.process import BuiltFolder, BuiltPlan, build_plan
 from export.folder.contents import EXPORT
 
 app = typer.Typer()
@@ -118,6 +119,38 @@ def test_a_graph_that_is_refused_is_told_and_the_others_stand(tmp_path: Path) ->
     (failure,) = json.loads(result.stdout.splitlines()[-1])["failures"]
     assert (failure["graph"], failure["flavour"]) == ("model.fp16.onnx", "tensorrt-rtx")
     assert "operator: Det" in failure["reason"]
+
+
+@pytest.mark.usefixtures("no_tensorrt")
+def test_without_a_gpu_a_graph_that_gives_nan_gets_no_plan_and_the_others_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the process that builds has as well
+    folder = save_typed_export(tmp_path / "export", fp32={}, fp16={"half": True, "fault": nan})
+    result = run(folder)
+    assert result.exit_code == 1
+    assert (folder / "model.rtx.plan").exists()
+    assert list(folder.glob("model.fp16*plan*")) == []
+    said = f"model.fp16.onnx: no plan: {folder / 'model.fp16.onnx'} gives NaN or infinity in joints_uvd and verts_uvd"
+    assert said in result.stdout
+    assert "gate: not executed here (its graph gives finite numbers on noise in ONNX Runtime)" in result.stdout
+
+
+def test_a_graph_that_onnx_runtime_does_not_run_gets_its_plan_with_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Refusing:
+        def __init__(self, path: Path) -> None:
+            raise InputError(f"{path} cannot be run by ONNX Runtime 1.0 (no kernel); export it again.")
+
+    monkeypatch.setattr("engines.tensorrt.process.OrtEngine", Refusing)
+    monkeypatch.setattr("engines.tensorrt.process.build_bytes", lambda *given, **named: (b"plan", {}))
+    onnx = save_typed_export(tmp_path / "export", fp32={}) / "model.onnx"
+    key = PlanKey("tensorrt-rtx", "fp32", "0", sha256_of(onnx), "1.0", None, BuildSettings())
+    built = build_plan(onnx, key, input_size=SIDE, progress=lambda *step: None)
+    assert built.path.exists()
+    assert "gate: not executed here (ONNX Runtime does not run its graph (" in sentence(built)
+    assert "no kernel" in sentence(built)
 
 
 NAN = "NaN or infinity on noise"

@@ -113,6 +113,11 @@ def unknown_op(make: Maker, image: str) -> str:
     return make.node("NoSuchOp", [image])
 
 
+def nan(make: Maker, image: str) -> str:
+    """A fault: logarithms of negative numbers."""
+    return make.node("Log", [make.node("Neg", [make.node("Abs", [image])])])
+
+
 def lacking_op(make: Maker, image: str) -> str:
     """A fault: an operation of ONNX that TensorRT lacks."""
     determinant = make.node("Det", [image])

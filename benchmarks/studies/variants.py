@@ -37,7 +37,7 @@ from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, write_json
-from cliphand.hand import load_hand
+from cliphand.hand import HAND_NAME, load_hand
 from cliphand.kinds import VARIANTS, VARIANTS_FOLDER
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
@@ -129,7 +129,7 @@ def _row(name: str, path: Path, errors: dict[str, Errors], times: dict[str, Time
 
 def checkpoint_of(config: ModelConfig, folder: Path, shared: Study) -> Checkpoint:
     """The variant's last checkpoint, trained now unless it already was."""
-    run, topology = folder / "run", load_hand(shared.data / "hand.npz")
+    run, topology = folder / "run", load_hand(shared.data / HAND_NAME)
     plan = Run(data=shared.data, topology=topology, out=run, model=config, crop=CROP, train=shared.train)
     if shared.teacher is not None:
         plan = dataclasses.replace(plan, recipe=Distil(shared.teacher, DistilConfig()))
@@ -150,7 +150,7 @@ def untrained(config: ModelConfig, shared: Study) -> HandModel:
     Without that a deep network's numbers grow until rounding alone breaks the export's check.
     """
     torch.manual_seed(SEED)
-    model = HandModel(config, level_templates(load_hand(shared.data / "hand.npz"), config.levels)).train()
+    model = HandModel(config, level_templates(load_hand(shared.data / HAND_NAME), config.levels)).train()
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.momentum = 1.0

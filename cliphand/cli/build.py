@@ -49,8 +49,9 @@ def build(
     """Build TensorRT plans of an export's graphs; equal ones that stand there are kept.
 
     Plans that can run here are judged in millimetres, as the graphs were; one that fails is set aside as .rejected. A
-    graph that cannot be built costs no other its plan. The exit code is 1 if either happened. Needs neither PyTorch
-    nor the checkpoint. Prints a line for each graph; the last line of stdout is one JSON object.
+    graph that cannot be built costs no other its plan, nor does one whose plan cannot run here and that gives NaN or
+    infinity on noise in ONNX Runtime. The exit code is 1 if any of it happened. Needs neither PyTorch nor the
+    checkpoint. Prints a line for each graph; the last line of stdout is one JSON object.
     """
     import json
 
@@ -131,7 +132,8 @@ def verdict(record: "PlanRecord") -> str:
     """What the gate says of a plan, in half a sentence."""
     parity = record.findings.get("parity")
     if not isinstance(parity, dict):
-        return f"gate: {parity}"
+        note = record.findings.get("graph_on_noise")
+        return f"gate: {parity} ({note})" if note else f"gate: {parity}"
     failures = parity.get("failures")
     if failures:
         return f"gate: FAILED, set aside: {'; '.join(str(failure) for failure in failures)}"
