@@ -1,14 +1,18 @@
+import platform
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 from linear_hand import SIDE, expected, save_onnx
 from onnx import TensorProto
+from typed_graphs import save_graph
 
 from cliphand.errors import InputError
-from engines.runtimes.ort import OrtEngine
+from engines.runtimes.ort import EXACT_SUMS, OrtEngine
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +114,47 @@ def test_running_a_model_never_imports_torch(model: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", program, str(model)], capture_output=True, text=True, check=False)
     assert result.stdout.splitlines() == ["(1, 778, 3)", "[]"], result.stderr
+
+
+@pytest.mark.parametrize(("quantised", "asked"), [(True, True), (False, False)])
+def test_exact_sums_are_asked_for_where_there_are_sums_of_8_bits_and_nowhere_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quantised: bool, *, asked: bool
+) -> None:
+    seen: list[ort.SessionOptions] = []
+    session = ort.InferenceSession
+
+    def opened(path: str, options: ort.SessionOptions, **named: object) -> ort.InferenceSession:
+        seen.append(options)
+        return session(path, options, **named)
+
+    monkeypatch.setattr("engines.runtimes.ort.ort.InferenceSession", opened)
+    OrtEngine(save_graph(tmp_path / "model.onnx", quantised=quantised)).close()
+    if asked:
+        assert seen[0].get_session_config_entry(EXACT_SUMS) == "1"
+    else:
+        with pytest.raises(RuntimeError, match=EXACT_SUMS):
+            seen[0].get_session_config_entry(EXACT_SUMS)
+
+
+ON_NOISE = """
+import sys, numpy as np
+from pathlib import Path
+from engines.runtimes.ort import OrtEngine
+with OrtEngine(Path(sys.argv[1]), threads=1) as engine:
+    side = engine.input_size
+    np.save(sys.argv[2], engine(np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype("f4")).verts_uvd)
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_without_vnni_gives_the_same_int8_hands(tmp_path: Path) -> None:
+    """Emulated; without exact sums the vertices are off by hundredths of their range."""
+    emulator = shutil.which("qemu-x86_64")
+    if emulator is None or platform.machine() != "x86_64":
+        pytest.skip("no qemu-x86_64 to emulate a processor with AVX2 and without VNNI")
+    graph = save_graph(tmp_path / "model.onnx", quantised=True)
+    for words, name in (((), "here"), ((emulator, "-cpu", "Haswell-v4"), "there")):
+        command = [*words, sys.executable, "-c", ON_NOISE, str(graph), str(tmp_path / name)]
+        subprocess.run(command, check=True, capture_output=True)
+    here, there = np.load(tmp_path / "here.npy"), np.load(tmp_path / "there.npy")
+    np.testing.assert_allclose(there, here, atol=1e-4 * np.ptp(here))
