@@ -12,6 +12,7 @@ from cliphand.files import sha256_of
 from engines.tensorrt.plan import BatchRange, BuildSettings, PlanKey, PlanRecord
 from engines.tensorrt.process import BuiltFolder, BuiltPlan, build_plan
 from export.folder.contents import EXPORT
+from export.gate.plans import judge_plans
 
 app = typer.Typer()
 app.command()(build)
@@ -122,7 +123,7 @@ def test_a_graph_that_is_refused_is_told_and_the_others_stand(tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("no_tensorrt")
-def test_without_a_gpu_a_graph_that_gives_nan_gets_no_plan_and_the_others_stand(
+def test_without_a_gpu_the_plan_of_a_graph_that_gives_nan_is_set_aside_and_the_others_stand(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # which the process that builds has as well
@@ -130,27 +131,29 @@ def test_without_a_gpu_a_graph_that_gives_nan_gets_no_plan_and_the_others_stand(
     result = run(folder)
     assert result.exit_code == 1
     assert (folder / "model.rtx.plan").exists()
-    assert list(folder.glob("model.fp16*plan*")) == []
-    said = f"model.fp16.onnx: no plan: {folder / 'model.fp16.onnx'} gives NaN or infinity in joints_uvd and verts_uvd"
-    assert said in result.stdout
+    assert not (folder / "model.fp16.rtx.plan").exists()
+    assert (folder / "model.fp16.rtx.plan.rejected").exists()
+    assert "FAILED, set aside: its graph gives NaN or infinity in joints_uvd and verts_uvd on noise" in result.stdout
     assert "gate: not executed here (its graph gives finite numbers on noise in ONNX Runtime)" in result.stdout
 
 
-def test_a_graph_that_onnx_runtime_does_not_run_gets_its_plan_with_a_note(
+def test_a_graph_that_onnx_runtime_does_not_run_keeps_its_plan_with_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Refusing:
         def __init__(self, path: Path) -> None:
             raise InputError(f"{path} cannot be run by ONNX Runtime 1.0 (no kernel); export it again.")
 
-    monkeypatch.setattr("engines.tensorrt.process.OrtEngine", Refusing)
+    monkeypatch.setattr("export.gate.plans.OrtEngine", Refusing)
     monkeypatch.setattr("engines.tensorrt.process.build_bytes", lambda *given, **named: (b"plan", {}))
     onnx = save_typed_export(tmp_path / "export", fp32={}) / "model.onnx"
     key = PlanKey("tensorrt-rtx", "fp32", "0", sha256_of(onnx), "1.0", None, BuildSettings())
     built = build_plan(onnx, key, input_size=SIDE, progress=lambda *step: None)
+    (judged,) = judge_plans(onnx.parent, (built,), None)
+    assert judged.path == built.path
     assert built.path.exists()
-    assert "gate: not executed here (ONNX Runtime does not run its graph (" in sentence(built)
-    assert "no kernel" in sentence(built)
+    assert "gate: not executed here (ONNX Runtime does not run its graph (" in sentence(judged)
+    assert "no kernel" in sentence(judged)
 
 
 NAN = "NaN or infinity on noise"

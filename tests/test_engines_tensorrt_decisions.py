@@ -257,7 +257,6 @@ def test_what_a_gpu_tells_of_its_plan_is_in_the_sidecar(
         "proof": "1 of 1 convolutions and matrix products in HALF (of the finished engine)",
         "gpu": "NVIDIA L4",
         "parity": NOT_EXECUTED,
-        "graph_on_noise": None,
     }
 
 

@@ -48,10 +48,10 @@ def build(
 ) -> None:
     """Build TensorRT plans of an export's graphs; equal ones that stand there are kept.
 
-    Plans that can run here are judged in millimetres, as the graphs were; one that fails is set aside as .rejected. A
-    graph that cannot be built costs no other its plan, nor does one whose plan cannot run here and that gives NaN or
-    infinity on noise in ONNX Runtime. The exit code is 1 if any of it happened. Needs neither PyTorch nor the
-    checkpoint. Prints a line for each graph; the last line of stdout is one JSON object.
+    Plans that can run here are judged in millimetres, as the graphs were; of the others the graph must give finite
+    numbers on noise in ONNX Runtime. One that fails is set aside as .rejected. A graph that cannot be built costs no
+    other its plan. The exit code is 1 if either happened. Needs neither PyTorch nor the checkpoint. Prints a line for
+    each graph; the last line of stdout is one JSON object.
     """
     import json
 

@@ -12,16 +12,12 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from threading import Lock
 
-import numpy as np
-
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, whole_file
 from cliphand.lifeline import end_with_parent
 from engines.artefact.manifest import check_artefact, read_manifest
-from engines.base import OUTPUT_SHAPES
 from engines.host.cuda_device import Gpu, find_gpu
-from engines.runtimes.ort import OrtEngine
 from engines.tensorrt.build import Progress, build_bytes, inspect
 from engines.tensorrt.flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
 from engines.tensorrt.layers import check_precision, proof_of
@@ -37,7 +33,6 @@ from engines.tensorrt.plan import (
 )
 
 NO_GPU = "built without a GPU"
-WORDS = 300  # characters of another library's message that a note passes on
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +196,7 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
     content, layers = build_bytes(onnx, key, input_size=input_size, progress=progress)
     build_s = time.perf_counter() - start
     layers_here: dict[str, int] | str | None = None
-    on_noise: str | None = None
-    if key.gpu is None:
-        on_noise = graph_on_noise(onnx)  # where there is a GPU, the plan itself is judged on it
-    else:
+    if key.gpu is not None:
         layers_here = found_here(lambda: inspect(content, plan, key, input_size=input_size), key)
         if not isinstance(layers_here, str):
             check_precision(key.precision, layers_here, source=str(plan), silence=key.flavour != TENSORRT.name)
@@ -214,35 +206,12 @@ def build_plan(onnx: Path, key: PlanKey, *, input_size: int, progress: Progress)
         "proof": proof_of(key.precision, network=layers, engine=layers_here),
         "gpu": NO_GPU if key.gpu is None else key.gpu.name,
         "parity": NOT_EXECUTED,
-        "graph_on_noise": on_noise,
     }
     with whole_file(plan, None) as temporary:
         temporary.write_bytes(content)
     record = PlanRecord(key, onnx.name, input_size, sha256_of(plan), build_s, findings)
     write_record(record, plan)
     return BuiltPlan(plan, record, reused=False)
-
-
-def graph_on_noise(onnx: Path) -> str:
-    """What a graph makes of an image of noise in ONNX Runtime, which TensorRT's plan of it would make as well.
-
-    Raises:
-        InputError: it gives NaN or infinity.
-    """
-    try:
-        with OrtEngine(onnx) as engine:
-            side = engine.input_size
-            noise = np.random.default_rng(0).uniform(-1, 1, (1, 3, side, side)).astype(np.float32)
-            output = engine(noise)
-    except Exception as error:  # TensorRT took the graph; what ONNX Runtime raises shares no base but this
-        return f"ONNX Runtime does not run its graph ({' '.join(str(error).split())[:WORDS].rstrip('.')})"
-    broken = [name for name in OUTPUT_SHAPES if not np.isfinite(getattr(output, name)).all()]
-    require(
-        not broken,
-        f"{onnx} gives NaN or infinity in {' and '.join(broken)} on an image of noise in ONNX Runtime, and so would "
-        "its plan; export another checkpoint.",
-    )
-    return "its graph gives finite numbers on noise in ONNX Runtime"
 
 
 def found_here(look: Callable[[], dict[str, int]], key: PlanKey) -> dict[str, int] | str:

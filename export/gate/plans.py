@@ -1,7 +1,8 @@
 """The gate for TensorRT's plans: judged where they can run, in millimetres, and set aside where they fail.
 
 On the photographs that the graphs were judged on, where they are at hand, by the same comparison and tolerance; beside
-them, or alone, on noise at every profile's least and largest batch against the plan's own graph.
+them, or alone, on noise at every profile's least and largest batch against the plan's own graph. Of a plan that cannot
+run here its graph is run alone, in ONNX Runtime: NaN there is NaN in the plan.
 """
 
 import dataclasses
@@ -30,6 +31,8 @@ from export.gate.images import GateImages, GateRequest, read_gate_images
 from export.gate.parity import TOLERANCES, compare
 from export.graph.reference_view import distances_mm
 
+GRAPH_ON_NOISE = "graph_on_noise"  # of a plan's findings: how its graph does where the plan cannot run
+WORDS = 300  # characters of another library's message that a note passes on
 EXACT = ("fp32", ".onnx")  # the graph that stands for PyTorch
 
 
@@ -56,7 +59,7 @@ def gate_request(folder: Path, data: Path | None = None) -> GateRequest | None:
 
 
 def judge_plans(folder: Path, plans: tuple[BuiltPlan, ...], request: GateRequest | None) -> Iterator[BuiltPlan]:
-    """Judge each plan that this machine can run and that was not judged, one after the other.
+    """Judge each plan that was not judged, one after the other: itself where this machine can run it, else its graph.
 
     Args:
         folder: the export folder.
@@ -71,8 +74,11 @@ def judge_plans(folder: Path, plans: tuple[BuiltPlan, ...], request: GateRequest
     """
     images: GateImages | None = None
     for built in plans:
-        if built.record.key.gpu is None or has_passed(built.record) is not None:
+        if has_passed(built.record) is not None:
             yield built
+            continue
+        if built.record.key.gpu is None:
+            yield judge_graph(built)
             continue
         if images is None and request is not None:
             manifest = read_manifest(folder)
@@ -81,7 +87,7 @@ def judge_plans(folder: Path, plans: tuple[BuiltPlan, ...], request: GateRequest
 
 
 def judge_plan(built: BuiltPlan, images: GateImages | None) -> BuiltPlan:
-    """Judge one plan, note the verdict in its sidecar, and set it aside where it fails."""
+    """Judge one plan that was built for this machine; see `judge_plans`."""
     folder, record = built.path.parent, built.record
     verdict: dict[str, object] | str
     try:
@@ -92,7 +98,29 @@ def judge_plan(built: BuiltPlan, images: GateImages | None) -> BuiltPlan:
             verdict = str(error)
         else:
             verdict = {"passed": False, "failures": [f"it does not run here: {error}"]}
-    record = dataclasses.replace(record, findings={**record.findings, "parity": verdict})
+    return _noted(built, {"parity": verdict})
+
+
+def judge_graph(built: BuiltPlan) -> BuiltPlan:
+    """Judge the graph of a plan that was built for other machines by one image of noise; see `judge_plans`."""
+    try:
+        with OrtEngine(built.path.parent / built.record.onnx) as graph:
+            output = graph(noise_images(1, graph.input_size))
+    except Exception as error:  # TensorRT took the graph; what ONNX Runtime raises shares no base but this
+        words = " ".join(str(error).split())[:WORDS].rstrip(".")
+        return _noted(built, {GRAPH_ON_NOISE: f"ONNX Runtime does not run its graph ({words})"})
+    broken = [name for name in OUTPUT_SHAPES if not np.isfinite(getattr(output, name)).all()]
+    if not broken:
+        return _noted(built, {GRAPH_ON_NOISE: "its graph gives finite numbers on noise in ONNX Runtime"})
+    why = (
+        f"its graph gives NaN or infinity in {' and '.join(broken)} on noise in ONNX Runtime; export another checkpoint"
+    )
+    return _noted(built, {"parity": {"passed": False, "failures": [why]}})
+
+
+def _noted(built: BuiltPlan, found: dict[str, object]) -> BuiltPlan:
+    """Note what was found in the plan's sidecar, and set the plan aside where it failed."""
+    record = dataclasses.replace(built.record, findings={**built.record.findings, **found})
     rejected = built.path.with_name(built.path.name + REJECTED)
     if has_passed(record) is False:
         write_record(record, rejected)
@@ -151,13 +179,17 @@ def _verdict(
     return {"passed": not failures, "failures": failures} | found
 
 
+def noise_images(batch: int, side_px: int) -> FloatArray:
+    """(B, 3, S, S) float32, the same for the same batch."""
+    return np.random.default_rng(batch).uniform(-1, 1, (batch, 3, side_px, side_px)).astype(np.float32)
+
+
 def on_noise(engine: Engine, graph: Engine, batches: tuple[int, ...]) -> NoiseParity:
     """Largest differences in uvd, and the 99th percentile of the distances of matching vertices, over all batches."""
     worst = dict.fromkeys(OUTPUT_SHAPES, 0.0)
     apart: list[FloatArray] = []
     for batch in batches:
-        shape = (batch, 3, engine.input_size, engine.input_size)
-        noise = np.random.default_rng(batch).uniform(-1, 1, shape).astype(np.float32)
+        noise = noise_images(batch, engine.input_size)
         ours, theirs = engine(noise), graph(noise)
         for name in worst:  # a NaN stays
             difference = np.abs(getattr(ours, name) - getattr(theirs, name)).max()
