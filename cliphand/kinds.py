@@ -8,7 +8,7 @@ from cliphand.claims import OWN, FileKind, FolderKind, has_keys, is_marked, json
 from cliphand.files import read_json_object, sha256_of
 
 BENCH = json_kind("cliphand bench", ("machine", "export", "protocol", "root", "speed", "rows"))
-DOCTOR = json_kind("cliphand doctor", ("facts", "engines", "missing_for_the_main_job", "can_run_the_main_job"))
+DOCTOR = json_kind("cliphand doctor", ("facts", "engines", "can_run", "can_train"))
 LICENCES = json_kind("cliphand licences", ("distributions", "not_installed", "counts", "compatible"))
 INSPECT = json_kind("cliphand inspect", ("export", "graphs", "agreement", "parity"))
 PARITY = json_kind("cliphand export", ("reference", "rows", "gate", "calibration", "precision_table"))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from cliphand.errors import InputError, RunError
+from cliphand.extras import extra_of, not_installed
 
 EXIT_CODES: dict[type[Exception], int] = {InputError: 2, RunError: 3}
 FULL = (errno.ENOSPC, errno.EDQUOT)  # of a disk without room
@@ -43,6 +44,10 @@ def told_in_one_sentence(program: str, *, debug: bool = False) -> Iterator[None]
             raise
         sentence = str(error)
         code = next(code for kind, code in EXIT_CODES.items() if isinstance(error, kind))
+    except ModuleNotFoundError as error:
+        if debug or extra_of(error.name or "") is None:
+            raise
+        sentence, code = str(not_installed([str(error.name)], who="this")), EXIT_CODES[InputError]
     except OSError as error:
         if debug or error.errno not in REMEDIES:
             raise

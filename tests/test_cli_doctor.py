@@ -1,4 +1,5 @@
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def object_of(result: Result) -> dict[str, object]:
     return json.loads(result.stdout.splitlines()[-1])
 
 
-def test_it_says_what_this_machine_has_and_that_the_main_job_runs(tmp_path: Path) -> None:
+def test_it_says_what_this_machine_has_and_that_everything_runs(tmp_path: Path) -> None:
     result = run("--json", tmp_path / "doctor.json")
     value = object_of(result)
     assert result.exit_code == 0
@@ -33,18 +34,32 @@ def test_it_says_what_this_machine_has_and_that_the_main_job_runs(tmp_path: Path
         *("Polygraphy", "cuda-bindings", "C++ compiler"),
     ]
     assert "CPUExecutionProvider" in value["facts"]["ONNX Runtime"]
-    assert value["can_run_the_main_job"] is True
-    assert "The main job (train, export, bench) can run here." in result.stdout
+    assert (value["can_run"], value["can_train"]) == (True, True)
+    assert "Predicting, scoring and benchmarking of exports can run here." in result.stdout
+    assert "Training and export can, too." in result.stdout
 
 
 def test_a_missing_package_is_named_and_the_exit_code_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAIN_JOB", {"torch": "Tensor", "no_such_package": "any"})
+    monkeypatch.setattr(module, "RUNNING", {"cv2": "imread", "no_such_package": "any"})
     result = run()
     assert result.exit_code == 1
-    assert object_of(result)["missing_for_the_main_job"] == [
+    assert object_of(result)["missing_for_running"] == [
         "no_such_package is not installed: run `pip install -e .` in the checkout again"
     ]
-    assert "The main job cannot run: no_such_package is not installed" in result.stdout
+    assert object_of(result)["can_train"] is False
+    assert "Nothing can run here: no_such_package is not installed" in result.stdout
+
+
+def test_half_an_extra_is_a_fault_and_none_of_it_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TRAINING", {"torch": "Tensor", "no_such_package": "any"})
+    half = run()
+    assert (half.exit_code, object_of(half)["can_run"], object_of(half)["can_train"]) == (1, True, False)
+    assert "cannot: no_such_package is not installed: run `pip install -e '.[train]'`" in half.stdout
+    with monkeypatch.context() as patch:
+        patch.setitem(sys.modules, "torch", None)  # as if it were not installed
+        none = run()
+    assert (none.exit_code, object_of(none)["can_run"], object_of(none)["can_train"]) == (0, True, False)
+    assert "Training and export are not installed: `pip install -e '.[train]'`" in none.stdout
 
 
 def test_the_first_engine_that_can_run_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,7 +173,7 @@ def test_a_package_is_compiled_when_asked_for(
 def test_a_half_precision_graph_is_judged_and_listed(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    pytest.importorskip("modelopt", reason="needs the extra 'quantise'")
+    pytest.importorskip("modelopt", reason="needs the extra 'train'")
     common = {
         "out": tmp_path / "e",
         "fp16": True,

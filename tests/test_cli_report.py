@@ -178,13 +178,6 @@ def test_what_cannot_run_is_refused_with_what_can(export: Path) -> None:
         ReportRequest(export, n_images=0)
 
 
-def test_a_missing_extra_is_one_sentence(export: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    result = CliRunner().invoke(app, [str(export)])
-    assert isinstance(result.exception, InputError)
-    assert "pip install -e '.[report]'" in str(result.exception)
-
-
 @pytest.fixture(scope="module")
 def browser() -> Iterator["sync_api.Browser"]:
     found = next((path for name in BROWSERS if (path := shutil.which(name))), None)

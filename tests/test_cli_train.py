@@ -226,6 +226,6 @@ def test_quantise_aware_training_without_modelopt_stops_before_anything_is_writt
 
     monkeypatch.setattr("export.precision.half.importlib.import_module", missing)
     data = freihand_folder(n_labels=2, size_px=96)
-    with pytest.raises(InputError, match=r"pip install -e '\.\[quantise\]'"):
+    with pytest.raises(InputError, match=r"pip install -e '\.\[train\]'"):
         train(data, tmp_path / "out", quantise_aware=checkpoint, accelerator="cpu", workers=0)
     assert not (tmp_path / "out").exists()

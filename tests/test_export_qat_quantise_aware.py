@@ -60,7 +60,7 @@ class Placed:
 
 @pytest.fixture(scope="module")
 def placed() -> Placed:
-    pytest.importorskip("modelopt", reason="needs the extra 'quantise'")
+    pytest.importorskip("modelopt", reason="needs the extra 'train'")
     model = small_hand(MODEL)
     images = example_images(4, MODEL.input_size)
     graph = calibrated_graph(model, images, MODEL.input_size)

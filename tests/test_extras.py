@@ -22,7 +22,7 @@ def test_no_remedy_installs_a_name_that_is_not_on_the_index(path: Path) -> None:
 def test_every_remedy_names_an_extra_of_this_project() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     named = {name for path in SOURCES for name in re.findall(r"install_extra\(['\"]([\w-]+)", path.read_text())}
-    assert named == {"openvino", "quantise", "report", "synthetic", "tensorrt", "tensorrt-rtx"}
+    assert named == {"all", "openvino", "synthetic", "tensorrt", "tensorrt-rtx", "train"}
     assert named <= set(extras)
 
 

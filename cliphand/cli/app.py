@@ -23,6 +23,7 @@ from cliphand.cli.score import score
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
 from cliphand.errors import InputError
+from cliphand.extras import with_extras
 from cliphand.told import told_in_one_sentence
 
 # Errors of the system that a user can mend, wherever they come up.
@@ -49,7 +50,7 @@ COMMANDS = (
     import_released,
 )
 for command in COMMANDS:
-    app.command()(within_ranges(command))
+    app.command()(within_ranges(with_extras(command)))
 app.add_typer(data_app, name="data")
 
 

@@ -6,22 +6,23 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliphand.extras import install_extra
+
 if TYPE_CHECKING:
     from engines.host.available import Choice
     from engines.host.cuda_device import Gpu
 
-# Without these there is no training, export or benchmark; of each, what a half-installed one lacks.
-MAIN_JOB = {
+# Without these nothing runs an exported graph; of each, what a half-installed one lacks.
+RUNNING = {"cv2": "imread", "onnx": "load", "onnxruntime": "InferenceSession"}
+# Without these there is no training and no export.
+TRAINING = {
     "torch": "inference_mode",
     "torchvision": "models",
     "timm": "create_model",
     "open_clip": "create_model",
     "lightning": "Trainer",
-    "cv2": "imread",
-    "onnx": "load",
     "onnxscript": "script",
     "onnxsim": "simplify",
-    "onnxruntime": "InferenceSession",
 }
 ON_TORCH = ("torchvision", "timm", "open_clip", "lightning")  # which cannot be judged where it is broken
 
@@ -29,7 +30,11 @@ ON_TORCH = ("torchvision", "timm", "open_clip", "lightning")  # which cannot be 
 def doctor(
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
-    """Say what this machine can run; exit code 0 if it can train, export and benchmark."""
+    """Say what this machine can run; exit code 1 if what is installed is broken.
+
+    The base package predicts, scores and benchmarks; training and export are in the extra `train`, and where that is
+    not installed at all nothing is broken.
+    """
     import dataclasses
     import json
 
@@ -44,23 +49,27 @@ def doctor(
     gpu = find_gpu()
     facts = {name: look(gpu) for name, look in FACTS.items()}
     ranked = choices(gpu)
-    missing = _missing()
+    faults, missing = _faults(RUNNING), _faults(TRAINING)
     value = {
         "facts": facts,
         "engines": [dataclasses.asdict(choice) for choice in ranked],
-        "missing_for_the_main_job": missing,
-        "can_run_the_main_job": not missing,
+        "missing_for_running": faults,
+        "missing_for_training": missing,
+        "can_run": not faults,
+        "can_train": not faults and not missing,
     }
     if json_file is not None:
         write_json(json_file, value, DOCTOR)
-    _show(facts, ranked, missing)
+    _show(facts, ranked)
+    for line in _verdicts(faults, missing):
+        typer.echo(line)
     typer.echo(json.dumps(value))
-    if missing:
+    if faults or (missing and _training_is_begun()):
         raise typer.Exit(1)
 
 
-def _show(facts: dict[str, str], choices: "list[Choice]", missing: list[str]) -> None:
-    """Two tables and the verdict."""
+def _show(facts: dict[str, str], choices: "list[Choice]") -> None:
+    """Two tables."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -88,26 +97,39 @@ def _show(facts: dict[str, str], choices: "list[Choice]", missing: list[str]) ->
     console.print(engines)
     for choice in beside:
         console.print(Text(f"{choice.engine} (bench compares with it; predict does not take it): {choice.why}"))
-    console.print(
-        Text(f"The main job cannot run: {'; '.join(missing)}.")
-        if missing
-        else "The main job (train, export, bench) can run here."
-    )
 
 
-def _missing() -> list[str]:
-    """What is wrong with the packages of the main job."""
-    found = {name: fault for name in MAIN_JOB if name not in ON_TORCH and (fault := _fault(name, MAIN_JOB[name]))}
+def _verdicts(faults: list[str], missing: list[str]) -> list[str]:
+    """What can be done here, a sentence each for running and for training."""
+    if faults:
+        return [f"Nothing can run here: {'; '.join([*faults, *missing])}."]
+    runs = "Predicting, scoring and benchmarking of exports can run here."
+    if missing and not _training_is_begun():
+        return [runs, f"Training and export are not installed: {install_extra('train')} brings them."]
+    return [runs, f"Training and export cannot: {'; '.join(missing)}." if missing else "Training and export can, too."]
+
+
+def _training_is_begun() -> bool:
+    """Whether PyTorch, which only training needs, is there: what else lacks is then a fault."""
+    from engines.host.available import is_installed
+
+    return is_installed("torch")
+
+
+def _faults(packages: dict[str, str]) -> list[str]:
+    """What is wrong with packages; those on PyTorch cannot be judged where it is broken."""
+    order = [name for name in packages if name not in ON_TORCH]
+    found = {name: fault for name in order if (fault := _fault(name, packages[name]))}
     if "torch" not in found:
-        found |= {name: fault for name in MAIN_JOB if name in ON_TORCH and (fault := _fault(name, MAIN_JOB[name]))}
+        found |= {name: fault for name in packages if name in ON_TORCH and (fault := _fault(name, packages[name]))}
     return list(found.values())
 
 
 def _fault(module: str, part: str) -> str | None:
-    """What is wrong with a package of the main job, and the remedy."""
+    """What is wrong with a package, and the remedy."""
     from engines.host.available import import_fault, is_installed
 
-    again = "run `pip install -e .` in the checkout again"
+    again = f"run {install_extra('train') if module in TRAINING else '`pip install -e .` in the checkout'} again"
     if not is_installed(module):
         return f"{module} is not installed: {again}"
     fault = import_fault(module, part)

@@ -10,8 +10,6 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from benchmarks.report.build import ReportRequest, Written
 
-MODULES = {"vl_convert": "vl-convert-python", "jinja2": "jinja2"}
-
 
 def report(
     folder: Annotated[
@@ -53,7 +51,6 @@ def report(
     Accuracy is measured here, by PyTorch and by every graph; latencies are those that `cliphand bench` saved. Exit code
     1 if a model file was skipped because its engine refuses it.
     """
-    _check_modules()
     from benchmarks.report.build import ReportRequest
     from engines.artefact.manifest import newest_export
 
@@ -79,18 +76,6 @@ def report(
         for line in skipped_lines(written.broken):
             typer.echo(line)
         raise typer.Exit(1)
-
-
-def _check_modules() -> None:
-    """Refuse where the extra is not installed."""
-    import importlib.util
-
-    from cliphand.errors import InputError
-    from cliphand.extras import install_extra
-
-    missing = [name for module, name in MODULES.items() if importlib.util.find_spec(module) is None]
-    if missing:
-        raise InputError(f"{', '.join(missing)} not installed; {install_extra('report')} adds what reports need.")
 
 
 def _write(request: "ReportRequest") -> "Written":

@@ -39,6 +39,7 @@ class RunTime:
 
 WHOLE = "`pip install -e .` in the checkout of cliphand"
 COMPILERS = ("c++", "g++", "clang++", "cl")  # one of which AOTInductor needs
+TRAIN = install_extra("train")
 NVIDIA_INDEX = "https://pypi.nvidia.com"
 # Best first. On a CPU as measured with resnet50 at 256 px on two cores (OpenVINO 20 to 35 ms, ONNX Runtime 33 to 36,
 # AOTInductor 42, PyTorch 59), where ONNX Runtime runs INT8 slower than FP32; on a GPU in the order in which they fuse.
@@ -100,9 +101,9 @@ RUN_TIMES = (
         "bfloat16 where the processor has it",
     ),
     RunTime(
-        "inductor", ".pt2", "torch", "inference_mode", WHOLE, "compiled ahead of time, loads without the model's code"
+        "inductor", ".pt2", "torch", "inference_mode", TRAIN, "compiled ahead of time, loads without the model's code"
     ),
-    RunTime("pytorch", ".safetensors", "torch", "inference_mode", WHOLE, "the reference"),
+    RunTime("pytorch", ".safetensors", "torch", "inference_mode", TRAIN, "the reference"),
 )
 BY_NAME = {run_time.engine: run_time for run_time in RUN_TIMES}
 CUDA_MAJORS = (12, 13)  # for which TensorRT is packed: `tensorrt-cu12`, `tensorrt-rtx-cu13`, ...

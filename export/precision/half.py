@@ -91,7 +91,7 @@ def modelopt_ready() -> Iterator[None]:
         for name in ("modelopt.onnx.autocast", "modelopt.onnx.quantization"):
             importlib.import_module(name)
     except ImportError as error:
-        raise InputError(f"FP16 and INT8 graphs need ModelOpt ({error}): {install_extra('quantise')}.") from None
+        raise InputError(f"FP16 and INT8 graphs need ModelOpt ({error}): {install_extra('train')}.") from None
     loggers = [logging.getLogger(name) for name in logging.root.manager.loggerDict if name.startswith("modelopt")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

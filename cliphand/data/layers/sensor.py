@@ -5,7 +5,6 @@ from functools import lru_cache
 import cv2
 import numpy as np
 import numpy.typing as npt
-import scipy.fft
 import simplejpeg
 
 from cliphand.arrays import ByteArray, FloatArray
@@ -140,9 +139,9 @@ def mix_spectrum(image: ByteArray, other: ByteArray, share: float) -> ByteArray:
         other: (S, S, 3) uint8.
         share: of the other's amplitude.
     """
-    own, foreign = (
-        scipy.fft.rfft2(np.asarray(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), np.float32)) for x in (image, other)
-    )
+    from scipy import fft  # ten times as fast as numpy's; who only draws labels has neither to install nor to load it
+
+    own, foreign = (fft.rfft2(np.asarray(cv2.cvtColor(x, cv2.COLOR_RGB2GRAY), np.float32)) for x in (image, other))
     gain = share * (np.abs(foreign) / np.maximum(np.abs(own), 1e-3) - 1)
-    change = scipy.fft.irfft2(own * np.minimum(gain, MOST_GAIN), s=image.shape[:2])
+    change = fft.irfft2(own * np.minimum(gain, MOST_GAIN), s=image.shape[:2])
     return _as_bytes(np.clip(np.rint(image + change[..., None]), 0, 255))
