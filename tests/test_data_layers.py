@@ -10,6 +10,7 @@ pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.config import AugmentConfig, CropConfig
 from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.layers import compose
 from cliphand.data.layers.dense import STRIDE, canonical
 from cliphand.data.layers.light_mix import mix_lights
 from cliphand.data.layers.scenery import PICTURES, evaluation_pictures, list_pictures, training_pictures
@@ -282,3 +283,33 @@ def test_another_picture_lends_its_spectrum_and_not_its_shapes() -> None:
     assert abs(np.corrcoef(brightness(mixed), brightness(other))[0, 1]) < 0.5
     own, foreign, new = (np.abs(np.fft.rfft2(brightness(x).reshape(64, 64))) for x in (image, other, mixed))
     assert np.abs(new - foreign).sum() < 0.8 * np.abs(own - foreign).sum()
+
+
+def test_a_frame_is_black_and_hides_the_hand_behind_it() -> None:
+    crop, seen = np.full((64, 64, 3), 200, np.uint8), np.full((64, 64), 255, np.uint8)
+    black = []
+    for seed in range(20):
+        framed, left = compose._framed(np.random.default_rng(seed), crop, seen)
+        np.testing.assert_array_equal(left > 0, framed[..., 0] > 0)
+        assert framed[20:44, 20:44].all()
+        black.append((left == 0).mean())
+    assert min(black) == 0
+    assert max(black) > 0.1
+
+
+def test_what_lies_before_the_hand_is_taken_off_its_seen_part(data: FreiHand) -> None:
+    assert data.layers is not None
+    scenery = data.layers.scenery()
+    hand = np.zeros((SIDE, SIDE), np.uint8)
+    hand[40:90, 30:100] = 255
+    scene = np.full((SIDE, SIDE, 3), 0.2, np.float32)
+    hidden = 0
+    for seed in range(20):
+        drawn, left = compose._with_thing(np.random.default_rng(seed), scene, hand, scenery, hand)
+        changed = np.abs(drawn - scene).max(axis=2) > 0
+        assert (left <= hand).all()
+        covered = left < hand
+        assert (changed & covered).sum() >= 0.95 * covered.sum()
+        assert left.sum() >= compose.LEAST_SEEN * hand.sum()
+        hidden += bool(covered.any())
+    assert hidden > 5

@@ -9,7 +9,7 @@ from cliphand.arrays import ByteArray, FloatArray
 from cliphand.data.layers.scenery import Scenery
 
 PLAIN_SHARE = (0.85, 0.06)  # at difficulty 0 and 1
-SOFT_SHARE = (1.0, 0.35)  # of pictures that are out of focus
+SOFT_SHARE = (1.0, 0.25)  # of pictures that are out of focus
 SMALLEST_PART = 0.4  # of a picture's shorter side
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+import numpy.typing as npt
 
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.config import AugmentConfig
@@ -19,10 +20,12 @@ from cliphand.data.layers.store import LAYER_PX, Layers
 
 NEXT_HAND_SHARE = (0.0, 0.22)  # at difficulty 0 and 1; so for all shares here
 THING_SHARE, SHADOW_SHARE = (0.0, 0.3), (0.0, 0.35)
-MOTION_SHARE, SPECTRUM_SHARE = (0.0, 0.15), (0.0, 0.3)
+MOTION_SHARE, SPECTRUM_SHARE, FRAME_SHARE = (0.0, 0.15), (0.0, 0.2), (0.05, 0.25)
 RECOLOURED_SHARE = (0.0, 0.7)  # of cloth and things in the layers
 NEARER_SHARE = 0.35  # of other hands; the rest is behind
+APART = (0.33, 0.7)  # of the crop's side, from the middle of one hand to that of the other
 MOST_SPECTRUM = 0.4  # of another picture's amplitudes
+WIDEST_FRAME = 0.16  # of the crop's side
 LONGEST_STREAK = 0.06  # of the crop's side
 LEAST_SEEN = 0.5  # of the hand that must stay visible
 SHRINK = 1.6  # layers that shrink by more are halved first, so that no pixel is skipped
@@ -43,7 +46,7 @@ class Composition:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Front:
-    """Layers in a crop: linear light times coverage (S, S, 3), coverage (S, S, 1), both float32; hand (S, S) uint8."""
+    """Layers in a crop: linear light times coverage, coverage, both (S, S, 3) float32; hand (S, S) uint8."""
 
     light: FloatArray
     cover: FloatArray
@@ -96,6 +99,8 @@ def compose(
     if happens(SPECTRUM_SHARE):
         other_picture = picture_part(rng, scenery.picture(rng), side_px=side_px)
         crop = mix_spectrum(crop, other_picture, float(rng.uniform(0, MOST_SPECTRUM)))
+    if happens(FRAME_SHARE):
+        crop, seen = _framed(rng, crop, seen)
     return Composition(np.ascontiguousarray(crop), seen)
 
 
@@ -103,7 +108,7 @@ def _moving(rng: np.random.Generator, front: _Front) -> _Front:
     """The front as a camera sees it that keeps its shutter open; labels stay where the middle of the streak is."""
     kernel = streak(rng, LONGEST_STREAK * len(front.hand))
     light, cover = (np.asarray(cv2.filter2D(image, -1, kernel), np.float32) for image in (front.light, front.cover))
-    return _Front(light, cover[..., None], front.hand)
+    return _Front(light, cover, front.hand)
 
 
 def _front(
@@ -121,10 +126,17 @@ def _front(
     cover = _warped(layers.cover, matrix, side_px)
     full, hand, things = cv2.split(cover)
     if rng.random() < between(RECOLOURED_SHARE, difficulty):
-        tint = np.exp(rng.normal(0, 0.35) + rng.normal(0, 0.3, 3)).astype(np.float32) - 1
-        light = light * (1 + things[..., None].astype(np.float32) * (tint / 255))
-    share = full[..., None].astype(np.float32) / 255
+        tint = np.exp(rng.normal(0, 0.35) + rng.normal(0, 0.3, 3)).astype(np.float32)
+        if np.any(things):
+            light *= 1 + _thrice(things) * (tint - 1)
+    share = _thrice(full)
     return _Front(light * share, share, np.asarray(hand, np.uint8))
+
+
+def _thrice(share: npt.ArrayLike) -> FloatArray:
+    """(S, S) uint8 as (S, S, 3) float32 in [0, 1]: arrays of one shape are multiplied faster than NumPy broadcasts."""
+    plane = np.multiply(share, np.float32(1 / 255), dtype=np.float32)
+    return np.asarray(cv2.merge((plane, plane, plane)))
 
 
 def _warped(image: ByteArray, matrix: FloatArray, side_px: int) -> ByteArray:
@@ -143,7 +155,7 @@ def _over(scene: FloatArray, front: _Front) -> FloatArray:
 
 
 def _hidden(hand: ByteArray, cover: FloatArray) -> ByteArray:
-    """(S, S) uint8, what (S, S, 1) coverage leaves of the hand."""
+    """(S, S) uint8, what (S, S, 3) coverage leaves of the hand."""
     return (hand * (1 - cover[..., 0]) + 0.5).astype(np.uint8)
 
 
@@ -164,7 +176,7 @@ def _next_hand(
     middle = (LAYER_PX - 1) / 2
     centre = matrix[:2] @ (middle, middle, 1)
     away = rng.uniform(0, 2 * np.pi)
-    centre = centre + side_px * rng.uniform(0.25, 0.6) * np.array([np.cos(away), np.sin(away)])
+    centre = centre + side_px * rng.uniform(*APART) * np.array([np.cos(away), np.sin(away)])
     placed = np.eye(3)
     placed[:2, :2] = linear
     placed[:2, 2] = centre - linear @ (middle, middle)
@@ -177,9 +189,14 @@ def _shadowed(rng: np.random.Generator, scene: FloatArray, cover: FloatArray) ->
     shift = np.array([[1, 0, 0], [0, 1, 0]], float)
     shift[:, 2] = rng.normal(0, 0.06, 2) * side_px
     few = max(side_px // 4, 1)
-    small = cv2.resize(cv2.warpAffine(cover, shift, (side_px, side_px)), (few, few), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(
+        cv2.warpAffine(cv2.extractChannel(cover, 0), shift, (side_px, side_px)),
+        (few, few),
+        interpolation=cv2.INTER_AREA,
+    )
     soft = cv2.resize(cv2.GaussianBlur(small, (0, 0), float(rng.uniform(0.5, 3))), (side_px, side_px))
-    return np.asarray(scene * (1 - np.float32(rng.uniform(0.15, 0.65)) * soft[..., None]))
+    light = 1 - np.float32(rng.uniform(0.15, 0.65)) * soft
+    return np.asarray(scene * cv2.merge((light, light, light)))
 
 
 def _with_thing(
@@ -189,8 +206,18 @@ def _with_thing(
     thing = draw_thing(rng, scenery, seen)
     if thing is None:
         return scene, seen
-    cover = thing.cover[..., None].astype(np.float32) / 255
+    cover = _thrice(thing.cover)
     left = _hidden(seen, cover)
     if left.sum(dtype=np.int64) < LEAST_SEEN * hand.sum(dtype=np.int64):
         return scene, seen
     return np.asarray(scene + cover * (to_linear(thing.colour) - scene)), left
+
+
+def _framed(rng: np.random.Generator, crop: ByteArray, seen: ByteArray) -> tuple[ByteArray, ByteArray]:
+    """Black on some sides, as where a box leaves its photograph."""
+    side_px = len(crop)
+    widths = WIDEST_FRAME * side_px * rng.random(4) * (rng.random(4) < 0.5)
+    top, left, bottom, right = widths.astype(int).tolist()
+    inside = np.zeros((side_px, side_px), np.uint8)
+    inside[top : side_px - bottom, left : side_px - right] = 1
+    return crop * inside[..., None], seen * inside

@@ -13,7 +13,8 @@ TO_LINEAR = np.where(CODES <= 0.04045, CODES / 12.92, ((CODES + 0.055) / 1.055) 
 _TO_LINEAR_RGB = np.ascontiguousarray(np.repeat(TO_LINEAR[:, None, None], 3, axis=2))
 TIED_SHARE = 0.75  # of compositions whose light takes after their background
 MIDDLE_LIGHT = 0.18  # linear light that a camera exposes for
-LAMP_SHARES = (3.0, 1.2, 0.7)  # of Dirichlet's distribution
+DIRECTNESS = (1.7, 1.2)  # of the beta distribution
+LAMP_SHARES = (4.0, 1.0, 0.5)  # of Dirichlet's distribution
 FAINT = 0.03  # a lamp below this share of the light is left out, which saves time
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
 
@@ -51,7 +52,7 @@ def draw_gains(rng: np.random.Generator, around: FloatArray, difficulty: float) 
     Returns:
         (N_LIGHTS, 3) float32.
     """
-    direct = rng.beta(1.3, 1.5) * (0.4 + 0.6 * difficulty)
+    direct = rng.beta(*DIRECTNESS) * (0.5 + 0.5 * difficulty)
     order = rng.permutation(N_LIGHTS - 1)
     lamps = np.zeros(N_LIGHTS - 1)
     lamps[order] = rng.dirichlet(LAMP_SHARES)
@@ -59,7 +60,7 @@ def draw_gains(rng: np.random.Generator, around: FloatArray, difficulty: float) 
     warmth = difficulty * rng.normal(0, 0.13, N_LIGHTS)  # along the black body's colours
     tint = difficulty * rng.normal(0, 0.03, (N_LIGHTS, 3))
     gains = np.exp(warmth[:, None] * [1.0, 0.0, -1.2] + tint)
-    gains *= np.concatenate([[1 - 0.85 * direct], 1.5 * direct * lamps])[:, None]
+    gains *= np.concatenate([[1 - 0.92 * direct], 1.7 * direct * lamps])[:, None]
     brightness = float(np.clip(around @ LUMINANCE, 0.01, 1.0))
     level = np.exp(rng.normal(0, 0.12 + 0.12 * difficulty))
     if rng.random() < TIED_SHARE:

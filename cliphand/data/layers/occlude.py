@@ -70,8 +70,8 @@ def _coloured(rng: np.random.Generator, scenery: Scenery, side_px: int, angle: f
     part = picture_part(rng, scenery.picture(rng), side_px=side_px)
     if rng.random() < 0.5:
         flat = part.reshape(-1, 3)[rng.integers(side_px * side_px)].astype(np.float32)
-        part = np.asarray(np.clip(0.85 * flat + 0.15 * part, 0, 255), np.uint8)
+        part = np.asarray(cv2.convertScaleAbs(part, alpha=0.15) + (0.85 * flat).astype(np.uint8), np.uint8)
     axis = np.arange(side_px, dtype=np.float32)
     phase = np.float32(rng.uniform(0.05, 0.2)) * (-np.sin(angle) * axis[None] + np.cos(angle) * axis[:, None])
     shade = (1 + rng.uniform(0, 0.3) * np.sin(phase + rng.uniform(0, 6))).astype(np.float32)
-    return np.asarray(np.clip(part * shade[..., None], 0, 255), np.uint8)
+    return np.asarray(cv2.multiply(part, cv2.merge((shade, shade, shade)), dtype=cv2.CV_8U))

@@ -16,7 +16,8 @@ SHOULDER = 0.55
 MIDDLE_LIGHT = 0.2  # mean linear light that a camera exposes for
 METERING = (0.35, 0.9)  # how far it goes towards that
 NOISE_SEED, NOISE_PX = 8, 512
-LOW_RESOLUTION_SHARE, JPEG_SHARE, SHARPENED_SHARE = (0.05, 0.35), (0.3, 0.65), (0.1, 0.4)
+LOW_RESOLUTION_SHARE, JPEG_SHARE, SHARPENED_SHARE = (0.05, 0.25), (0.3, 0.65), (0.3, 0.6)
+SHARPENING = (0.3, 1.6)
 MOST_GAIN = 7.0  # of one frequency: an amplitude near zero is not to explode
 SMALLEST_PX = 40  # side of a crop taken at low resolution
 JPEG_QUALITY = (35, 96)
@@ -40,7 +41,7 @@ def develop(rng: np.random.Generator, light: FloatArray, config: AugmentConfig) 
     """
     side_px, difficulty = len(light), config.difficulty
     codes = np.asarray(cv2.sqrt(light), np.float32)
-    blur_px = float(rng.uniform(0, config.blur_px)) * side_px / 128
+    blur_px = config.blur_px * float(rng.random()) ** 2  # most pictures are sharp
     if blur_px > 0.25:
         codes = np.asarray(cv2.GaussianBlur(codes, (0, 0), blur_px), np.float32)
     low = rng.random() < between(LOW_RESOLUTION_SHARE, difficulty)
@@ -52,7 +53,7 @@ def develop(rng: np.random.Generator, light: FloatArray, config: AugmentConfig) 
     image = _as_bytes(cv2.LUT(image, _tone(rng, image, config)))
     image = _saturated(rng, image, difficulty)
     if rng.random() < between(SHARPENED_SHARE, difficulty):
-        amount = float(rng.uniform(0.2, 0.9))
+        amount = float(rng.uniform(*SHARPENING))
         image = _as_bytes(cv2.addWeighted(image, 1 + amount, cv2.GaussianBlur(image, (3, 3), 1.0), -amount, 0))
     if rng.random() < between(JPEG_SHARE, difficulty):
         image = _compressed(image, int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1)))

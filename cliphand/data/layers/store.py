@@ -11,6 +11,7 @@ A layer's frame is the box around the projected joints, LAYER_MARGIN times their
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -51,8 +52,14 @@ class Layers:
 
 def layer_matrix(joints_uv: FloatArray) -> FloatArray:
     """(3, 3) from pixels of the whole image to pixels of the layers, for joints (21, 2) in the former."""
-    box = crop_box(CropConfig(rule="joints", margin=LAYER_MARGIN), (LAYER_PX, LAYER_PX), joints_uv=joints_uv)
+    box = crop_box(_frame(), (LAYER_PX, LAYER_PX), joints_uv=joints_uv)
     return crop_matrix(box, LAYER_PX)
+
+
+@cache
+def _frame() -> CropConfig:
+    """Made once: checking a config takes longer than the crop does."""
+    return CropConfig(rule="joints", margin=LAYER_MARGIN)
 
 
 def layer_paths(folder: Path, index: int) -> dict[str, Path]:
