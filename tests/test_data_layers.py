@@ -10,6 +10,7 @@ pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.config import AugmentConfig, CropConfig
 from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.identity import data_identity, refuse_other_data
 from cliphand.data.layers import compose
 from cliphand.data.layers.dense import STRIDE, canonical
 from cliphand.data.layers.light_mix import mix_lights
@@ -209,6 +210,32 @@ def test_a_damaged_layer_is_an_error_that_names_the_file(data: FreiHand, name: s
             pair(data, 2)
     finally:
         path.write_bytes(whole)
+
+
+def test_a_run_on_other_layers_or_pictures_is_another_run(folder: Path, data: FreiHand) -> None:
+    hand = load_hand(folder / "hand.npz")
+    before = data_identity(data, hand)
+    assert data.layers is not None
+    for path in (layer_paths(data.layers.folder, 3)["cover"], data.layers.pictures[0]):
+        whole = path.read_bytes()
+        try:
+            path.write_bytes(whole + b"more")
+            with pytest.raises(InputError, match=r"other data \(layers differ\)"):
+                refuse_other_data(before, data_identity(data, hand), run=folder)
+        finally:
+            path.write_bytes(whole)
+    refuse_other_data(before, data_identity(data, hand), run=folder)
+
+
+def test_hands_in_layers_fill_their_images_as_photographs_of_hands_do(data: FreiHand) -> None:
+    extents = np.array([np.ptp(data.joints_uv(index), axis=0).max() for index in range(len(data))])
+    assert extents.min() > 35  # a finger that points at the camera
+    assert extents.max() < 216
+    assert 70 < np.median(extents) < 160
+    assert data.layers is not None
+    for index in range(len(data)):
+        edges = data.layers.read(index).cover[[0, 0, -1, -1], :, 1]
+        assert not edges.any()  # the whole hand lies inside the layers' frame
 
 
 def test_layers_without_their_pictures_are_refused(folder: Path) -> None:

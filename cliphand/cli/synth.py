@@ -34,6 +34,7 @@ def synth(
     from rich.console import Console
 
     from cliphand.data.synthetic.dataset import make_dataset
+    from cliphand.data.synthetic.kinds import KINDS
     from cliphand.data.synthetic.plan import make_plan
     from cliphand.errors import InputError
 
@@ -45,4 +46,4 @@ def synth(
             plan, workers=workers or len(os.sched_getaffinity(0)), progress=lambda *steps: advance("rendering", *steps)
         )
     Console().print(f"{train} training and {evaluation} evaluation images in {out}; look at {out / 'preview.png'}")
-    Console().print("These hands are larger than FreiHAND's: train on them with --crop-side 200.")
+    Console().print(f"These hands are larger than FreiHAND's: train on them with {KINDS[kind].crop_options}.")

@@ -1,7 +1,7 @@
 """What belongs together: a run and its data, as hashes, and labels and the hand whose mesh they hold.
 
-Labels count byte by byte. Images and masks count by number and size in bytes: reading 130,000 photographs would take
-minutes at every start, and other photographs practically never have the same sizes.
+Labels count byte by byte. Images, masks and layers count by number and size in bytes: reading 130,000 photographs
+would take minutes at every start, and other photographs practically never have the same sizes.
 """
 
 import hashlib
@@ -31,7 +31,8 @@ def data_identity(data: FreiHand, topology: HandTopology) -> dict[str, str]:
         topology: of the mesh in its labels.
 
     Returns:
-        SHA-256 of the file of each label field that is there, of the images' and the masks' sizes, and of the hand.
+        SHA-256 of the file of each label field that is there, of the sizes of images, masks and layers, and of the
+        hand.
 
     Raises:
         InputError: a file cannot be read any more.
@@ -39,7 +40,8 @@ def data_identity(data: FreiHand, topology: HandTopology) -> dict[str, str]:
     fields = {field: sha256_of(data.label_path(field)) for field in FIELD_SHAPES if getattr(data, field) is not None}
     images = _sizes_sha256(data.image_path(index) for index in range(len(data)))
     masks = {"masks": _sizes_sha256(_masks(data))} if data.has_masks else {}
-    return {**fields, "images": images, **masks, HAND: topology_sha256(topology)}
+    layers = {"layers": _sizes_sha256(data.layers.files())} if data.layers is not None else {}
+    return {**fields, "images": images, **masks, **layers, HAND: topology_sha256(topology)}
 
 
 def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path) -> None:

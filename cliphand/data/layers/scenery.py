@@ -1,6 +1,6 @@
 """What a set of layers offers a view: hands, and pictures to put behind and before them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -55,6 +55,12 @@ class LayerFolder:
             InputError: a file is missing or damaged.
         """
         return read_layers(layer_paths(self.folder, index))
+
+    def files(self) -> Iterator[Path]:
+        """All files that its views are made from."""
+        for index in range(self.count):
+            yield from layer_paths(self.folder, index).values()
+        yield from self.pictures
 
     def scenery(self) -> Scenery:
         """What its compositions are made from."""

@@ -9,6 +9,7 @@ class SceneKind:
 
     Attributes:
         gesture_share: of hands that show a gesture, with its variations; the others' fingers bend at will.
+        crop_options: of `cliphand train`, that cut these hands well.
         repertoire: whether gestures are of all families of poses, or those with a name alone.
         turn_deg: largest angle between the hand and a palm held upright to the camera; None turns it every way.
         extent_px: smallest, median and largest extent of the joints in the written image.
@@ -30,6 +31,7 @@ class SceneKind:
     layered: bool = False
     familiar: float = 0.0
     repertoire: bool = False
+    crop_options: str = "--crop-side 200"
 
 
 KINDS: dict[str, SceneKind] = {
@@ -63,6 +65,7 @@ KINDS: dict[str, SceneKind] = {
         layered=True,
         familiar=0.6,
         repertoire=True,
+        crop_options="--crop joints --crop-margin 1.4",
     ),
 }
 DEFAULT_KIND = KINDS["varied"]
