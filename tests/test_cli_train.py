@@ -12,7 +12,8 @@ from small_hand import TINY
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.train import train
-from cliphand.cli.train_options import SETTLED, check_options, make_run
+from cliphand.cli.train_help import HELP
+from cliphand.cli.train_options import OPTIONS, SETTLED, check_options, make_run
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
@@ -196,6 +197,10 @@ def test_what_an_option_settles_cannot_be_given_with_it(option: str, name: str) 
     sentence = f"--{name.replace('_', '-')} cannot be given with --{option.replace('_', '-')}"
     with pytest.raises(InputError, match=sentence):
         train(Path("data"), Path("out"), **{option: Path("run"), name: VALUES.get(name, "x")})  # type: ignore[arg-type]
+
+
+def test_every_option_that_fills_a_config_has_its_help() -> None:
+    assert sorted(HELP) == sorted(name for _, fields in OPTIONS for name in fields)
 
 
 def test_a_teachers_weights_need_a_teacher() -> None:

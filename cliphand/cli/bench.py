@@ -79,19 +79,12 @@ def bench(
     from benchmarks.measure.interleaved import SpeedSettings
     from benchmarks.measure.isolated import IsolatedSettings
     from benchmarks.measure.roofline import is_told_by
-    from cliphand.claims import check_file
-    from cliphand.config import require
-    from cliphand.kinds import BENCH, predictions_kind
     from engines.artefact.manifest import newest_export
     from engines.choice.verdicts import BENCH_NAME
 
     export = folder or newest_export()
     report = json_file or export / BENCH_NAME
-    if export.is_dir():  # what is no export is worth the first sentence
-        check_file(report, BENCH)
-    if predictions is not None:
-        check_file(predictions, predictions_kind(report))
-        require(predictions.resolve() != report.resolve(), f"--predictions and --json are both {report}; name two.")
+    _check_targets(export, report, predictions)
     runners = tuple(engine or installed_runners())
     request = BenchRequest(
         export=export,
@@ -117,6 +110,19 @@ def bench(
     _show(measured, report, wide=wide)
     if any(one.broken for one in measured.skipped):
         raise typer.Exit(1)
+
+
+def _check_targets(export: Path, report: Path, predictions: Path | None) -> None:
+    """Refuse to write over what the command did not write."""
+    from cliphand.claims import check_file
+    from cliphand.config import require
+    from cliphand.kinds import BENCH, predictions_kind
+
+    if export.is_dir():  # what is no export is worth the first sentence
+        check_file(report, BENCH)
+    if predictions is not None:
+        check_file(predictions, predictions_kind(report))
+        require(predictions.resolve() != report.resolve(), f"--predictions and --json are both {report}; name two.")
 
 
 def measure(request: "BenchRequest") -> "Report":

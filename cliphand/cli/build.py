@@ -1,5 +1,6 @@
 """`cliphand build`: TensorRT plans on the machine that will run them, from an export folder alone."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -59,7 +60,7 @@ def build(
 
     from cliphand.errors import InputError
     from engines.artefact.manifest import read_manifest
-    from engines.tensorrt.plan import BatchRange, BuildSettings, has_passed, parse_range
+    from engines.tensorrt.plan import BatchRange, BuildSettings, parse_range
     from engines.tensorrt.process import buildable_flavours
 
     read_manifest(folder)  # a folder that is none is worth the first sentence
@@ -82,6 +83,15 @@ def build(
         print_built(built, console)
     if left_out is not None and flavour is None:
         console.print(left_out)
+    typer.echo(json.dumps(_facts(dict(zip([flavour] if flavour else names, folders, strict=True)))))
+    if not all(all_stand(built) for built in folders):
+        raise typer.Exit(1)
+
+
+def _facts(folders: "Mapping[str, BuiltFolder]") -> dict[str, object]:
+    """The JSON form of what was built, by flavour."""
+    from engines.tensorrt.plan import has_passed
+
     plans = [
         {
             "plan": str(plan.path),
@@ -89,17 +99,15 @@ def build(
             "passed": has_passed(plan.record),
             **{name: plan.record.findings.get(name) for name in ("layers", "engine_layers", "proof", "parity")},
         }
-        for built in folders
+        for built in folders.values()
         for plan in built.plans
     ]
     failures = [
         {"graph": graph, "flavour": name, "reason": reason}
-        for name, built in zip([flavour] if flavour else names, folders, strict=True)
+        for name, built in folders.items()
         for graph, reason in built.failures.items()
     ]
-    typer.echo(json.dumps({"plans": plans, "failures": failures}))
-    if not all(all_stand(built) for built in folders):
-        raise typer.Exit(1)
+    return {"plans": plans, "failures": failures}
 
 
 def all_stand(built: "BuiltFolder") -> bool:
