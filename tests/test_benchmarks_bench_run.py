@@ -278,7 +278,7 @@ def test_an_unknown_engine_is_refused() -> None:
 
 
 def test_what_is_measured_alone_stands_in_every_row_of_its_engine(export: Path, data: Path) -> None:
-    settings = IsolatedSettings(throughput_s=0.05, processes=1, energy_s=0.05)
+    settings = IsolatedSettings(throughput_s=0.5, processes=1, energy_s=0.05)
     report = bench(export, data, n_images=1, batches=(1, 2), isolated=settings)
     isolated = [row.isolated for row in report.rows if row.engine == "onnxruntime"]
     assert isolated[0] == isolated[1]
