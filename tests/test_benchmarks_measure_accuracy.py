@@ -8,7 +8,7 @@ from linear_hand import SIDE, TrueHand, expected, save_onnx
 
 from benchmarks.measure.accuracy import (
     Accuracy,
-    Predictions,
+    PredictedHands,
     per_image_pa_pjpe_mm,
     predict,
     regressor_pa_pjpe_mm,
@@ -32,8 +32,8 @@ def data(freihand_folder: Callable[..., Path]) -> FreiHand:
 
 
 @pytest.fixture(scope="module")
-def truth(data: FreiHand) -> Predictions:
-    return Predictions(xyz=data.xyz, verts=data.verts, lixel_xyz=data.xyz)
+def truth(data: FreiHand) -> PredictedHands:
+    return PredictedHands(xyz=data.xyz, verts=data.verts, lixel_xyz=data.xyz)
 
 
 def photographs_of(data: FreiHand, root: Root = "truth") -> Photographs:
@@ -54,9 +54,9 @@ def test_an_engine_that_knows_the_truth_has_no_error(data: FreiHand, hand_topolo
     assert (accuracy.f_at_5, accuracy.f_at_15, accuracy.warnings) == (1, 1, ())
 
 
-def test_a_shift_of_one_centimetre_counts_fully_unless_aligned(data: FreiHand, truth: Predictions) -> None:
+def test_a_shift_of_one_centimetre_counts_fully_unless_aligned(data: FreiHand, truth: PredictedHands) -> None:
     offset = np.array([0.0, 0.01, 0.0])
-    moved = Predictions(truth.xyz + offset, truth.verts + offset, truth.lixel_xyz + offset)
+    moved = PredictedHands(truth.xyz + offset, truth.verts + offset, truth.lixel_xyz + offset)
     accuracy = score(moved, data)
     assert accuracy.pjpe_mm == pytest.approx(10)
     assert accuracy.pvpe_mm == pytest.approx(10)
@@ -64,7 +64,7 @@ def test_a_shift_of_one_centimetre_counts_fully_unless_aligned(data: FreiHand, t
     assert accuracy.pa_pjpe_mm == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
 
 
-def test_mesh_joints_and_lixel_joints_are_scored_apart(data: FreiHand, truth: Predictions) -> None:
+def test_mesh_joints_and_lixel_joints_are_scored_apart(data: FreiHand, truth: PredictedHands) -> None:
     bent = truth.xyz.copy()
     bent[:, 8] += 0.021
     wrong_lixel = score(dataclasses.replace(truth, lixel_xyz=bent), data)
@@ -73,7 +73,7 @@ def test_mesh_joints_and_lixel_joints_are_scored_apart(data: FreiHand, truth: Pr
     assert score(dataclasses.replace(truth, xyz=bent), data).lixel_pa_pjpe_mm == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
 
 
-def test_the_areas_name_their_ranges(data: FreiHand, truth: Predictions) -> None:
+def test_the_areas_name_their_ranges(data: FreiHand, truth: PredictedHands) -> None:
     rng = np.random.default_rng(0)
     noisy = dataclasses.replace(truth, xyz=truth.xyz + rng.normal(size=truth.xyz.shape) * 0.01)
     areas = score(noisy, data).pa_pjpe_auc
@@ -109,17 +109,17 @@ def test_progress_counts_images_to_the_end(data: FreiHand, hand_topology: HandTo
     assert seen == [8, 11]
 
 
-def test_without_vertices_the_mesh_figures_are_none(data: FreiHand, truth: Predictions) -> None:
+def test_without_vertices_the_mesh_figures_are_none(data: FreiHand, truth: PredictedHands) -> None:
     accuracy = score(truth, dataclasses.replace(data, verts=None))
     assert (accuracy.pa_pvpe_mm, accuracy.pvpe_mm, accuracy.f_at_5, accuracy.f_at_15) == (None,) * 4
     assert accuracy.pa_pjpe_mm == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
 
 
-def test_without_joints_nothing_is_scored(data: FreiHand, truth: Predictions) -> None:
+def test_without_joints_nothing_is_scored(data: FreiHand, truth: PredictedHands) -> None:
     assert score(truth, dataclasses.replace(data, xyz=None)) == Accuracy()
 
 
-def test_an_output_that_is_not_finite_is_counted_and_not_scored(data: FreiHand, truth: Predictions) -> None:
+def test_an_output_that_is_not_finite_is_counted_and_not_scored(data: FreiHand, truth: PredictedHands) -> None:
     verts = truth.verts.copy()
     verts[3, 5, 1], verts[7, 0, 0] = np.nan, np.inf
     accuracy = score(dataclasses.replace(truth, verts=verts), data)
@@ -128,18 +128,18 @@ def test_an_output_that_is_not_finite_is_counted_and_not_scored(data: FreiHand, 
     assert vertex_distances_mm(dataclasses.replace(truth, verts=verts), truth) is None
 
 
-def test_a_mirrored_hand_is_warned_of(data: FreiHand, truth: Predictions) -> None:
+def test_a_mirrored_hand_is_warned_of(data: FreiHand, truth: PredictedHands) -> None:
     flip = np.array([-1.0, 1.0, 1.0])
-    warnings = score(Predictions(truth.xyz * flip, truth.verts * flip, truth.lixel_xyz), data).warnings
+    warnings = score(PredictedHands(truth.xyz * flip, truth.verts * flip, truth.lixel_xyz), data).warnings
     assert [warning.partition(":")[0] for warning in warnings] == ["mesh joints", "mesh"]
 
 
-def test_vertex_distances_are_millimetres(truth: Predictions) -> None:
+def test_vertex_distances_are_millimetres(truth: PredictedHands) -> None:
     moved = dataclasses.replace(truth, verts=truth.verts + np.array([0, 0, 0.002]))
     np.testing.assert_allclose(vertex_distances_mm(moved, truth), np.full((11, 778), 2.0))
 
 
-def test_each_image_has_its_own_error_and_their_mean_is_the_score(data: FreiHand, truth: Predictions) -> None:
+def test_each_image_has_its_own_error_and_their_mean_is_the_score(data: FreiHand, truth: PredictedHands) -> None:
     bent = truth.xyz.copy()
     bent[3, 8] += 0.021
     predictions = dataclasses.replace(truth, xyz=bent)
@@ -148,7 +148,7 @@ def test_each_image_has_its_own_error_and_their_mean_is_the_score(data: FreiHand
     assert errors_mm[3] > 1
     assert np.delete(errors_mm, 3) == pytest.approx(0, abs=ALIGNED_FLOOR_MM)
     assert errors_mm.mean() == pytest.approx(score(predictions, data).pa_pjpe_mm)
-    few = Predictions(bent[:5], truth.verts[:5], truth.lixel_xyz[:5])
+    few = PredictedHands(bent[:5], truth.verts[:5], truth.lixel_xyz[:5])
     np.testing.assert_array_equal(per_image_pa_pjpe_mm(few, data), errors_mm[:5])
     with pytest.raises(InputError, match="has no evaluation joints"):
         per_image_pa_pjpe_mm(predictions, dataclasses.replace(data, xyz=None))

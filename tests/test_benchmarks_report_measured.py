@@ -9,7 +9,7 @@ import pytest
 from linear_hand import SIDE
 
 from benchmarks.contestants.exported import Contestant
-from benchmarks.measure.accuracy import Predictions
+from benchmarks.measure.accuracy import PredictedHands
 from benchmarks.measure.photographs import Photographs
 from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.measured import Measured, farthest_engine, measure
@@ -34,12 +34,12 @@ def photographs(freihand_folder: Callable[..., Path]) -> Photographs:
     return Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth")
 
 
-def off_by(photographs: Photographs, joint: int, errors_mm: np.ndarray) -> Predictions:
+def off_by(photographs: Photographs, joint: int, errors_mm: np.ndarray) -> PredictedHands:
     """The truth with one joint off, and all vertices with it, sideways."""
     xyz, verts = photographs.data.xyz.copy(), photographs.data.verts.copy()
     xyz[:, joint, 0] += errors_mm / 1000
     verts[:, :, 0] += errors_mm[:, None] / 1000
-    return Predictions(xyz, verts, xyz)
+    return PredictedHands(xyz, verts, xyz)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def measured(photographs: Photographs, hand_topology: HandTopology) -> Measured:
     return measure(contestants(predictions), predictions, photographs, hand_topology)
 
 
-def contestants(predictions: dict[str, Predictions]) -> dict[str, Contestant]:
+def contestants(predictions: dict[str, PredictedHands]) -> dict[str, Contestant]:
     kinds = {"pytorch": ("pytorch", "fp32"), "model.onnx": ("onnxruntime", "fp32")}
     kinds |= {"model.int8.onnx": ("onnxruntime", "int8"), "model.fp16.onnx": ("onnxruntime", "fp16")}
     return {key: Contestant(Named(*kinds[key]), artefact=key, size_mb=1.0) for key in predictions}

@@ -26,7 +26,7 @@ from export.graph.deploy_model import example_images
 from export.graph.fold import live_fold
 from export.graph.inventory import FLOP
 from export.precision.calibration import CalibrationRequest, read_calibration
-from export.qat.fake_quantise import FakeQuantisation, Place, round_activation, round_weight
+from export.qat.fake_quantise import FakeQuantisation, QuantisedInput, round_activation, round_weight
 from export.qat.quantise_aware import QuantiseAware, calibrated_graph, find_places, measure
 
 MODEL = dataclasses.replace(CONFIG, backbone="test_resnet")
@@ -55,7 +55,7 @@ class Placed:
     model: HandModel
     images: torch.Tensor
     graph: onnx.ModelProto
-    places: tuple[Place, ...]
+    places: tuple[QuantisedInput, ...]
 
 
 @pytest.fixture(scope="module")

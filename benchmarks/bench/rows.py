@@ -7,7 +7,7 @@ import numpy as np
 
 from benchmarks.contestants.exported import REFERENCE, Contestant
 from benchmarks.contestants.plans import SUFFIX
-from benchmarks.measure.accuracy import Accuracy, Predictions, vertex_distances_mm
+from benchmarks.measure.accuracy import Accuracy, PredictedHands, vertex_distances_mm
 from benchmarks.measure.intervals import Ratio
 from benchmarks.measure.isolated import Isolated
 from benchmarks.measure.roofline import Roofline
@@ -120,7 +120,7 @@ class Findings:
     """
 
     accuracy: Mapping[str, Accuracy]
-    predictions: Mapping[str, Predictions]
+    predictions: Mapping[str, PredictedHands]
     speed: Mapping[tuple[str, int], Speed]
     isolated: Mapping[str, Isolated]
     rooflines: Mapping[int | None, Roofline] = field(default_factory=dict)
@@ -246,7 +246,7 @@ def _within(
     return small and distance["p99"] <= tolerance.p99_mm
 
 
-def _distances(predictions: Mapping[str, Predictions], key: str) -> dict[str, float] | None:
+def _distances(predictions: Mapping[str, PredictedHands], key: str) -> dict[str, float] | None:
     """Distances of an engine's vertices to PyTorch's, in four figures."""
     if REFERENCE not in predictions:
         return None

@@ -32,7 +32,7 @@ AUC_RANGES_MM = ((0.0, 50.0), (0.0, 30.0), (20.0, 50.0))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Predictions:
+class PredictedHands:
     """One engine's hands on N images, metres, camera frame.
 
     Attributes:
@@ -91,7 +91,7 @@ def predict(
     *,
     n_images: int,
     progress: Callable[[int], None] | None = None,
-) -> dict[str, Predictions]:
+) -> dict[str, PredictedHands]:
     """Run every engine over the first `n_images` photographs; each is read once.
 
     Args:
@@ -112,10 +112,10 @@ def predict(
             lixel[name][start : indices.stop], verts[name][start : indices.stop] = joints_m, verts_m
         if progress is not None:
             progress(indices.stop)
-    return {name: Predictions(joint_regressor @ verts[name], verts[name], lixel[name]) for name in engines}
+    return {name: PredictedHands(joint_regressor @ verts[name], verts[name], lixel[name]) for name in engines}
 
 
-def score(predictions: Predictions, data: FreiHand) -> Accuracy:
+def score(predictions: PredictedHands, data: FreiHand) -> Accuracy:
     """Compare predictions for the first images of `data` with its labels."""
     nonfinite = predictions.n_nonfinite
     if nonfinite:
@@ -145,7 +145,7 @@ def score(predictions: Predictions, data: FreiHand) -> Accuracy:
     )
 
 
-def per_image_pa_pjpe_mm(predictions: Predictions, data: FreiHand) -> FloatArray:
+def per_image_pa_pjpe_mm(predictions: PredictedHands, data: FreiHand) -> FloatArray:
     """(N,) PA-PJPE of each of the first images of `data`, of the joints regressed from the mesh.
 
     Raises:
@@ -180,7 +180,7 @@ def mean_pose_pa_pjpe_mm(root: Path) -> float:
     return pa_pjpe_mm(constant_prediction(mean_pose(training), len(evaluation)), evaluation)
 
 
-def vertex_distances_mm(predictions: Predictions, reference: Predictions) -> FloatArray | None:
+def vertex_distances_mm(predictions: PredictedHands, reference: PredictedHands) -> FloatArray | None:
     """(N, 778) distances between two engines' vertices; None where either is not finite."""
     if predictions.n_nonfinite or reference.n_nonfinite:
         return None

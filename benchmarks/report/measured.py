@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.bench.rows import tolerance_of
 from benchmarks.contestants.exported import REFERENCE, Contestant
-from benchmarks.measure.accuracy import Predictions
+from benchmarks.measure.accuracy import PredictedHands
 from benchmarks.measure.photographs import Photographs
 from benchmarks.report.theme import engine_label
 from cliphand.arrays import FloatArray
@@ -35,7 +35,7 @@ class Measured:
     photographs: Photographs
     topology: HandTopology
     n_images: int
-    hands: Mapping[str, Predictions]
+    hands: Mapping[str, PredictedHands]
     joint_errors_mm: Mapping[str, FloatArray]
     reference: str | None
     gate: tuple[Row, ...]
@@ -79,7 +79,7 @@ def label_contestants(contestants: Mapping[str, Contestant]) -> dict[str, str]:
 
 def measure(
     contestants: Mapping[str, Contestant],
-    predictions: Mapping[str, Predictions],
+    predictions: Mapping[str, PredictedHands],
     photographs: Photographs,
     topology: HandTopology,
 ) -> Measured:
@@ -115,7 +115,7 @@ def measure(
 
 
 def _gate(
-    contestants: Mapping[str, Contestant], predictions: Mapping[str, Predictions], truth: Truth, measured: Measured
+    contestants: Mapping[str, Contestant], predictions: Mapping[str, PredictedHands], truth: Truth, measured: Measured
 ) -> tuple[Row, ...]:
     """Every engine but PyTorch against PyTorch; none where that is missing."""
     reference = predictions.get(REFERENCE)

@@ -39,7 +39,7 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class QuantisedInput:
     """One quantised input of one node.
 
     Attributes:
@@ -57,7 +57,7 @@ class Place:
     largest: float = 0.0
 
 
-def quantised_places(graph: onnx.GraphProto, parameters: Iterable[str]) -> tuple[Place, ...]:
+def quantised_places(graph: onnx.GraphProto, parameters: Iterable[str]) -> tuple[QuantisedInput, ...]:
     """The places of a graph from `export.precision.quantise.calibrate`.
 
     Args:
@@ -79,9 +79,9 @@ def quantised_places(graph: onnx.GraphProto, parameters: Iterable[str]) -> tuple
             scale = numpy_helper.to_array(constants[source.input[1]])
             if source.input[0] in constants:
                 # A linear layer's own weight is the transpose of the graph's constant.
-                places.append(Place(node.name, key, position, _axis(source) if weight in known else 0))
+                places.append(QuantisedInput(node.name, key, position, _axis(source) if weight in known else 0))
             else:
-                places.append(Place(node.name, key, position, None, float(scale) * LARGEST_INT8))
+                places.append(QuantisedInput(node.name, key, position, None, float(scale) * LARGEST_INT8))
     return tuple(places)
 
 
@@ -116,13 +116,13 @@ class FakeQuantisation(TorchFunctionMode):
     def __init__(
         self,
         model: nn.Module,
-        places: Sequence[Place],
-        ranges: Mapping[Place, float] | None = None,
+        places: Sequence[QuantisedInput],
+        ranges: Mapping[QuantisedInput, float] | None = None,
         *,
-        observe: Callable[[Place, Tensor], None] | None = None,
+        observe: Callable[[QuantisedInput, Tensor], None] | None = None,
     ) -> None:
         super().__init__()
-        self.by_key: dict[str, list[Place]] = {}
+        self.by_key: dict[str, list[QuantisedInput]] = {}
         for place in places:
             self.by_key.setdefault(place.key, []).append(place)
         self.ranges = ranges
@@ -160,7 +160,7 @@ class FakeQuantisation(TorchFunctionMode):
         self.turns[name] += 1
         return name if self.turns[name] == 1 else f"{name}_{self.turns[name]}"
 
-    def _round(self, place: Place, value: Tensor) -> Tensor:
+    def _round(self, place: QuantisedInput, value: Tensor) -> Tensor:
         if self.observe is not None:
             self.observe(place, value)
         if self.ranges is None:

@@ -34,7 +34,7 @@ from export.precision.calibration import CalibrationRequest, read_calibration
 from export.precision.half import modelopt_ready
 from export.precision.quantise import calibrate
 from export.precision.table import Keep, kept_nodes, union
-from export.qat.fake_quantise import FakeQuantisation, Place, named_tensors, quantised_places
+from export.qat.fake_quantise import FakeQuantisation, QuantisedInput, named_tensors, quantised_places
 
 BATCH = 8
 DRIFT = "drift"  # from the checkpoint in FP32
@@ -104,7 +104,7 @@ def calibrated_graph(model: HandModel, images: Tensor, input_size: int) -> onnx.
         return onnx.load(calibrated)
 
 
-def find_places(model: HandModel, graph: onnx.GraphProto, image: Tensor) -> tuple[Place, ...]:
+def find_places(model: HandModel, graph: onnx.GraphProto, image: Tensor) -> tuple[QuantisedInput, ...]:
     """Where the exporter quantises a model.
 
     Args:
@@ -127,11 +127,11 @@ def find_places(model: HandModel, graph: onnx.GraphProto, image: Tensor) -> tupl
     return places
 
 
-def measure(folded: FoldedHand, places: Sequence[Place], images: Tensor) -> dict[Place, float]:
+def measure(folded: FoldedHand, places: Sequence[QuantisedInput], images: Tensor) -> dict[QuantisedInput, float]:
     """Largest magnitude at each place over images, without rounding, as the exporter's calibration measures it."""
-    largest: dict[Place, float] = {}
+    largest: dict[QuantisedInput, float] = {}
 
-    def observe(place: Place, value: Tensor) -> None:
+    def observe(place: QuantisedInput, value: Tensor) -> None:
         largest[place] = max(largest.get(place, 0.0), float(value.abs().max()))
 
     with torch.no_grad(), FakeQuantisation(folded, places, observe=observe) as mode:
@@ -156,14 +156,14 @@ class QuantiseAwareTraining(HandTraining):
         topology: HandTopology,
         model_config: ModelConfig,
         train: TrainConfig,
-        places: tuple[Place, ...],
+        places: tuple[QuantisedInput, ...],
         images: Tensor,
         weight: float,
     ) -> None:
         super().__init__(model, topology=topology, model_config=model_config, train=train)
         self.places = places
         self.images = images
-        self.ranges: dict[Place, float] = {}
+        self.ranges: dict[QuantisedInput, float] = {}
         self.weight = weight
         # In lists, they are no part of the saved state.
         self.before = [deploy_model(model)]
