@@ -22,6 +22,7 @@ from torch import Tensor
 
 from cliphand.checked import from_json, to_json
 from cliphand.checkpoint_place import CONFIG, WEIGHTS, checkpoint_folder
+from cliphand.claims import FolderKind
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, require_file, sha256_of, whole_folder, write_json
@@ -35,6 +36,7 @@ from cliphand.model.text_encoder import TextTower
 FORMAT = 2
 UNBOUND_FORMAT = 1  # before weights and config held hashes
 TOWER = "text.tower."
+HALF = "float16"  # how a config says that FP32 weights are stored in half the bytes
 _log = logging.getLogger(__name__)
 
 
@@ -91,7 +93,31 @@ def save_checkpoint(
         "train": None if train is None else to_json(train),
         "facts": dict(facts),
     }
-    with whole_folder(folder, IMPORTED if train is None else TRAINED) as fresh:
+    _write(folder, IMPORTED if train is None else TRAINED, weights, config)
+
+
+def save_small_checkpoint(source: Path, folder: Path) -> None:
+    """Write a checkpoint anew for use alone: without text and dense branch, its FP32 weights rounded to FP16.
+
+    Raises:
+        InputError: `source` cannot be read, a weight is beyond FP16's range, or the folder holds something else.
+    """
+    checkpoint = load_checkpoint(source)
+    config = {key: value for key, value in _read_config(checkpoint.path).items() if not key.endswith("sha256")}
+    kept = {
+        key: value.half() if value.dtype == torch.float32 else value
+        for key, value in _read_weights(checkpoint.path / WEIGHTS).items()
+        if key.startswith(("hand.", "topology."))
+    }
+    for key, value in kept.items():
+        if not torch.isfinite(value).all():
+            raise InputError(f"{checkpoint.path / WEIGHTS}: '{key}' is beyond FP16's range; it cannot be stored in it.")
+    kind = IMPORTED if checkpoint.train is None else TRAINED
+    _write(folder, kind, kept, {**config, "format": FORMAT, "stored_as": HALF})
+
+
+def _write(folder: Path, kind: FolderKind, weights: Mapping[str, Tensor], config: Mapping[str, object]) -> None:
+    with whole_folder(folder, kind) as fresh:
         save_file({key: value.detach().cpu().clone().contiguous() for key, value in weights.items()}, fresh / WEIGHTS)
         bound = {**config, "weights_sha256": sha256_of(fresh / WEIGHTS)}
         write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)}, None)
@@ -115,6 +141,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     config = _read_config(folder)
     model_config = from_json(ModelConfig, config.get("model"), source=f"{folder / CONFIG}, model")
     weights = _read_weights(folder / WEIGHTS)
+    if config.get("stored_as") == HALF:
+        weights = {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
     sha256 = _bound_sha256(folder, config)
     hand = _part(weights, "hand.")
     templates = tuple(

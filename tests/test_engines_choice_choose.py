@@ -81,6 +81,19 @@ def test_without_measurements_int8_needs_a_pass_of_the_gate(export: Path) -> Non
     assert choose_engine(export, manifest).path.name == "model.onnx"
 
 
+def test_onnx_runtime_takes_int8_last_so_that_a_folder_of_int8_alone_runs(export: Path) -> None:
+    verdicts = [{"artefact": name, "engine": "onnxruntime", "passed": True} for name in PRECISIONS]
+    save_rows(export / "parity.json", verdicts)
+    chosen = [
+        choose_engine(export, manifest_of(export, dict(list(PRECISIONS.items())[left_out:])), "ort").path.name
+        for left_out in range(3)
+    ]
+    assert chosen == list(PRECISIONS)
+    (export / "parity.json").unlink()
+    with pytest.raises(InputError, match="holds nothing that onnxruntime runs within the gate"):
+        choose_engine(export, manifest_of(export, {"model.int8.onnx": "int8"}), "ort")
+
+
 PARITY = [{"artefact": name, "engine": "openvino", "passed": True} for name in ("model.onnx", "model.int8.onnx")]
 
 

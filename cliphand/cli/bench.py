@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 def bench(
     data: Annotated[Path, typer.Option("--data", help="A folder in FreiHAND's layout.")],
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
     ] = None,
     batch: Annotated[list[int] | None, typer.Option(help="Batch size; repeat for more.", show_default="1")] = None,
     threads: Annotated[
@@ -79,10 +80,10 @@ def bench(
     from benchmarks.measure.interleaved import SpeedSettings
     from benchmarks.measure.isolated import IsolatedSettings
     from benchmarks.measure.roofline import is_told_by
-    from engines.artefact.manifest import newest_export
     from engines.choice.verdicts import BENCH_NAME
+    from export.folder.shipped import default_export
 
-    export = folder or newest_export()
+    export = folder or default_export(typer.echo)
     report = json_file or export / BENCH_NAME
     _check_targets(export, report, predictions)
     runners = tuple(engine or installed_runners())

@@ -19,7 +19,8 @@ RUNS = Path("runs")
 
 def export(
     checkpoint: Annotated[
-        Path | None, typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's best/")
+        Path | None,
+        typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's, or the shipped"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Export folder to write.", show_default="exports/RUN")] = None,
     fp16: Annotated[bool, typer.Option("--fp16", help="Add a mixed-precision graph.")] = False,
@@ -62,17 +63,19 @@ def export(
     """
     from rich.console import Console
 
-    from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder, newest_checkpoint
+    from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder
     from cliphand.claims import check_folder, held
+    from cliphand.pretrained import CHECKPOINT, FOLDER, NAME, told
     from engines.artefact.manifest import EXPORTS
     from export.folder.contents import EXPORT
     from export.precision.table import Keep
 
     insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
     keep = Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ()))
-    source = newest_checkpoint(RUNS) if checkpoint is None else checkpoint_folder(checkpoint)
+    source = _default_checkpoint() if checkpoint is None else checkpoint_folder(checkpoint)
+    shipped = checkpoint is None and source == FOLDER / CHECKPOINT
     place = source.resolve()  # which has a name where `source` is `.` or `best`
-    target = out or EXPORTS / (place.parent.name if place.name in OF_A_RUN else place.name)
+    target = out or EXPORTS / (NAME if shipped else place.parent.name if place.name in OF_A_RUN else place.name)
     check_folder(target, EXPORT)
     flavours, left_out = _flavours(insisted)
 
@@ -80,6 +83,8 @@ def export(
 
     with held(target):
         console = Console(soft_wrap=True)
+        if shipped:
+            console.print(f"{told()}.", markup=False, highlight=False)
         manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
         _describe(manifest, target, console)
         passed = True
@@ -108,6 +113,18 @@ def export(
         passed = _build_plans(target, flavours, left_out, console) and passed
         if not passed:
             raise typer.Exit(1)
+
+
+def _default_checkpoint() -> Path:
+    """The newest run's, else the shipped model's."""
+    from cliphand.checkpoint_place import CONFIG, OF_A_RUN, newest_checkpoint
+    from cliphand.pretrained import shipped_checkpoint
+
+    if any(path for name in OF_A_RUN for path in RUNS.glob(f"*/{name}/{CONFIG}")):
+        return newest_checkpoint(RUNS)
+    return shipped_checkpoint(
+        instead=f"there is no run under {RUNS} either: run `cliphand train`, or name a checkpoint folder"
+    )
 
 
 def _insisted(tensorrt: bool | None, *, rtx: bool) -> tuple[str, ...] | None:

@@ -26,7 +26,8 @@ PARITY = ("artefact", "engine", "images", "pa_pjpe_mm", "delta_pa_pjpe_mm", "del
 
 def inspect(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
     ] = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
@@ -40,12 +41,13 @@ def inspect(
     from cliphand.claims import check_file
     from cliphand.files import write_json
     from cliphand.kinds import INSPECT
-    from engines.artefact.manifest import newest_export, read_manifest
+    from engines.artefact.manifest import read_manifest
     from engines.choice.verdicts import exported_parity
+    from export.folder.shipped import default_export
 
     if json_file is not None:
         check_file(json_file, INSPECT)
-    source = folder or newest_export()
+    source = folder or default_export(typer.echo)
     manifest = read_manifest(source)
     costs = _costs(source, manifest)
     judged = exported_parity(source, manifest)

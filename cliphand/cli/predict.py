@@ -17,7 +17,10 @@ JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
 
 def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, one hand in each.")],
-    export: Annotated[Path, typer.Option("--export", help="Folder that `cliphand export` wrote.")],
+    export: Annotated[
+        Path | None,
+        typer.Option("--export", help="Folder that `cliphand export` wrote.", show_default="the shipped model's"),
+    ] = None,
     engine: Annotated[
         str,
         typer.Option(
@@ -62,6 +65,7 @@ def predict(
     exit code is then 2.
     """
     from cliphand.data.crop import Box
+    from cliphand.pretrained import shipped_export, told
     from engines.artefact.manifest import open_hand, read_manifest
     from engines.choice.choose import choose_engine
     from engines.hands.reader import read_hands
@@ -70,9 +74,12 @@ def predict(
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     targets = _targets(images, out)
     _refuse_unreadable(images)
-    manifest = read_manifest(export)
-    faces = open_hand(manifest, export).faces
-    choice = choose_engine(export, manifest, engine, trust=trust)
+    source = export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
+    manifest = read_manifest(source)
+    faces = open_hand(manifest, source).faces
+    choice = choose_engine(source, manifest, engine, trust=trust)
+    if export is None:
+        typer.echo(f"{told()}.")
     typer.echo(f"{choice.why}.")
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 def report(
     folder: Annotated[
-        Path | None, typer.Argument(metavar="[DIR]", help="An export folder.", show_default="the newest in ./exports")
+        Path | None,
+        typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
     ] = None,
     data: Annotated[
         Path | None, typer.Option("--data", help="A folder in FreiHAND's layout.", show_default="the benchmark's")
@@ -52,10 +53,10 @@ def report(
     1 if a model file was skipped because its engine refuses it.
     """
     from benchmarks.report.build import ReportRequest
-    from engines.artefact.manifest import newest_export
+    from export.folder.shipped import default_export
 
     request = ReportRequest(
-        export=folder or newest_export(),
+        export=folder or default_export(typer.echo),
         out=out,
         data=data,
         bench=bench,

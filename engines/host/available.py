@@ -90,7 +90,7 @@ RUN_TIMES = (
         "InferenceSession",
         WHOLE,
         "runs every exported graph everywhere",
-        ("fp32", "fp16"),
+        ("fp32", "fp16", "int8"),
     ),
     RunTime(
         "openvino-reduced",
