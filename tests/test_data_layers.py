@@ -14,7 +14,15 @@ from cliphand.data.identity import data_identity, refuse_other_data
 from cliphand.data.layers import compose
 from cliphand.data.layers.dense import STRIDE, canonical
 from cliphand.data.layers.light_mix import mix_lights
-from cliphand.data.layers.scenery import PICTURES, evaluation_pictures, list_pictures, training_pictures
+from cliphand.data.layers.occlude import draw_thing
+from cliphand.data.layers.scenery import (
+    PICTURES,
+    Scenery,
+    evaluation_pictures,
+    list_pictures,
+    list_things,
+    training_pictures,
+)
 from cliphand.data.layers.sensor import mix_spectrum
 from cliphand.data.layers.store import LAYER_PX, LIGHT_SPAN, N_LIGHTS, layer_paths
 from cliphand.data.synthetic import pictures
@@ -340,3 +348,27 @@ def test_what_lies_before_the_hand_is_taken_off_its_seen_part(data: FreiHand) ->
         assert left.sum() >= compose.LEAST_SEEN * hand.sum()
         hidden += bool(covered.any())
     assert hidden > 5
+
+
+def test_a_picture_that_is_clear_around_a_thing_lies_before_hands_as_it_is_cut_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    thing = np.zeros((300, 200, 4), np.uint8)
+    cv2.circle(thing, (100, 150), 80, (20, 250, 30, 255), -1)
+    cv2.imwrite(str(photos / "a.png"), thing)
+    cv2.imwrite(str(photos / "b.png"), np.full((90, 90, 4), 255, np.uint8))  # clear nowhere: a photograph
+    monkeypatch.setattr(pictures, "DRAWN_BESIDE_PHOTOS", 1)
+    pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
+    kept = list_things(tmp_path)
+    assert (len(kept), len(list_pictures(tmp_path))) == (1, 2)
+    scenery = Scenery(list_pictures(tmp_path), lambda _: pytest.fail("no other hand is needed"), kept)
+    hand = np.full((SIDE, SIDE), 255, np.uint8)
+    green = 0
+    for seed in range(20):
+        drawn = draw_thing(np.random.default_rng(seed), scenery, hand)
+        assert drawn is not None
+        solid = drawn.colour[drawn.cover == 255].astype(int)
+        green += bool(len(solid) > 50 and (np.abs(solid - (30, 250, 20)) < 8).all())
+    assert 4 <= green <= 16

@@ -11,6 +11,7 @@ from cliphand.data.layers.scenery import Scenery
 
 KINDS = ("bar", "box", "blob", "edge")
 KIND_SHARES = (0.4, 0.2, 0.3, 0.1)
+CUT_OUT_SHARE, CUT_OUT_SIZE = 0.5, 1.6  # of things, where the set has some; over the size of an outline
 FIXED_BITS = 4  # of a sixteenth of a pixel
 
 
@@ -36,13 +37,27 @@ def draw_thing(rng: np.random.Generator, scenery: Scenery, hand: ByteArray) -> T
         return None
     row, column = divmod(int(pixels[rng.integers(len(pixels))]), side_px)
     size = np.sqrt(len(pixels)) * rng.uniform(0.25, 0.8)
-    outline = _outline(rng, str(rng.choice(KINDS, p=KIND_SHARES)), size, side_px)
     angle = rng.uniform(0, 2 * np.pi)
+    if scenery.things and rng.random() < CUT_OUT_SHARE:
+        return _cut_out(rng, scenery.thing(rng), (column, row), CUT_OUT_SIZE * size, side_px=side_px)
+    outline = _outline(rng, str(rng.choice(KINDS, p=KIND_SHARES)), size, side_px)
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     points = np.array([column, row]) + outline @ turn.T
     cover = np.zeros((side_px, side_px), np.uint8)
     cv2.fillPoly(cover, [np.round(points * 2**FIXED_BITS).astype(np.int32)], 255, cv2.LINE_AA, FIXED_BITS)
     return Thing(cover, _coloured(rng, scenery, side_px, angle))
+
+
+def _cut_out(rng: np.random.Generator, thing: ByteArray, place: tuple[int, int], size: float, *, side_px: int) -> Thing:
+    """A thing of a picture, turned any way, `size` pixels long, somewhere around `place`."""
+    height, width = thing.shape[:2]
+    angle, zoom = rng.uniform(0, 2 * np.pi), size / max(height, width)
+    linear = zoom * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    linear[:, 0] *= rng.choice([-1, 1])
+    within = np.array([width, height]) * rng.uniform(0.2, 0.8, 2)
+    matrix = np.column_stack([linear, np.array(place) - linear @ within])
+    placed = cv2.warpAffine(thing, matrix, (side_px, side_px), flags=cv2.INTER_LINEAR)
+    return Thing(np.ascontiguousarray(placed[..., 3]), np.ascontiguousarray(placed[..., :3]))
 
 
 def _outline(rng: np.random.Generator, kind: str, size: float, side_px: int) -> FloatArray:

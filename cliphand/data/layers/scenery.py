@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from cliphand.arrays import ByteArray
@@ -12,7 +13,7 @@ from cliphand.data.layers.store import FOLDER, Layers, layer_paths, read_layers
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 
-PICTURES = "backgrounds"
+PICTURES, THINGS = "backgrounds", "things"
 HELD_OUT_STEP = 8  # every eighth picture is for finished evaluation images alone
 KEPT_PICTURES = 600  # decoded ones a process keeps; 120 MB where they are square
 
@@ -24,14 +25,20 @@ class Scenery:
     Attributes:
         pictures: files, at least one.
         another: draws the layers of some hand of the set.
+        things: files of things cut out, to lie before hands; perhaps none.
     """
 
     pictures: tuple[Path, ...]
     another: Callable[[np.random.Generator], Layers]
+    things: tuple[Path, ...] = ()
 
     def picture(self, rng: np.random.Generator) -> ByteArray:
         """(H, W, 3) uint8 RGB of one of the pictures; not to be written into."""
         return _read_picture(self.pictures[rng.integers(len(self.pictures))])
+
+    def thing(self, rng: np.random.Generator) -> ByteArray:
+        """(H, W, 4) uint8 of one of the things: RGB and coverage."""
+        return read_thing(self.things[rng.integers(len(self.things))])
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,11 +49,13 @@ class LayerFolder:
         folder: that holds them.
         count: samples.
         pictures: that may lie behind and before them.
+        things: cut out, that may lie before them.
     """
 
     folder: Path
     count: int
     pictures: tuple[Path, ...]
+    things: tuple[Path, ...]
 
     def read(self, index: int) -> Layers:
         """The layers of a sample.
@@ -61,10 +70,11 @@ class LayerFolder:
         for index in range(self.count):
             yield from layer_paths(self.folder, index).values()
         yield from self.pictures
+        yield from self.things
 
     def scenery(self) -> Scenery:
         """What its compositions are made from."""
-        return Scenery(self.pictures, lambda rng: self.read(int(rng.integers(self.count))))
+        return Scenery(self.pictures, lambda rng: self.read(int(rng.integers(self.count))), self.things)
 
 
 def open_layers(root: Path, split: str, count: int) -> LayerFolder | None:
@@ -90,12 +100,29 @@ def open_layers(root: Path, split: str, count: int) -> LayerFolder | None:
     pictures = training_pictures(list_pictures(root))
     if not pictures:
         raise InputError(f"{root / PICTURES} holds no pictures to put the layers before; make the set again.")
-    return LayerFolder(folder, count, pictures)
+    return LayerFolder(folder, count, pictures, list_things(root))
 
 
 def list_pictures(root: Path) -> tuple[Path, ...]:
     """The pictures kept with a set, by number."""
     return tuple(sorted((root / PICTURES).glob("*.jpg")))
+
+
+def list_things(root: Path) -> tuple[Path, ...]:
+    """The things kept with a set, by number."""
+    return tuple(sorted((root / THINGS).glob("*.webp")))
+
+
+def read_thing(path: Path) -> ByteArray:
+    """(H, W, 4) uint8: RGB and coverage.
+
+    Raises:
+        InputError: the file is damaged.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if image is None or image.ndim != 3 or image.shape[2] != 4:
+        raise InputError(f"{path} is damaged; delete its set and make it again with the same `cliphand synth` command.")
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 
 def training_pictures(pictures: tuple[Path, ...]) -> tuple[Path, ...]:

@@ -14,6 +14,7 @@ from cliphand.data.layers.backdrop import between
 CODE_SPAN = 2.0  # linear light of the brightest code of the sensor, a square root
 SHOULDER = 0.55
 MIDDLE_LIGHT = 0.2  # mean linear light that a camera exposes for
+MOST_EXPOSURE = 3.0  # of a dark scene, whose noise grows with it
 METERING = (0.35, 0.9)  # how far it goes towards that
 NOISE_SEED, NOISE_PX = 8, 512
 LOW_RESOLUTION_SHARE, JPEG_SHARE, SHARPENED_SHARE = (0.05, 0.25), (0.3, 0.65), (0.3, 0.6)
@@ -48,7 +49,7 @@ def develop(rng: np.random.Generator, light: FloatArray, config: AugmentConfig) 
     if low:
         small = int(rng.uniform(min(SMALLEST_PX, 0.5 * side_px), 0.9 * side_px))
         codes = np.asarray(cv2.resize(codes, (small, small), interpolation=cv2.INTER_AREA), np.float32)
-    codes = _noisy(rng, codes, config.noise * float(rng.random()) ** 2)
+    codes = _noisy(rng, codes, config.noise * float(rng.random()) ** 2 * len(codes) / side_px)
     image = _as_bytes(cv2.convertScaleAbs(codes, alpha=255 / np.sqrt(CODE_SPAN)))
     image = _as_bytes(cv2.LUT(image, _tone(rng, image, config)))
     image = _saturated(rng, image, difficulty)
@@ -90,7 +91,8 @@ def _tone(rng: np.random.Generator, codes: ByteArray, config: AugmentConfig) -> 
     difficulty = config.difficulty
     means = cv2.mean(codes)[:3]
     brightness = max(float(np.mean(means) / 255) ** 2 * CODE_SPAN, 0.01)
-    exposure = (MIDDLE_LIGHT / brightness) ** rng.uniform(*METERING) * np.exp(rng.normal(0, 0.06 + 0.14 * difficulty))
+    exposure = min((MIDDLE_LIGHT / brightness) ** rng.uniform(*METERING), MOST_EXPOSURE)
+    exposure *= np.exp(rng.normal(0, 0.06 + 0.14 * difficulty))
     balance = np.exp(difficulty * rng.normal(0, [0.07, 0.02, 0.07]))
     linear = _LINEAR[:, None] * balance * exposure
     over = np.maximum(linear - SHOULDER, 0)

@@ -14,7 +14,7 @@ import cv2
 
 from cliphand.claims import check_folder as check_place
 from cliphand.claims import held
-from cliphand.data.layers.scenery import list_pictures
+from cliphand.data.layers.scenery import list_pictures, list_things
 from cliphand.data.layers.store import FOLDER, SUFFIXES, layer_paths
 from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, load_hand_model, save_hand_model
 from cliphand.data.synthetic.kinds import KINDS
@@ -179,11 +179,13 @@ def _render_part(plan: Plan, task: Task) -> Task:
     split, part = task
     stage = _stage(_model_path(plan.root))
     kind = KINDS[plan.kind]
-    pictures = list_pictures(plan.root) if kind.layered else ()
+    pictures, things = list_pictures(plan.root), list_things(plan.root)
     labels = []
     for index in part_of(plan.count(split), part):
         if kind.layered:
-            sample = make_layered_sample(stage, seed=plan.seed, split=split, index=index, kind=kind, pictures=pictures)
+            sample = make_layered_sample(
+                stage, seed=plan.seed, split=split, index=index, kind=kind, pictures=pictures, things=things
+            )
         else:
             sample = make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos, kind=kind)
         _write_bytes(photo_path(plan.root, split, index), sample.photo)

@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from cliphand.data.layers.scenery import PICTURES
+from cliphand.data.layers.scenery import PICTURES, THINGS
 from cliphand.data.layers.store import FOLDER, SUFFIXES
 from cliphand.data.synthetic.plan import WORK
 from cliphand.data.synthetic.sample import Labels
@@ -131,7 +131,15 @@ def _elements(stream: TextIO) -> Iterator[str]:
 def sweep(root: Path, split: str) -> None:
     """Remove the temporary files that a killed process left."""
     layers = [root / split / FOLDER / name for name in SUFFIXES]
-    for folder in (root / split / "rgb", root / split / "mask", *layers, root / PICTURES, root / WORK / split, root):
+    for folder in (
+        root / split / "rgb",
+        root / split / "mask",
+        *layers,
+        root / PICTURES,
+        root / THINGS,
+        root / WORK / split,
+        root,
+    ):
         remove_leftovers(folder)
 
 

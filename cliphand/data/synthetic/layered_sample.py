@@ -27,7 +27,14 @@ FINISHED = AugmentConfig(rotation_deg=0, scale=0, shift=0, colour=0.15, blur_px=
 
 
 def make_layered_sample(
-    stage: Stage, *, seed: int, split: str, index: int, kind: SceneKind, pictures: tuple[Path, ...]
+    stage: Stage,
+    *,
+    seed: int,
+    split: str,
+    index: int,
+    kind: SceneKind,
+    pictures: tuple[Path, ...],
+    things: tuple[Path, ...] = (),
 ) -> Sample:
     """Make sample `index` of a split; nothing else decides its bytes.
 
@@ -38,6 +45,7 @@ def make_layered_sample(
         index: from 0.
         kind: what the set varies in.
         pictures: of the set, to put behind and before the hand.
+        things: of the set, to put before the hand.
     """
     rng = np.random.default_rng([seed, SPLITS.index(split), index])
     labels, layers = _shown_hand(rng, stage, kind)
@@ -48,7 +56,7 @@ def make_layered_sample(
         layers,
         np.linalg.inv(to_layers),
         side_px=SIDE_PX,
-        scenery=Scenery(known, lambda _: layers),
+        scenery=Scenery(known, lambda _: layers, things),
         config=FINISHED,
     )
     return Sample(
