@@ -38,7 +38,6 @@ from export.precision.typed_graphs import write_typed_graphs
 from export.precision.workshop import TypedRequest
 
 MAX_BYTES = 20_000_000  # of the folder in the wheel
-BOUND_OVER_TOLERANCE = 10  # on distances of vertices, as `cliphand export --tolerance-mm` sets it
 TYPED: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")
 COLUMNS = ("data", "images", "pa_pjpe_mm", "mean_pose_pa_pjpe_mm", "difference_interval_mm")
 
@@ -107,13 +106,16 @@ def _export(shipment: Shipment, made: Path) -> Manifest:
     """The export folder with the graphs that are kept, its checkpoint named by a relative path."""
     out = made / EXPORT
     manifest = export_checkpoint(made / CHECKPOINT, out)
-    limit = Tolerance(shipment.tolerance_mm, BOUND_OVER_TOLERANCE * shipment.tolerance_mm)
+    # Stricter than the gate on the errors alone: single vertices keep its bound, which rounding to eight bits needs.
+    limits: dict[str, Tolerance] = {
+        one: dataclasses.replace(TOLERANCES[one], delta_mm=shipment.tolerance_mm) for one in TYPED
+    }
     request = TypedRequest(
         precisions=tuple(precision for precision in TYPED if precision in shipment.keep),
         calibration=CalibrationRequest(shipment.data, shipment.images, 0, "max", held_out(manifest.training)),
         gate=GateRequest(shipment.data, "evaluation", shipment.images),
         keep=Keep((), ()),
-        tolerances=dict(TOLERANCES) | dict.fromkeys(("fp16", "int8"), limit),
+        tolerances={**TOLERANCES, **limits},
         search_s=0.0,
         auto=False,
         threads=None,
