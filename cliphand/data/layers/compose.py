@@ -73,33 +73,41 @@ def compose(
         config: the bounds of colour, blur and noise, and the difficulty.
     """
     difficulty = config.difficulty
-
-    def happens(share: tuple[float, float]) -> bool:
-        return bool(rng.random() < between(share, difficulty))
-
     backdrop = draw_backdrop(rng, scenery, side_px=side_px, difficulty=difficulty)
     gains = draw_gains(rng, mean_light(backdrop, TO_LINEAR), difficulty)
     hand = _front(rng, layers, matrix, gains, side_px=side_px, difficulty=difficulty)
     scene, seen, nearer = to_linear(backdrop), hand.hand, None
-    if happens(NEXT_HAND_SHARE):
+    if _happens(rng, NEXT_HAND_SHARE, difficulty):
         placed = _next_hand(rng, layers, matrix, scenery, side_px)
         other = _front(rng, *placed, gains, side_px=side_px, difficulty=difficulty)
         if rng.random() < NEARER_SHARE and _left(seen, other.cover) >= LEAST_SEEN:
             nearer = other
         else:
             scene = _over(scene, other)
-    if happens(SHADOW_SHARE):
+    if _happens(rng, SHADOW_SHARE, difficulty):
         scene = _shadowed(rng, scene, hand.cover)
-    scene = _over(scene, _moving(rng, hand) if happens(MOTION_SHARE) else hand)
+    scene = _over(scene, _moving(rng, hand) if _happens(rng, MOTION_SHARE, difficulty) else hand)
     if nearer is not None:
         scene, seen = _over(scene, nearer), _hidden(seen, nearer.cover)
-    if happens(THING_SHARE):
+    if _happens(rng, THING_SHARE, difficulty):
         scene, seen = _with_thing(rng, scene, seen, scenery, hand.hand)
+    return _photographed(rng, scene, seen, scenery, config)
+
+
+def _happens(rng: np.random.Generator, share: tuple[float, float], difficulty: float) -> bool:
+    return bool(rng.random() < between(share, difficulty))
+
+
+def _photographed(
+    rng: np.random.Generator, scene: FloatArray, seen: ByteArray, scenery: Scenery, config: AugmentConfig
+) -> Composition:
+    """What a camera makes of the finished scene."""
+    side_px, difficulty = len(scene), config.difficulty
     crop = develop(rng, scene, config)
-    if happens(SPECTRUM_SHARE):
+    if _happens(rng, SPECTRUM_SHARE, difficulty):
         other_picture = picture_part(rng, scenery.picture(rng), side_px=side_px)
         crop = mix_spectrum(crop, other_picture, float(rng.uniform(0, MOST_SPECTRUM)))
-    if happens(FRAME_SHARE):
+    if _happens(rng, FRAME_SHARE, difficulty):
         crop, seen = _framed(rng, crop, seen)
     return Composition(np.ascontiguousarray(crop), seen)
 
