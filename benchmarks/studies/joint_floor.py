@@ -64,7 +64,7 @@ def joint_floor(folders: list[Path]) -> list[FloorRow]:
     Raises:
         InputError: a folder is unreadable or has no joints.
     """
-    real = {folder: _joints(folder) for folder in folders}
+    real = {folder: real_joints(folder) for folder in folders}
     model = build_hand_model()
     regressors = {"skeleton": model.skeleton_regressor, "labelled": model.topology.joint_regressor}
     lengths = {name: _mean_lengths(model, regressor) for name, regressor in regressors.items()}
@@ -115,7 +115,12 @@ def _error_mm(hands: FloatArray, real: FloatArray) -> FloatArray:
     return np.asarray(1000 * np.linalg.norm(align(hands, real) - real, axis=-1))
 
 
-def _joints(folder: Path) -> FloatArray:
+def real_joints(folder: Path) -> FloatArray:
+    """(B, 21, 3) metres, of a folder's evaluation split.
+
+    Raises:
+        InputError: it is unreadable or has no joints.
+    """
     joints = open_freihand(folder, "evaluation").xyz
     if joints is None:
         raise InputError(f"{folder} has no evaluation joints (evaluation_xyz.json); name a folder that has them.")
@@ -157,7 +162,11 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--real", type=Path, nargs="+", required=True, help="folders in FreiHAND's layout")
-    rows = joint_floor(parser.parse_args().real)
+    try:
+        rows = joint_floor(parser.parse_args().real)
+    except InputError as error:
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
     Console().print(table(rows))
     sys.stdout.write(json.dumps({"rows": [dataclasses.asdict(row) for row in rows], "commit": git_commit()}) + "\n")
 
