@@ -63,7 +63,7 @@ def test_the_command_names_the_worst_covered_hand(
     tmp_path: Path, rendered: np.ndarray, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     odd = rendered[:3] + np.array([0, 0, 0.6])
-    odd[1, 12] += [0.03, 0.03, -0.03]  # a fingertip where no finger reaches
+    odd[1, 10:13] = 2 * odd[1, 9] - odd[1, 10:13]  # a finger that points the other way
     folder = write_hands(tmp_path / "real", odd)
     monkeypatch.setattr(pose_gap, "OWN_HANDS", 5)
     monkeypatch.setattr("sys.argv", ["pose_gap", "--real", str(folder), "--kinds", "plain", "--hands", "40"])
@@ -72,7 +72,7 @@ def test_the_command_names_the_worst_covered_hand(
     index, error, joints = row["worst"][0]
     assert index == 1
     assert error > row["pose_alone_mm"]
-    assert joints[0].startswith("middle fingertip")
+    assert any(joint.startswith("middle") for joint in joints)
 
 
 def test_an_unknown_kind_is_refused(
