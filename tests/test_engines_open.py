@@ -94,3 +94,12 @@ def test_a_cache_reaches_the_engine_that_can_keep_one(tmp_path: Path) -> None:
     for name in ("onnxruntime", "openvino"):
         open_engine(path, engine=name, threads=1, cache=cache).close()
         assert cache.exists() == (name == "openvino")
+
+
+def test_a_package_of_native_code_is_opened_only_where_it_is_trusted(tmp_path: Path) -> None:
+    package = tmp_path / "model.pt2"
+    package.write_bytes(b"native code")
+    with pytest.raises(InputError, match=r"model\.pt2 is a package of AOTInductor: it brings native code.* --trust"):
+        open_engine(package)
+    with pytest.raises(InputError, match=r"model\.pt2 is not an AOTInductor package"):
+        open_engine(package, trust=True)
