@@ -1,6 +1,7 @@
 """From a checkpoint to ONNX graphs of every precision, each held against PyTorch in millimetres.
 
-The way in is `export.folder.write.export_checkpoint`; read it first. The rooms in reading order:
+The way in is `export.folder.write.export_checkpoint`, which writes the FP32 graph; read it first. `cliphand export`
+then calls `precision.typed_graphs.write_typed_graphs` for the others. The rooms in reading order:
 
 1. `graph`: from a trained model to an FP32 ONNX graph that computes the same (`graph.trace.export_graph`).
 2. `gate`: how far an engine's hands are from PyTorch's on held-out photographs, and whether that is too far

@@ -26,7 +26,6 @@ from cliphand.errors import InputError
 from cliphand.extras import with_extras
 from cliphand.told import told_in_one_sentence
 
-# Errors of the system that a user can mend, wherever they come up.
 app = typer.Typer(
     help="Train CLIP-Hand3D, export it, and prove in millimetres that the engine still does what PyTorch did.",
     no_args_is_help=True,

@@ -1,4 +1,7 @@
-"""An export folder: `model.onnx`, `hand.npz` and `manifest.json`, complete or absent."""
+"""An export folder: `model.onnx`, `hand.npz` and `manifest.json`, complete or absent.
+
+The FP32 graph alone; `export.precision.typed_graphs.write_typed_graphs` adds the others, as `cliphand export` asks for.
+"""
 
 from pathlib import Path
 

@@ -7,8 +7,8 @@ along their finger to FreiHAND's bone lengths. Fingertips stay on their vertex. 
 that move its joint that far; they sum to 0 and stay among the vertices that the row already used, so the joint follows
 the same piece of the hand in every pose.
 
-Source: FreiHAND's joint definition (Zimmermann et al. 2019): the numbers are medians over the labels of a hundred of its
-hands, as shares of bone 0-9.
+Source: FreiHAND's joint definition (Zimmermann et al. 2019): the numbers are medians over the labels of a
+hundred of its hands, as shares of bone 0-9.
 """
 
 import numpy as np
