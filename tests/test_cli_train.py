@@ -10,7 +10,7 @@ import pytest
 import torch
 from small_hand import TINY
 
-from cliphand.checkpoint import save_checkpoint
+from cliphand.checkpoint import load_checkpoint, save_checkpoint
 from cliphand.cli.train import train
 from cliphand.cli.train_help import HELP
 from cliphand.cli.train_options import OPTIONS, SETTLED, check_options, make_run
@@ -148,7 +148,8 @@ def test_a_runs_own_record_makes_the_same_run_again(
         options = {"hand": hand_file, **(special or chosen)}
         first = make_run(options, data=data, out=Path("out"))
         record = tmp_path / "run.json"
-        write_json(record, run_facts(first, open_freihand(data, "training")), None)
+        start = None if first.start is None else load_checkpoint(first.start)
+        write_json(record, run_facts(first, open_freihand(data, "training"), start), None)
         named = {name: value for name, value in options.items() if name in ("hand", *SETTLED)}
         check_options({"config": record, **named})
         again = make_run({"config": record, **named}, data=data, out=Path("out"))

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from small_hand import TINY as MODEL
 
 from cliphand.checkpoint import load_checkpoint, load_dense_branch
-from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TrainConfig
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.data.views import training_pair
 from cliphand.errors import InputError
@@ -21,14 +22,6 @@ from cliphand.training.loop import Run, build_model, train_hand
 from cliphand.training.losses import heatmap_cross_entropy_2d, surface_loss
 from cliphand.training.run_place import read_history
 
-MODEL = ModelConfig(
-    backbone="test_resnet",
-    input_size=64,
-    lixel_channels=32,
-    joint_feature=64,
-    feature_sizes=(64, 48, 32, 24),
-    depths=(1, 0, 0, 0),
-)
 TRAIN = TrainConfig(
     stage="joints",
     epochs=1,

@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 
 from cliphand.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TrainConfig
+from cliphand.data.crop import resize_matrix
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -26,7 +27,6 @@ from cliphand.training.distil import (
     TaughtPairs,
     feature_loss,
     heatmap_loss,
-    resize_matrix,
 )
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, train_hand

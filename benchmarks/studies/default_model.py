@@ -118,23 +118,28 @@ def render(out: Path, *, renders: int, backgrounds: Path | None, seed: int) -> P
     return plan.root
 
 
+def run_of(step: Step, data: Path, out: Path, *, epochs: int, seed: int, start: Path | None = None) -> Run:
+    """A step's training on a set, in the folder `out`."""
+    return Run(
+        data=data,
+        topology=load_hand(data / HAND_NAME),
+        out=out,
+        model=step.model,
+        crop=CROP,
+        train=dataclasses.replace(step.train, epochs=epochs, seed=seed),
+        start=start,
+    )
+
+
 def train(out: Path, data: Path, *, share: float, seed: int, console: Console) -> Path:
     """Both trainings, each from where it stopped; the best checkpoint of the second."""
     start: Path | None = None
     for step in STEPS:
-        how = dataclasses.replace(step.train, epochs=max(round(share * step.train.epochs), 1), seed=seed)
-        run = Run(
-            data=data,
-            topology=load_hand(data / HAND_NAME),
-            out=out / step.name,
-            model=step.model,
-            crop=CROP,
-            train=how,
-            start=start,
-        )
+        epochs = max(round(share * step.train.epochs), 1)
+        run = run_of(step, data, out / step.name, epochs=epochs, seed=seed, start=start)
         done = len(read_history(run.out))
-        if done < how.epochs:
-            console.print(f"{step.name}: epoch {done} of {how.epochs}")
+        if done < epochs:
+            console.print(f"{step.name}: epoch {done} of {epochs}")
             train_hand(run, resume=done > 0, tell=console.print)
         start = run.out / BEST
     assert start is not None  # noqa: S101

@@ -23,15 +23,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure.machine import machine_facts
-from benchmarks.studies.default_model import CROP, STEPS, Step
+from benchmarks.studies.default_model import STEPS, Step, run_of
 from benchmarks.studies.synthetic_to_real import study
 from cliphand.checkpoint import load_checkpoint
 from cliphand.checkpoint_place import LAST
 from cliphand.config import LossConfig, TrainConfig
+from cliphand.data.freihand import open_freihand
 from cliphand.files import read_json_object, write_json
-from cliphand.hand import HAND_NAME, load_hand
 from cliphand.provenance import git_commit
-from cliphand.training.loop import Run, train_hand
+from cliphand.training.loop import train_hand
 
 JOINTS = STEPS[0]
 TIME_FILE = "seconds.json"
@@ -70,36 +70,20 @@ class Row:
 
 
 def measure(name: str, data: Path, out: Path, *, epochs: int, seed: int) -> tuple[float, float]:
-    """Error in millimetres and milliseconds a view of one run, trained where it is not there yet."""
-    step = ROWS[name]
+    """Error in millimetres and seconds of one run, trained where it is not there yet."""
     folder = out / f"{name.replace(' ', '_').replace(',', '')}_{seed}"
-    run = Run(
-        data=data,
-        topology=load_hand(data / HAND_NAME),
-        out=folder,
-        model=step.model,
-        crop=CROP,
-        train=dataclasses.replace(step.train, epochs=epochs, seed=seed),
-    )
     if not (folder / TIME_FILE).exists():
         began = time.perf_counter()
-        train_hand(run)
+        train_hand(run_of(ROWS[name], data, folder, epochs=epochs, seed=seed))
         write_json(folder / TIME_FILE, {"seconds": time.perf_counter() - began}, None)
     checkpoint = load_checkpoint(folder / LAST)
-    seconds = float(str(read_json_object(folder / TIME_FILE)["seconds"]))
     (row,) = study(checkpoint, data, [data])
-    return row.lixel_pa_pjpe_mm, seconds * 1000 / (2 * epochs * _images(data))
+    return row.lixel_pa_pjpe_mm, float(str(read_json_object(folder / TIME_FILE)["seconds"]))
 
 
-def _images(data: Path) -> int:
-    from cliphand.data.freihand import open_freihand
-
-    return len(open_freihand(data, "training"))
-
-
-def table(rows: list[Row], *, epochs: int, images: int) -> Table:
+def table(rows: list[Row], *, views: int) -> Table:
     """The rows for people."""
-    result = Table(title=f"PA-PJPE in mm after {2 * epochs * images:,} views, each seed; milliseconds a view")
+    result = Table(title=f"PA-PJPE in mm after {views:,} views, each seed; milliseconds a view")
     for heading in ("run", "PA-PJPE", "ms a view"):
         result.add_column(heading, justify="left" if heading == "run" else "right")
     for row in rows:
@@ -118,13 +102,14 @@ def main() -> None:
     parser.add_argument("--rows", nargs="*", default=list(ROWS), choices=list(ROWS))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    views = 2 * options.epochs * len(open_freihand(options.data, "training"))
     rows = []
     for name in options.rows:
         found = [
             measure(name, options.data, options.out, epochs=options.epochs, seed=seed) for seed in range(options.seeds)
         ]
-        rows.append(Row(name, [error for error, _ in found], [view_ms for _, view_ms in found]))
-    Console().print(table(rows, epochs=options.epochs, images=_images(options.data)))
+        rows.append(Row(name, [error for error, _ in found], [1000 * seconds / views for _, seconds in found]))
+    Console().print(table(rows, views=views))
     result = {
         "rows": [dataclasses.asdict(row) for row in rows],
         "data": str(options.data),

@@ -116,6 +116,12 @@ def crop_matrix(box: Box, side_px: int, *, angle_rad: float = 0.0) -> FloatArray
     return matrix
 
 
+def resize_matrix(from_px: int, to_px: int) -> FloatArray:
+    """(3, 3) pixels of a crop to pixels of the same crop at another size; pixels' centres are whole numbers."""
+    zoom = to_px / from_px
+    return np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
+
+
 def cut(image_rgb: ByteArray, matrix: FloatArray, *, side_px: int) -> ByteArray:
     """Cut a crop; black where the crop leaves the image.
 

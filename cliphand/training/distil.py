@@ -8,17 +8,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from cliphand.arrays import FloatArray
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint
 from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
-from cliphand.data.crop import cut, normalise
+from cliphand.data.crop import cut, normalise, resize_matrix
 from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
@@ -106,12 +104,6 @@ class TaughtPairs(Dataset[object]):
             for matrix in drawn.matrices
         )
         return Taught(drawn.pair, first, second)
-
-
-def resize_matrix(from_px: int, to_px: int) -> FloatArray:
-    """(3, 3) pixels of a crop to pixels of the same crop at another size; pixels' centres are whole numbers."""
-    zoom = to_px / from_px
-    return np.array([[zoom, 0, (zoom - 1) / 2], [0, zoom, (zoom - 1) / 2], [0, 0, 1]])
 
 
 class DistilTraining(HandTraining):

@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
-from cliphand.checkpoint import load_checkpoint, load_dense_branch
+from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.checkpoint_place import LAST
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
@@ -26,7 +26,6 @@ from cliphand.errors import InputError, RunError
 from cliphand.files import write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
-from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TextTower
@@ -39,7 +38,7 @@ from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
 from cliphand.training.run_folder import fingerprint, finished_epochs, refuse_older, state_to_resume
 from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history, writing
-from cliphand.training.start import partly_taken, start_from
+from cliphand.training.start import dense_branch, partly_taken, start_from
 from cliphand.training.state import SealedState, check_fit, read_state
 
 EXPECTED_WARNINGS = (
@@ -112,7 +111,8 @@ def train_hand(
     cut_off = cut_off_line(data, run.crop)
     if cut_off is not None:
         tell(cut_off)
-    line = None if run.start is None else partly_taken(run.model, load_checkpoint(run.start))
+    start = None if run.start is None else load_checkpoint(run.start)
+    line = None if start is None else partly_taken(run.model, start)
     if line is not None:
         tell(line)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
@@ -121,7 +121,7 @@ def train_hand(
             f"{run.data} holds no layers, so nothing tells what a cell shows of the hand; leave --weight-surface out, "
             "or render with `cliphand synth --kind layers`."
         )
-    facts = run_facts(run, data)
+    facts = run_facts(run, data, start)
     resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
     if resumed.state is None and (run.out / RUN_FILE).exists():
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
@@ -204,12 +204,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def run_facts(run: Run, data: FreiHand) -> dict[str, object]:
+def run_facts(run: Run, data: FreiHand, start: Checkpoint | None) -> dict[str, object]:
     """What `run.json` records, and what travels with the checkpoints into every later report."""
     return {
         "data": str(run.data.resolve()),
         "start": None if run.start is None else str(run.start.resolve()),
-        "start_sha256": None if run.start is None else load_checkpoint(run.start).sha256,
+        "start_sha256": None if start is None else start.sha256,
         "identity": data_identity(data, run.topology),
         "model": to_json(run.model),
         "crop": to_json(run.crop),
@@ -233,12 +233,10 @@ def build_model(run: Run) -> ClipHand:
     hand = HandModel(run.model, level_templates(run.topology, run.model.levels), imagenet_weights=imagenet)
     hand.encoder.to(memory_format=torch.channels_last)  # a quarter of a CPU's step; the numbers stay
     interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
-    if run.start is not None:
-        start = load_checkpoint(run.start)
+    start = None if run.start is None else load_checkpoint(run.start)
+    if start is not None:
         start_from(hand, run.model, start)
-    dense = None
-    if run.train.loss.dense:
-        dense = (load_dense_branch(start) if run.start is not None else None) or DenseBranch(hand.encoder.channels)
+    dense = dense_branch(hand, start) if run.train.loss.dense else None
     if not uses_text(run.train):
         return ClipHand(hand, None, dense)
     tower = TextTower(run.train.text.tower, seed=run.train.seed)

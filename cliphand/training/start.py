@@ -1,9 +1,10 @@
 """What a run takes of the checkpoint that it starts from."""
 
 from cliphand.checked import to_json
-from cliphand.checkpoint import Checkpoint
+from cliphand.checkpoint import Checkpoint, load_dense_branch
 from cliphand.config import ModelConfig
 from cliphand.errors import InputError
+from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel
 
 # Sizes of encoder and joint regressor, which stage 1 trains; neither depends on the side of the image.
@@ -39,3 +40,9 @@ def start_from(hand: HandModel, config: ModelConfig, start: Checkpoint) -> None:
         return
     hand.encoder.load_state_dict(start.model.encoder.state_dict())
     hand.joint_regressor.load_state_dict(start.model.joint_regressor.state_dict())
+
+
+def dense_branch(hand: HandModel, start: Checkpoint | None) -> DenseBranch:
+    """The dense branch of the checkpoint that a run starts from, or a new one where there is none."""
+    trained = None if start is None else load_dense_branch(start)
+    return DenseBranch(hand.encoder.channels) if trained is None else trained

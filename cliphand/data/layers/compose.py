@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.config import AugmentConfig
+from cliphand.data.crop import resize_matrix
 from cliphand.data.layers.backdrop import between, draw_backdrop, mean_light, picture_part
 from cliphand.data.layers.light_mix import TO_LINEAR, draw_gains, mix_lights, to_linear
 from cliphand.data.layers.occlude import draw_thing
@@ -151,7 +152,7 @@ def _warped(image: ByteArray, matrix: FloatArray, side_px: int) -> ByteArray:
     """(side_px, side_px, ...) of a layer, whose forearm goes on beyond its edge."""
     while abs(np.linalg.det(matrix[:2, :2])) < 1 / SHRINK**2:
         image = np.asarray(cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
-        matrix = matrix @ np.array([[2, 0, 0.5], [0, 2, 0.5], [0, 0, 1]])
+        matrix = matrix @ resize_matrix(1, 2)
     return np.asarray(
         cv2.warpAffine(image, matrix[:2], (side_px, side_px), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
     )

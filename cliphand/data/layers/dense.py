@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import ByteArray, FloatArray
+from cliphand.data.crop import resize_matrix
 from cliphand.data.layers.store import LAYER_PX, SURFACE_PX
 
 STRIDE = 4
@@ -58,7 +59,7 @@ def dense_targets(surface: ByteArray, matrix: FloatArray, seen: ByteArray) -> De
     side_px = len(seen)
     cells = side_px // STRIDE
     samples = 2 * cells  # a side: four samples a cell, each as large as a pixel of `surface` or larger
-    finer = _between_grids(samples / side_px) @ matrix @ _between_grids(LAYER_PX / SURFACE_PX)
+    finer = resize_matrix(side_px, samples) @ matrix @ resize_matrix(SURFACE_PX, LAYER_PX)
     values = cv2.warpAffine(surface, finer[:2], (samples, samples), flags=cv2.INTER_LINEAR).astype(np.float32)
     weight = cv2.resize(seen, (samples, samples), interpolation=cv2.INTER_AREA).astype(np.float32)
     total = cv2.resize(weight, (cells, cells), interpolation=cv2.INTER_AREA)
@@ -70,8 +71,3 @@ def dense_targets(surface: ByteArray, matrix: FloatArray, seen: ByteArray) -> De
         depth=np.ascontiguousarray(DEPTH_SPAN * mean[..., 3]),
         seen=total / 255,
     )
-
-
-def _between_grids(ratio: float) -> FloatArray:
-    """(3, 3) from a pixel grid to one over the same area with `ratio` times as many pixels a side."""
-    return np.array([[ratio, 0, (ratio - 1) / 2], [0, ratio, (ratio - 1) / 2], [0, 0, 1]])

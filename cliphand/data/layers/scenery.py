@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import ByteArray
-from cliphand.data.layers.store import FOLDER, Layers, layer_paths, read_layers
+from cliphand.data.layers.store import FOLDER, Layers, damaged, layer_paths, read_layers
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 
@@ -121,7 +121,7 @@ def read_thing(path: Path) -> ByteArray:
     """
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4:
-        raise InputError(f"{path} is damaged; delete its set and make it again with the same `cliphand synth` command.")
+        raise damaged(path)
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGRA2RGBA), np.uint8)
 
 

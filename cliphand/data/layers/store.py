@@ -73,8 +73,8 @@ def encode_layers(layers: Layers) -> dict[str, bytes]:
     tiled = np.ascontiguousarray(np.vstack(rows))
     return {
         "light": simplejpeg.encode_jpeg(tiled, quality=LIGHT_QUALITY, colorsubsampling="420"),
-        "cover": _lossless(layers.cover[..., ::-1]),
-        "surface": _lossless(layers.surface[..., [2, 1, 0, 3]]),
+        "cover": lossless(layers.cover[..., ::-1]),
+        "surface": lossless(layers.surface[..., [2, 1, 0, 3]]),
     }
 
 
@@ -87,11 +87,11 @@ def read_layers(paths: Mapping[str, Path]) -> Layers:
     try:
         tiled = simplejpeg.decode_jpeg(_content(paths["light"]), strict=True)
     except ValueError:
-        raise _damaged(paths["light"]) from None
+        raise damaged(paths["light"]) from None
     cover = _read_lossless(paths["cover"], (LAYER_PX, LAYER_PX, 3))
     surface = _read_lossless(paths["surface"], (SURFACE_PX, SURFACE_PX, 4))
     if tiled.shape != (2 * LAYER_PX, 2 * LAYER_PX, 3):
-        raise _damaged(paths["light"])
+        raise damaged(paths["light"])
     quarters = [tiled[y : y + LAYER_PX, x : x + LAYER_PX] for y in (0, LAYER_PX) for x in (0, LAYER_PX)]
     return Layers(
         tuple(np.ascontiguousarray(quarter) for quarter in quarters),
@@ -100,7 +100,8 @@ def read_layers(paths: Mapping[str, Path]) -> Layers:
     )
 
 
-def _lossless(image: ByteArray) -> bytes:
+def lossless(image: ByteArray) -> bytes:
+    """WebP of an image whose channels are in OpenCV's order."""
     done, data = cv2.imencode(".webp", np.ascontiguousarray(image), [cv2.IMWRITE_WEBP_QUALITY, LOSSLESS])
     if not done:
         raise RuntimeError(f"OpenCV could not encode a WebP of shape {image.shape}")
@@ -110,7 +111,7 @@ def _lossless(image: ByteArray) -> bytes:
 def _read_lossless(path: Path, shape: tuple[int, ...]) -> ByteArray:
     image = cv2.imdecode(np.frombuffer(_content(path), np.uint8), cv2.IMREAD_UNCHANGED)
     if image is None or image.shape != shape or image.dtype != np.uint8:
-        raise _damaged(path)
+        raise damaged(path)
     return np.asarray(image)
 
 
@@ -122,9 +123,10 @@ def _content(path: Path) -> bytes:
             f"{path} cannot be read ({error.strerror}); make the set again with the same `cliphand synth` command."
         ) from None
     if not data:
-        raise _damaged(path)
+        raise damaged(path)
     return data
 
 
-def _damaged(path: Path) -> InputError:
+def damaged(path: Path) -> InputError:
+    """The sentence about a file of the set that cannot be what was written."""
     return InputError(f"{path} is damaged; delete its set and make it again with the same `cliphand synth` command.")

@@ -11,7 +11,7 @@ import simplejpeg
 
 from cliphand.arrays import ByteArray
 from cliphand.data.layers.scenery import PICTURES, THINGS
-from cliphand.data.layers.store import LOSSLESS
+from cliphand.data.layers.store import lossless
 from cliphand.data.synthetic.background import random_background, user_photo
 from cliphand.data.synthetic.people import draw_person
 from cliphand.errors import InputError
@@ -71,13 +71,9 @@ def _write_thing(path: Path, source: Path) -> None:
         raise InputError(f"{source} cannot be read any more; give the same --backgrounds as before.")
     scale = min(THING_PX / max(image.shape[:2]), 1)
     size = (max(round(image.shape[1] * scale), 1), max(round(image.shape[0] * scale), 1))
-    done, data = cv2.imencode(
-        ".webp", cv2.resize(image, size, interpolation=cv2.INTER_AREA), [cv2.IMWRITE_WEBP_QUALITY, LOSSLESS]
-    )
-    if not done:
-        raise RuntimeError(f"OpenCV could not encode {source} as WebP")
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
     with whole_file(path, None) as temporary:
-        temporary.write_bytes(data.tobytes())
+        temporary.write_bytes(lossless(small))
 
 
 def _shrunk(photo: ByteArray) -> ByteArray:
