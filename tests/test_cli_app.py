@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from cliphand import __version__
+from cliphand.cli.app import main
 
 COMMAND = Path(sys.executable).parent / "cliphand"
 
@@ -62,11 +63,45 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "InputError" in result.stderr
 
 
-@pytest.mark.parametrize("arguments", [("nosuch",), ("train", "--epochs", "many"), ("bench", "--root", "guess")])
-def test_misspelt_commands_and_options_exit_with_2(arguments: tuple[str, ...]) -> None:
-    result = run(*arguments)
-    assert result.returncode == 2
-    assert "Traceback" not in result.stderr
+@pytest.mark.parametrize(
+    ("line", "named", "command"),
+    [
+        ("nosuch", "'nosuch'", "cliphand"),
+        ("trian", "'train'", "cliphand"),
+        ("train --epochs many", "'--epochs'", "cliphand train"),
+        ("synth --train 3.5", "'--train'", "cliphand synth"),
+        ("synth --out x --tarin 3", "--tarin", "cliphand synth"),
+        ("synth --train 3", "'--out'", "cliphand synth"),
+        ("synth --out", "'--out'", "cliphand"),
+        ("data check a b", "(b)", "cliphand data check"),
+        ("bench --root guess", "'scale'", "cliphand bench"),
+    ],
+)
+def test_a_misspelt_command_is_one_sentence_on_stderr_and_exit_code_2(
+    line: str, named: str, command: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["/somewhere/cliphand", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capfd.readouterr()
+    assert ended.value.code == 2
+    assert said.out == ""
+    assert said.err.startswith("cliphand: ")
+    assert named in said.err
+    assert f"; `{command}" in said.err
+    assert said.err.endswith(" --help` tells what is valid.\n")
+    assert said.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("line", ["", "data"])
+def test_a_command_without_options_that_needs_some_shows_its_help(
+    line: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["cliphand", *line.split()])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert "Usage: cliphand" in "".join(capfd.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """`cliphand`: one command for each job. `cliphand COMMAND --help` tells its options."""
 
 import sys
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -32,6 +32,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+USAGE_ERROR = cast("type[Exception]", typer.BadParameter.__base__)  # of Typer's own parser, or Click's in older ones
 COMMANDS = (
     quickstart,
     train,
@@ -74,7 +75,25 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     with told_in_one_sentence("cliphand", debug="--debug" in sys.argv):
         _refuse_empty(arguments)
-        app(args=arguments)
+        try:
+            code = app(args=arguments, prog_name="cliphand", standalone_mode=False)
+        except USAGE_ERROR as error:
+            code = _refused(error)
+    sys.exit(code or 0)
+
+
+def _refused(error: Exception) -> int:
+    """The exit code of a command that was named without options and so showed its help.
+
+    Raises:
+        InputError: anything else that the parser of the command line refused.
+    """
+    if type(error).__name__ == "NoArgsIsHelpError":  # as Typer knows it: its place differs between versions
+        return 2
+    said = " ".join(cast("typer.BadParameter", error).format_message().split()).rstrip(".")
+    context = cast("typer.BadParameter", error).ctx
+    command = "cliphand" if context is None else context.command_path
+    raise InputError(f"{said[:1].lower()}{said[1:]}; `{command} --help` tells what is valid.")
 
 
 def _refuse_empty(arguments: list[str]) -> None:
