@@ -274,16 +274,33 @@ def test_links_in_a_circle_are_refused_as_photograph_and_as_place(
     assert f"{loop}" in refused(capsys, "predict", photo, *common, watched=export)
 
 
-def test_every_photograph_is_looked_at_before_an_engine_is_opened(
+def test_no_engine_is_opened_where_no_photograph_can_be_read(
     export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engines.choice.choose.choose_engine", lambda *_, **__: pytest.fail("an engine was looked for"))
-    (tmp_path / "a.jpg").write_bytes(JPEG)
     (tmp_path / "b.jpg").write_bytes(b"no photograph")
-    names = [tmp_path / name for name in ("a.jpg", "b.jpg", "absent.jpg")]
-    sentence = refused(capsys, "predict", *names, "--export", export, "--no-cache", watched=tmp_path)
-    assert f"{names[1]} is not an image" in sentence
-    assert "1 more of 3 photographs cannot be read either" in sentence
+    names = [tmp_path / name for name in ("b.jpg", "absent.jpg")]
+    said = refused(capsys, "predict", *names, "--export", export, "--no-cache", watched=tmp_path)
+    assert said.startswith("0 of 2 photographs were done")
+
+
+@pytest.mark.parametrize("case", ["text", "absent", "a folder"])
+def test_what_is_no_photograph_costs_no_other_its_hand(
+    case: str, export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [tmp_path / name for name in ("a.jpg", "bad.png", "c.jpg")]
+    for path in names[::2]:
+        path.write_bytes(JPEG)
+    make = {"text": lambda: names[1].write_text("mine"), "absent": lambda: None, "a folder": names[1].mkdir}
+    make[case]()
+    common = ("--export", export, "--no-cache", "--no-picture", "--out", tmp_path / "out")
+    code, _, err = run(capsys, "predict", *names, *common)
+    assert code == 2
+    told, last = err.splitlines()
+    assert told.startswith(f"{names[1]} ")
+    assert last.startswith("cliphand: 2 of 3 photographs were done")
+    assert str(names[1]) in last
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["a.hand.json", "c.hand.json"]
 
 
 def test_a_photograph_that_fails_is_told_and_the_others_are_done(

@@ -72,8 +72,9 @@ def predict(
     from engines.open import open_engine
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
-    targets = _targets(images, out)
-    _refuse_unreadable(images)
+    failures = Failures(alone=len(images) == 1)
+    readable = _readable(images, failures)
+    targets = _targets(readable, out)
     source = export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
     manifest = read_manifest(source)
     faces = open_hand(manifest, source).faces
@@ -84,9 +85,8 @@ def predict(
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
-        failures = Failures(alone=len(images) == 1)
         for hand in read_hands(
-            opened, images, manifest.crop, model=choice.path, box=place, camera=camera, failed=failures.tell
+            opened, readable, manifest.crop, model=choice.path, box=place, camera=camera, failed=failures.tell
         ):
             target, drawing = targets[hand.image]
             _write(hand, target, choice, opened.precision)
@@ -132,24 +132,26 @@ def _sure(hand: "Hand") -> str:
     return f"confidence {hand.confidence:.2f}{doubt if hand.confidence < DOUBT_BELOW else ''}"
 
 
-def _refuse_unreadable(images: list[Path]) -> None:
-    """Read every header, before anything that takes long.
+def _readable(images: list[Path], failures: Failures) -> list[Path]:
+    """The photographs whose headers can be read, which is known before anything that takes long; the others are told.
 
     Raises:
-        InputError: a photograph is missing, or its header is none; the first, and how many more.
+        InputError: there is none.
     """
     from cliphand.data.photograph import image_size
     from cliphand.errors import InputError
 
-    faults: list[str] = []
+    readable = []
     for image in images:
         try:
             image_size(image)
         except InputError as error:
-            faults.append(str(error))
-    if faults:
-        more = f" {len(faults) - 1} more of {len(images)} photographs cannot be read either." if faults[1:] else ""
-        raise InputError(f"{faults[0]}{more}")
+            failures.tell(image, error)
+        else:
+            readable.append(image)
+    if not readable:
+        failures.conclude(len(images))
+    return readable
 
 
 def _targets(images: list[Path], out: Path | None) -> dict[Path, tuple[Path, Path]]:
