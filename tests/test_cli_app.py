@@ -6,9 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 
 from cliphand import __version__
-from cliphand.cli.app import main
+from cliphand.cli.app import app, main
 
 COMMAND = Path(sys.executable).parent / "cliphand"
 
@@ -42,6 +43,18 @@ def test_help_imports_nothing_but_what_prints_it() -> None:
     printers = {"typer", "click", "rich", "shellingham", "annotated_doc", "annotated_types", "typing_extensions"}
     assert set(result.stdout.split()) - {"cliphand"} <= printers
     assert "export" in run("--help").stdout
+
+
+def test_options_of_several_values_show_how_these_are_given() -> None:
+    """Values of one option are apart by spaces; an option that takes one value at a time says that it is repeated."""
+    group = typer.main.get_command(app)
+    options = [option for command in group.commands.values() for option in command.params if option.opts[0][:2] == "--"]
+    together = {option.opts[0]: option.metavar for option in options if option.nargs > 1}
+    assert together == {"--box": "X Y SIDE", "--heads": "N N N N", "--depths": "N N N N"}
+    assert all(len(together[option.opts[0]].split()) == option.nargs for option in options if option.nargs > 1)
+    for option in (option for option in options if option.multiple):
+        assert option.metavar, option.opts
+        assert str(option.help).endswith("; repeat for more."), option.opts
 
 
 def test_version_is_the_packages() -> None:

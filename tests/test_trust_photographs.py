@@ -19,6 +19,7 @@ from linear_hand import save_export
 from PIL import Image
 from refusal import refused, run
 
+from cliphand.config import CropConfig
 from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology
 
@@ -251,6 +252,26 @@ def test_predict_refuses_boxes_cameras_and_bones_that_cannot_be(
         options = (*options, "--intrinsics", str(tmp_path / "camera.json"))
     sentence = refused(capsys, "predict", path, "--export", export, "--no-cache", *options, watched=tmp_path)
     assert re.search(says, sentence), sentence
+
+
+@pytest.mark.parametrize("rule", ["joints", "mask"])
+def test_a_model_whose_crop_needs_labels_asks_for_a_box(
+    rule: str,
+    hand_topology: HandTopology,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    export = save_export(tmp_path / "export", hand_topology, crop=CropConfig(rule=rule))
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(JPEG)
+    common = ("predict", path, "--export", export, "--no-cache")
+    with monkeypatch.context() as patch:
+        patch.setattr("engines.choice.choose.choose_engine", lambda *_, **__: pytest.fail("an engine was looked for"))
+        sentence = refused(capsys, *common, watched=tmp_path)
+    assert f"crop rule '{rule}'" in sentence
+    assert "--box X Y SIDE" in sentence
+    assert run(capsys, *common, "--box", 30, 20, 40)[0] == 0
 
 
 def test_predict_says_how_sure_it_is(export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,14 +17,18 @@ def bench(
         Path | None,
         typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
     ] = None,
-    batch: Annotated[list[int] | None, typer.Option(help="Batch size; repeat for more.", show_default="1")] = None,
+    batch: Annotated[
+        list[int] | None, typer.Option(metavar="N", help="Batch size; repeat for more.", show_default="1")
+    ] = None,
     threads: Annotated[
-        list[int] | None, typer.Option(help="Threads of one call; repeat for more.", show_default="each engine's own")
+        list[int] | None,
+        typer.Option(metavar="N", help="Threads of one call; repeat for more.", show_default="each engine's own"),
     ] = None,
     engine: Annotated[
         list[str] | None,
         typer.Option(
-            help="onnxruntime, onnxruntime-cuda, openvino or openvino-reduced, for ONNX graphs; repeat.",
+            metavar="ENGINE",
+            help="onnxruntime, onnxruntime-cuda, openvino or openvino-reduced, for ONNX graphs; repeat for more.",
             show_default="all installed",
         ),
     ] = None,

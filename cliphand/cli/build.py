@@ -23,7 +23,11 @@ def build(
     ] = None,
     batches: Annotated[
         list[str] | None,
-        typer.Option(help="MIN:OPT:MAX batch of a profile; repeat for more.", show_default="1:1:64"),
+        typer.Option(
+            metavar="MIN:OPT:MAX",
+            help="Batch sizes of a profile: least, best and most; repeat for more.",
+            show_default="1:1:64",
+        ),
     ] = None,
     level: Annotated[int, typer.Option(help="Optimisation level, 0 to 5: higher searches longer.")] = 3,
     workspace_mib: Annotated[int | None, typer.Option(help="Limit of scratch memory.", show_default="none")] = None,
@@ -38,7 +42,9 @@ def build(
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
-            help="GPU that TensorRT for RTX builds for, such as 8.9; repeat for more.", show_default="its own"
+            metavar="X.Y",
+            help="GPU that TensorRT for RTX builds for, such as 8.9; repeat for more.",
+            show_default="its own",
         ),
     ] = None,
     stripped: Annotated[bool, typer.Option("--stripped", help="Leave the weights to the ONNX file.")] = False,

@@ -41,10 +41,14 @@ def export(
         float | None, typer.Option(help="Allowed change of PA-PJPE and PA-PVPE.", show_default="0.1 FP16, 0.3 INT8")
     ] = None,
     keep_fp32: Annotated[
-        list[str] | None, typer.Option(help="Node or module to keep in higher precision; repeat for more.")
+        list[str] | None,
+        typer.Option(metavar="NAME", help="Node or module to keep in higher precision; repeat for more."),
     ] = None,
     drop_rule: Annotated[
-        list[str] | None, typer.Option(help="Default rule of what stays in higher precision, to leave out.")
+        list[str] | None,
+        typer.Option(
+            metavar="RULE", help="Default rule of what stays in higher precision, to leave out; repeat for more."
+        ),
     ] = None,
     search_s: Annotated[float, typer.Option(help="Time for naming the layers to blame; 0 skips it.")] = 600.0,
     auto: Annotated[bool, typer.Option("--auto", help="Keep the blamed layers in higher precision.")] = False,

@@ -37,7 +37,8 @@ def predict(
     box: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
-            help="Where the hand is: centre x, centre y and side in pixels.",
+            metavar="X Y SIDE",
+            help="Square around the hand: its centre and its side, in pixels of the photograph.",
             show_default="the export's own crop, in a picture of its data's size",
         ),
     ] = None,
@@ -68,7 +69,7 @@ def predict(
     from cliphand.pretrained import shipped_export, told
     from engines.artefact.manifest import open_hand, read_manifest
     from engines.choice.choose import choose_engine
-    from engines.hands.reader import read_hands
+    from engines.hands.reader import read_hands, require_place
     from engines.open import open_engine
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
@@ -77,6 +78,8 @@ def predict(
     targets = _targets(readable, out)
     source = export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
     manifest = read_manifest(source)
+    if box is None:
+        require_place(manifest.crop)
     faces = open_hand(manifest, source).faces
     choice = choose_engine(source, manifest, engine, trust=trust)
     if export is None:

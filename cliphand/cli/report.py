@@ -41,7 +41,9 @@ def report(
     threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
     engine: Annotated[
         list[str] | None,
-        typer.Option(help="Engine for ONNX graphs; repeat for more.", show_default="all that are installed"),
+        typer.Option(
+            metavar="ENGINE", help="Engine for ONNX graphs; repeat for more.", show_default="all that are installed"
+        ),
     ] = None,
     rejected: Annotated[
         bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")

@@ -87,9 +87,16 @@ def _options() -> list[inspect.Parameter]:
         kinds = get_type_hints(config)
         for name, field in fields.items():
             usual = "the preset's" if fields is MODEL_OPTIONS else getattr(config(), field)
-            option = typer.Option(None, help=HELP[name], show_default="no" if usual is False else str(usual))
-            kind = _kind(kinds[field]) | None
-            made[name] = inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=kind)
+            hint = kinds[field]
+            option = typer.Option(
+                None,
+                help=HELP[name],
+                metavar="N N N N" if get_origin(hint) is tuple else None,
+                show_default="no" if usual is False else str(usual),
+            )
+            made[name] = inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=option, annotation=_kind(hint) | None
+            )
     return [made[name] for name in HELP]
 
 

@@ -93,6 +93,7 @@ def _box_around(low: FloatArray, high: FloatArray, *, margin: float) -> Box:
 
 _Rule = Callable[[CropConfig, tuple[int, int], BoolArray | None, FloatArray | None], Box]
 _RULES: dict[str, _Rule] = {"whole": _whole_box, "centre": _centre_box, "mask": _mask_box, "joints": _joints_box}
+FROM_LABELS = ("mask", "joints")  # rules that need more than the photograph
 
 
 def crop_matrix(box: Box, side_px: int, *, angle_rad: float = 0.0) -> FloatArray:

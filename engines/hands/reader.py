@@ -14,7 +14,7 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig, require
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
+from cliphand.data.crop import FROM_LABELS, Box, crop_box, crop_matrix, cut, normalise
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from cliphand.hand import WRIST
@@ -231,8 +231,22 @@ def _within(box: Box, shape: tuple[int, int], path: Path) -> Box:
     return box
 
 
+def require_place(crop: CropConfig) -> None:
+    """Refuse a crop that a photograph alone does not tell.
+
+    Raises:
+        InputError: its rule needs labels.
+    """
+    require(
+        crop.rule not in FROM_LABELS,
+        f"this model looks at a square around the hand's {crop.rule} (crop rule '{crop.rule}'), which a photograph "
+        "without labels does not tell; say where the hand is with --box X Y SIDE.",
+    )
+
+
 def _own_box(path: Path, crop: CropConfig, shape: tuple[int, int]) -> Box:
     """The box of the export's crop, where that can be what holds the hand."""
+    require_place(crop)
     found = crop_box(crop, shape)
     require(
         found.side_px * LARGEST_OVER_BOX >= min(shape),
