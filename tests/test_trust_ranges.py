@@ -101,7 +101,7 @@ def run(
 ) -> Callable[..., tuple[int, str]]:
     """The command line in an empty folder: exit code and what stands on stderr."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(command_line, "app", lambda args: PARSER(args))
+    monkeypatch.setattr(command_line, "app", PARSER)
 
     def call(*arguments: str) -> tuple[int, str]:
         monkeypatch.setattr(sys, "argv", ["cliphand", *arguments])
