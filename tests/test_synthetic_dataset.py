@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import subprocess
 import sys
 import time
@@ -259,12 +260,25 @@ def test_backgrounds_without_pictures_are_named(tmp_path: Path) -> None:
             make_plan(tmp_path / "set", training=1, evaluation=0, seed=0, backgrounds=folder)
 
 
-def test_the_command_makes_a_set_and_says_where(tmp_path: Path) -> None:
+def test_the_command_makes_a_set_and_says_where_and_nothing_of_drivers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    warp = pytest.importorskip("warp")
+    init = warp.init
+
+    def speak() -> None:
+        init()
+        os.write(2, b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver. It goes on.\nsomething else\n")
+
+    monkeypatch.setattr(warp, "init", speak)
     root = tmp_path / "set"
     arguments = ["synth", "--out", str(root), "--train", "3", "--evaluation", "1", "--seed", "2", "--workers", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "preview.png" in result.output.replace("\n", "")
+    said = capfd.readouterr().err
+    assert "something else" in said
+    assert "CUDA" not in said
     assert len(open_freihand(root, "training")) == 3
 
 

