@@ -17,7 +17,7 @@ from cliphand.data.synthetic.rig import CUP_BONES, FINGER_BONES, Rig
 
 TRIES = 6
 LOW_DEG = np.array([[-25, -8, -15], *[[-20, 0, 0]] * 4], float)
-HIGH_DEG = np.array([[42, 55, 75], *[[88, 104, 72]] * 4], float)
+HIGH_DEG = np.array([[42, 60, 75], *[[92, 116, 72]] * 3, [95, 116, 88]], float)
 SPREAD_LOW_DEG = np.array([-30, -20, -8, -4, -2], float)
 SPREAD_HIGH_DEG = np.array([32, 6, 6, 14, 26], float)
 CLOSED_SPLAY_DEG = np.array([0, -3, 2, 6, 10], float)  # where the first phalanx points in a closed hand
@@ -98,14 +98,14 @@ def _free(rng: np.random.Generator) -> HandAngles:
     own = rng.beta(0.8, 0.9, 4)
     tied = rng.uniform(0, 1, 4)
     bend = tied * rng.beta(0.8, 0.9) + (1 - tied) * own
-    for finger in (1, 2, 3):  # tendons tie a finger to the one before
-        bend[finger] = 0.7 * bend[finger] + 0.3 * bend[finger - 1]
+    for finger, tie in ((1, 0.4), (2, 0.65), (3, 0.4)):  # tendons tie a finger to the one before
+        bend[finger] += tie * (bend[finger - 1] - bend[finger])
     proximal = np.clip(bend + rng.normal(0, 0.25, 4), -0.2, 1)
     middle = np.clip(bend + rng.normal(0, 0.2, 4), 0, 1)
     flexion = np.zeros((5, 3))
-    flexion[1:, 0] = 88 * proximal
-    flexion[1:, 1] = 102 * middle
-    flexion[1:, 2] = 2 / 3 * flexion[1:, 1] + rng.normal(0, 6, 4)
+    flexion[1:, 0] = 92 * proximal
+    flexion[1:, 1] = 114 * middle
+    flexion[1:, 2] = 0.5 * flexion[1:, 1] + rng.normal(0, 9, 4)
     flexion[0] = rng.uniform([-22, -5, -12], [36, 45, 60])
     spread = SPREAD_DEG * rng.uniform(0, 1) + rng.normal(0, [0, 3, 2, 2, 3])
     spread[0] = rng.uniform(-26, 28)

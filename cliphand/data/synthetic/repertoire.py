@@ -74,7 +74,9 @@ def _thumb(rng: np.random.Generator, *names: str) -> FloatArray:
 def _counting(rng: np.random.Generator) -> HandAngles:
     """Any subset of fingers straight, the others folded, the thumb over them or away."""
     straight = rng.random(FINGERS) < 0.5
-    folded = _state(rng, "folded", "folded", "curl", "bent")
+    if rng.random() < 0.5:  # tendons tie the ring finger to the middle one
+        straight[2] = straight[1]
+    folded = _state(rng, "tight", "tight", "folded", "folded", "curl", "bent", "table")
     fingers = np.stack([_state(rng, "straight", "straight", "back") if up else folded for up in straight])
     if straight.all():
         thumb = _thumb(rng, "across", "out", "beside")
@@ -99,7 +101,7 @@ def _grasping(rng: np.random.Generator) -> HandAngles:
     """Fingers closed around something: from a wide claw to a fist, all alike or more towards the little finger."""
     closed = rng.uniform(0.15, 1.0)
     hooked = rng.uniform(0, 1)  # bent at the knuckles, or at the joints after them
-    full = np.array([80.0, 70.0, 42.0]) + hooked * np.array([-50.0, 30.0, 25.0])
+    full = np.array([88.0, 66.0, 36.0]) + hooked * np.array([-52.0, 46.0, 30.0])
     cascade = closed + rng.normal(0, 0.12) * np.linspace(-1, 1, FINGERS) + rng.normal(0, 0.05, FINGERS)
     fingers = full * np.clip(cascade, 0, 1.1)[:, None]
     thumb = _thumb(rng, "wrap", "wrap", "oppose", "over", "relaxed", "beside")
@@ -116,7 +118,7 @@ def _resting(rng: np.random.Generator) -> HandAngles:
 def _pointing(rng: np.random.Generator) -> HandAngles:
     """One or two fingers used, straight or half bent, the others out of the way: pointing, touching, typing."""
     used = int(rng.choice(FINGERS, p=[0.7, 0.15, 0.05, 0.1]))
-    away = _state(rng, "folded", "curl", "bent", "loose")
+    away = _state(rng, "tight", "folded", "curl", "bent", "loose")
     fingers = np.tile(away, (FINGERS, 1)) * rng.uniform(0.8, 1.1, (FINGERS, 1))
     lead = np.array([rng.uniform(-10, 45), rng.uniform(0, 45), 0])
     lead[2] = 0.6 * lead[1]
