@@ -60,6 +60,7 @@ TRAIN = TrainConfig(
     workers=1,
     validation_fraction=0.02,
     backbone_weights="none",
+    precision="bf16-mixed",  # a third to a half faster where the processor multiplies bfloat16, as most of today's do
 )
 
 
@@ -90,7 +91,7 @@ STEPS = (
         MODEL,
         dataclasses.replace(
             TRAIN,
-            epochs=8,
+            epochs=4,
             learning_rate=1e-3,
             augment=dataclasses.replace(VIEWS, curriculum=0.0),
             loss=LossConfig(
