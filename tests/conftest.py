@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import runpy
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -33,6 +34,8 @@ def refused_connections() -> list[str]:
 
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(NO_NETWORK), os.environ.get("PYTHONPATH")]))
 ATTEMPTS = refused_connections()
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a script's background; children would inherit it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL_DIR = Path(__file__).resolve().parents[2] / "shared" / "real"
 # Vertices per ring of the mitten, from the open rim at the wrist to the pole at the fingertips: 778 in all.
 RINGS = (16, 24, *(32,) * 22, 20, 13, 1)

@@ -208,3 +208,19 @@ def test_without_openvino_one_sentence_says_what_to_install(model: Path, monkeyp
 def test_it_needs_no_torch() -> None:
     code = "import sys, engines.runtimes.openvino_cpu; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX does")
+def test_a_signal_reaches_python_after_models_were_closed_in_any_order(model: Path) -> None:
+    script = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from engines.runtimes.openvino_cpu import load\n"
+        "signal.signal(signal.SIGTERM, lambda number, frame: print('heard', flush=True))\n"
+        "models = [load(Path(sys.argv[1]), precision='fp32', threads=1) for _ in range(4)]\n"
+        "for place in (1, 2, 3):\n"
+        "    models[place].close()\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, model], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr

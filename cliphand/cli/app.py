@@ -20,6 +20,7 @@ from cliphand.cli.quickstart import quickstart
 from cliphand.cli.ranges import within_ranges
 from cliphand.cli.report import report
 from cliphand.cli.score import score
+from cliphand.cli.stopping import ADVICE, STARTS_AGAIN, stoppable
 from cliphand.cli.synth import synth
 from cliphand.cli.train import train
 from cliphand.errors import InputError
@@ -73,7 +74,11 @@ def options(
 def main() -> None:
     """Run the command line: what a user can mend is one sentence on stderr, with the exit codes of `cliphand.told`."""
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    with told_in_one_sentence("cliphand", debug="--debug" in sys.argv):
+
+    def advice() -> str:
+        return ADVICE.get(next(iter(arguments), ""), STARTS_AGAIN)
+
+    with told_in_one_sentence("cliphand", debug="--debug" in sys.argv), stoppable(advice):
         _refuse_empty(arguments)
         try:
             code = app(args=arguments, prog_name="cliphand", standalone_mode=False)

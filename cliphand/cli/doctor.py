@@ -173,8 +173,10 @@ def _onnxruntime(gpu: "Gpu | str") -> str:
 def _openvino(gpu: "Gpu | str") -> str:
     import importlib
 
+    from engines.runtimes.openvino_cpu import shared_core
+
     openvino = importlib.import_module("openvino")
-    return f"{openvino.__version__}, devices {', '.join(openvino.Core().available_devices)}"
+    return f"{openvino.__version__}, devices {', '.join(shared_core().available_devices)}"
 
 
 def _plans(flavour_name: str) -> Callable[["Gpu | str"], str]:

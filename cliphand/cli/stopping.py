@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a long command within seconds and in order."""
+"""Ctrl-C and SIGTERM end a command within seconds and in order."""
 
 import os
 import signal
@@ -13,6 +13,9 @@ from types import FrameType
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WITHIN_S = 2.0
 SHOW_CURSOR = "\x1b[?25h"
+STARTS_AGAIN = "the same command starts again."
+GOES_ON = "the same command goes on where it stopped."
+ADVICE = {"quickstart": GOES_ON, "synth": GOES_ON}  # by command; `train` has its own
 
 
 class Stopped(BaseException):
@@ -29,7 +32,8 @@ def stoppable(advice: Callable[[], str], *, within_s: float = WITHIN_S) -> Itera
 
     The block is left by an exception, so that what it opened is closed. When it has ended, or has not in time, as in
     the middle of a long computation outside Python, the process ends at once: nothing after the block runs, the
-    interpreter's shut-down included, and a block must leave nothing half-written under a final name.
+    interpreter's shut-down included, and a block must leave nothing half-written under a final name. A signal that the
+    process was started to ignore stays ignored.
 
     Args:
         advice: what the line says after the signal's name.
@@ -108,7 +112,8 @@ def _handlers() -> Iterator[list[int]]:
         arrived.append(number)
         raise Stopped(number)
 
-    before = {number: signal.signal(number, stop) for number in SIGNALS}
+    heeded = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
     try:
         yield arrived
     finally:

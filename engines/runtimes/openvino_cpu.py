@@ -8,6 +8,7 @@ and nothing with four (resnet50, 256 px), too little for a compilation of every 
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -22,7 +23,7 @@ from engines.artefact.graph_file import read_graph
 from engines.base import DYNAMIC, INPUT_NAME, OUTPUT_SHAPES, Engine, HandOutput, check_images, input_shape
 
 if TYPE_CHECKING:
-    from openvino import CompiledModel, InferRequest
+    from openvino import CompiledModel, Core, InferRequest
 
 FLOAT32 = "f32"
 NAMES = {FLOAT32: "fp32", "bf16": "bf16", "f16": "fp16"}  # OpenVINO's names as reports print them
@@ -170,6 +171,18 @@ def computed_in(compiled: "CompiledModel") -> str:
     return str(compiled.get_property("INFERENCE_PRECISION_HINT").get_type_name())
 
 
+@cache
+def shared_core() -> "Core":
+    """The process's one core.
+
+    Each core gives the thread that loads its CPU plug-in a signal stack, and frees it at its own end without asking
+    whether a later core will restore it: a second one would leave a stack behind that the next signal crashes on.
+    """
+    import openvino
+
+    return openvino.Core()
+
+
 def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
     """Have OpenVINO read and compile a graph, or take it from its cache.
 
@@ -183,7 +196,7 @@ def compile_graph(path: Path, options: OpenVinoOptions) -> "CompiledModel":
         raise UnavailableError(f"OpenVINO is not installed ({error}): {install_extra('openvino')}.") from None
     read_graph(path)  # for its checks
     try:
-        return openvino.Core().compile_model(path, "CPU", options.settings())
+        return shared_core().compile_model(path, "CPU", options.settings())
     except RuntimeError as error:
         message = " ".join(str(error).split())
         raise InputError(
