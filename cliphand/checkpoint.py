@@ -1,18 +1,11 @@
 """A trained model as a folder: `model.safetensors` and `config.json`. Loading never unpickles.
 
-Weights and config belong to each other: the config holds the weights' hash and its own, so that an edit of either, or
-a file from another checkpoint, is noticed on open.
-
 The weights hold the hand model (`hand.`), the trained part of the text branch (`text.`; the frozen tower is named in
 the config and had again from there) and the topology (`topology.`).
 """
 
-import hashlib
-import json
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import torch
@@ -20,12 +13,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliphand.checked import from_json, to_json
-from cliphand.checkpoint_place import CONFIG, WEIGHTS, checkpoint_folder
+from cliphand.checked import to_json
+from cliphand.checkpoint_config import FORMAT, HALF, config_sha256, read_checkpoint_config, read_config_file
+from cliphand.checkpoint_place import CONFIG, WEIGHTS
 from cliphand.claims import FolderKind
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, require_file, sha256_of, whole_folder, write_json
+from cliphand.files import require_file, sha256_of, whole_folder, write_json
 from cliphand.hand import HandTopology, check_topology
 from cliphand.kinds import IMPORTED, TRAINED
 from cliphand.model.clip_hand import ClipHand, TextBranch
@@ -33,11 +27,7 @@ from cliphand.model.dense_branch import DenseBranch
 from cliphand.model.hand_model import HandModel
 from cliphand.model.text_encoder import TextTower
 
-FORMAT = 2
-UNBOUND_FORMAT = 1  # before weights and config held hashes
 TOWER = "text.tower."
-HALF = "float16"  # how a config says that FP32 weights are stored in half the bytes
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +93,7 @@ def save_small_checkpoint(source: Path, folder: Path) -> None:
         InputError: `source` cannot be read, a weight is beyond FP16's range, or the folder holds something else.
     """
     checkpoint = load_checkpoint(source)
-    config = {key: value for key, value in _read_config(checkpoint.path).items() if not key.endswith("sha256")}
+    config = {key: value for key, value in read_config_file(checkpoint.path).items() if not key.endswith("sha256")}
     kept = {
         key: value.half() if value.dtype == torch.float32 else value
         for key, value in _read_weights(checkpoint.path / WEIGHTS).items()
@@ -123,13 +113,6 @@ def _write(folder: Path, kind: FolderKind, weights: Mapping[str, Tensor], config
         write_json(fresh / CONFIG, {**bound, "sha256": config_sha256(bound)}, None)
 
 
-def config_sha256(config: Mapping[str, object]) -> str:
-    """Hash of what a checkpoint's config says, its own `sha256` left out; spaces and the order of keys do not count."""
-    said = {key: value for key, value in config.items() if key != "sha256"}
-    plain = json.loads(json.dumps(said, allow_nan=False))  # tuples are lists in the file
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
 def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint folder, the weights file in it, or a run folder's best checkpoint.
 
@@ -137,34 +120,26 @@ def load_checkpoint(path: Path) -> Checkpoint:
         InputError: something is missing, unreadable, edited, of a newer format, the tensors do not fit the config, or
             are no trained weights (not finite, of another type, all zero).
     """
-    folder = checkpoint_folder(path)
-    config = _read_config(folder)
-    model_config = from_json(ModelConfig, config.get("model"), source=f"{folder / CONFIG}, model")
-    weights = _read_weights(folder / WEIGHTS)
-    if config.get("stored_as") == HALF:
+    config = read_checkpoint_config(path)
+    folder, weights = config.path, _read_weights(config.path / WEIGHTS)
+    if config.in_half:
         weights = {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}
-    sha256 = _bound_sha256(folder, config)
     hand = _part(weights, "hand.")
     templates = tuple(
-        _tensor(hand, f"mesh_regressor.levels.{level}.template", folder) for level in range(len(model_config.levels))
+        _tensor(hand, f"mesh_regressor.levels.{level}.template", folder) for level in range(len(config.model.levels))
     )
-    model = HandModel(model_config, templates)
+    model = HandModel(config.model, templates)
     _fill(model, hand, folder)
     topology = {name: value.numpy() for name, value in _part(weights, "topology.").items()}
-    train, facts = config.get("train"), config.get("facts")
-    if not isinstance(facts, dict):
-        raise InputError(
-            f"{folder / CONFIG}: facts are {str(facts)[:80]!r}; they must be a JSON object: copy the checkpoint again."
-        )
     return Checkpoint(
         path=folder,
-        sha256=sha256,
+        sha256=config.sha256,
         model=model.eval(),
-        model_config=model_config,
-        crop=from_json(CropConfig, config.get("crop"), source=f"{folder / CONFIG}, crop"),
+        model_config=config.model,
+        crop=config.crop,
         topology=check_topology(topology, source=str(folder / WEIGHTS)),
-        train=None if train is None else from_json(TrainConfig, train, source=f"{folder / CONFIG}, train"),
-        facts=facts,
+        train=config.train,
+        facts=config.facts,
     )
 
 
@@ -192,46 +167,6 @@ def load_text_branch(checkpoint: Checkpoint) -> TextBranch:
     branch = TextBranch(checkpoint.model_config, text, tower)
     _fill(branch, weights | {f"tower.{key}": value for key, value in tower.state_dict().items()}, checkpoint.path)
     return branch.eval()
-
-
-def _read_config(folder: Path) -> Mapping[str, object]:
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; give one that `cliphand train` wrote.")
-    config = read_json_object(folder / CONFIG)
-    if config.get("format") not in (FORMAT, UNBOUND_FORMAT):
-        raise InputError(
-            f"{folder / CONFIG} has format {config.get('format')!r}; this version of cliphand reads {FORMAT}."
-        )
-    return config
-
-
-def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
-    """Hash of the weights file, which must be the one in the config, as the config must be what it was."""
-    sha256 = sha256_of(folder / WEIGHTS)
-    if config.get("format") == UNBOUND_FORMAT and "weights_sha256" not in config:
-        _tell_unbound(folder.resolve())
-        return sha256
-    if config.get("sha256") != config_sha256(config):
-        raise InputError(
-            f"{folder / CONFIG} was edited since it was written (its sha256 differs): the weights were trained with "
-            "what it said; copy the checkpoint again, or train with other options."
-        )
-    if config.get("weights_sha256") != sha256:
-        raise InputError(
-            f"{folder / WEIGHTS} is not the file that {CONFIG} beside it describes (sha256 {sha256[:12]}, not "
-            f"{str(config.get('weights_sha256'))[:12]}); copy both files of one checkpoint again."
-        )
-    return sha256
-
-
-@cache
-def _tell_unbound(folder: Path) -> None:
-    """Once for each checkpoint, however often a command loads it and by whatever path."""
-    _log.warning(
-        "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
-        "a checkpoint that is trained or imported anew can tell.",
-        folder,
-    )
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

@@ -6,6 +6,7 @@ from cliphand.errors import InputError
 
 WEIGHTS = "model.safetensors"
 CONFIG = "config.json"
+RUN_FILE = "run.json"  # of a run folder
 LAST, BEST = "last", "best"
 OF_A_RUN = (BEST, LAST)  # a run's checkpoints, the one that it stands for first
 

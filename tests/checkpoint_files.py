@@ -7,7 +7,7 @@ from pathlib import Path
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliphand.checkpoint import config_sha256
+from cliphand.checkpoint_config import config_sha256
 from cliphand.files import sha256_of
 
 

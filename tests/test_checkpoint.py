@@ -155,6 +155,9 @@ def test_a_newer_format_is_refused(broken: Path) -> None:
 def test_truncated_weights_are_refused(broken: Path) -> None:
     data = (broken / "model.safetensors").read_bytes()
     (broken / "model.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(InputError, match=r"is not the file that config\.json beside it describes"):
+        load_checkpoint(broken)
+    rebind(broken)
     with pytest.raises(InputError, match="not a readable safetensors file"):
         load_checkpoint(broken)
 
@@ -162,6 +165,15 @@ def test_truncated_weights_are_refused(broken: Path) -> None:
 def test_another_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"not a checkpoint: it holds no config.json"):
         load_checkpoint(tmp_path)
+
+
+@pytest.mark.parametrize("named", [".", "best"])
+def test_a_run_without_a_finished_epoch_is_told_apart_from_a_folder_of_something_else(
+    tmp_path: Path, named: str
+) -> None:
+    (tmp_path / "run.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"{tmp_path} is a run of which no epoch has finished.* --resume --data DATA"):
+        load_checkpoint(tmp_path / named)
 
 
 def test_the_newest_run_gives_its_best(trained: ClipHand, hand_topology: HandTopology, tmp_path: Path) -> None:

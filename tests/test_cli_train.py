@@ -3,17 +3,20 @@
 import dataclasses
 import importlib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from refusal import refused
 from small_hand import TINY
 
 from cliphand.checkpoint import load_checkpoint, save_checkpoint
 from cliphand.cli.train import train
 from cliphand.cli.train_help import HELP
-from cliphand.cli.train_options import OPTIONS, SETTLED, check_options, make_run
+from cliphand.cli.train_options import SETTLED, check_options, plan_run
+from cliphand.cli.train_run import make_run
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
@@ -25,6 +28,7 @@ from cliphand.presets import PRESETS
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, run_facts
+from cliphand.training.option_names import OPTIONS
 from cliphand.training.recipe import Recipe
 from export.precision.calibration import HeldOut
 from export.qat.quantise_aware import QuantiseAware
@@ -207,6 +211,133 @@ def test_every_option_that_fills_a_config_has_its_help() -> None:
 def test_a_teachers_weights_need_a_teacher() -> None:
     with pytest.raises(InputError, match="--weight-teacher-joints weighs what a teacher says; give --teacher"):
         check_options({"weight_teacher_joints": 1.0})
+
+
+@pytest.fixture
+def untouched(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What imports PyTorch is not reached."""
+    monkeypatch.setattr("cliphand.cli.train_run.make_run", lambda *_, **__: pytest.fail("the run was made"))
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("option", ["start", "teacher", "quantise-aware", "config"])
+def test_a_checkpoint_to_learn_from_is_looked_at_before_pytorch_is_imported(
+    option: str, tmp_path: Path, freihand_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = tmp_path / "nowhere"
+    if option == "config":
+        (tmp_path / "run.json").write_text(json.dumps({"start": str(given)}))
+        given = tmp_path / "run.json"
+    data = freihand_folder(n_labels=1, size_px=64)
+    common = ("--data", data, "--out", tmp_path / "out", "--hand", tmp_path / "hand.npz")
+    sentence = refused(capsys, "train", *common, f"--{option}", given, watched=tmp_path)
+    assert f"{tmp_path / 'nowhere'} is not a checkpoint" in sentence
+
+
+@pytest.mark.usefixtures("untouched")
+def test_data_without_a_training_split_is_refused_before_pytorch_is_imported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for data, says in ((tmp_path / "nowhere", "is not a folder"), (tmp_path, "needs the field 'K'")):
+        sentence = refused(capsys, "train", "--data", data, "--out", tmp_path / "out", watched=tmp_path)
+        assert says in sentence
+        assert sentence.endswith("give a folder in FreiHAND's layout.")
+
+
+BEGUN = {"batch": 4, "learning_rate": 0.5, "heads": (8, 4, 4, 2), "upright": True, "crop_side": 90.0}
+# what is given when a run of these options is resumed, and what is said to be odd: what it has, and what was given
+RESUMED: dict[str, tuple[dict[str, object], str, str]] = {
+    "an option left out": ({"batch": None}, "--batch 4", "--batch 48"),
+    "other numbers": (
+        {"batch": 5, "learning_rate": 0.25},
+        "--batch 4, --learning-rate 0.5",
+        "--batch 5, --learning-rate 0.25",
+    ),
+    "nearly all": (
+        {"batch": 5, "learning_rate": 0.25, "heads": (4, 4, 4, 2), "upright": False, "crop_side": 200.0},
+        "--heads 8 4 4 2, --crop-side 90.0, --batch 4, --learning-rate 0.5 and 1 more",
+        "--heads 4 4 4 2, --crop-side 200.0, --batch 5, --learning-rate 0.25 and 1 more",
+    ),
+    "several values": ({"heads": (4, 4, 4, 2)}, "--heads 8 4 4 2", "--heads 4 4 4 2"),
+    "a switch": ({"upright": False}, "--upright", "--no-upright"),
+    "another crop": ({"crop_side": 200.0}, "--crop-side 90.0", "--crop-side 200.0"),
+    "a field that has no option": (
+        {"config": {"model": {"depth_bins": 32}}},
+        "model.depth_bins 64",
+        "model.depth_bins 32",
+    ),
+}
+
+
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("case", RESUMED)
+def test_resuming_with_other_options_names_what_the_run_has_and_what_was_given(
+    case: str, tmp_path: Path, freihand_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed, has, given = RESUMED[case]
+    out = begin(tmp_path / "out", BEGUN)
+    options = {name: value for name, value in (BEGUN | changed).items() if value is not None}
+    if "config" in options:
+        (tmp_path / "mine.json").write_text(json.dumps(options["config"]))
+        options["config"] = tmp_path / "mine.json"
+    common = ("--data", freihand_folder(n_labels=1, size_px=64), "--out", out, "--resume")
+    sentence = refused(capsys, "train", *common, *typed(options), watched=tmp_path)
+    assert sentence.startswith(f"{out} was started with {has}, and is now to go on with {given}; resume with")
+    assert "only --epochs and --workers may differ" in sentence
+
+
+def test_a_record_gives_what_its_run_is_resumed_with(
+    tmp_path: Path,
+    freihand_folder: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stop(*_: object, **__: object) -> Run:
+        raise InputError("the run was made")
+
+    monkeypatch.setattr("cliphand.cli.train_run.make_run", stop)
+    out = begin(tmp_path / "out", BEGUN)
+    common = ("--data", freihand_folder(n_labels=1, size_px=64), "--out", out, "--resume")
+    for options in (typed(BEGUN), ("--config", out / "run.json"), (*typed(BEGUN), "--epochs", 7, "--workers", 0)):
+        assert refused(capsys, "train", *common, *options, watched=tmp_path) == "the run was made"
+
+
+def test_resuming_with_another_start_or_teacher_names_both(
+    checkpoint: Path, tmp_path: Path, freihand_folder: Callable[..., Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ("--data", freihand_folder(n_labels=1, size_px=64), "--resume", "--out")
+    out = begin(tmp_path / "started", {"start": checkpoint})
+    sentence = refused(capsys, "train", *common, out, watched=tmp_path)
+    assert re.search(rf"with --start {checkpoint} of the weights \w+\.\.\., and is now .* with no --start;", sentence)
+    out = begin(tmp_path / "taught", {"teacher": checkpoint, "weight_teacher_joints": 2.0})
+    sentence = refused(capsys, "train", *common, out, "--teacher", checkpoint, watched=tmp_path)
+    assert "with --weight-teacher-joints 2.0, and is now to go on with --weight-teacher-joints 1.0;" in sentence
+    sentence = refused(capsys, "train", *common, out, watched=tmp_path)
+    assert "--teacher of the weights" in sentence
+    assert "no --teacher" in sentence
+
+
+def begin(out: Path, options: dict[str, object]) -> Path:
+    """A run folder as one of these options has it after an epoch, as far as a look at it goes."""
+    out.mkdir()
+    write_json(out / "run.json", plan_run(options).facts(), None)
+    (out / "resume.ckpt").touch()
+    return out
+
+
+def typed(options: dict[str, object]) -> tuple[object, ...]:
+    """Options as they are typed."""
+    words: list[object] = []
+    for name, value in options.items():
+        word = name.replace("_", "-")
+        match value:
+            case bool():
+                words.append(f"--{'' if value else 'no-'}{word}")
+            case tuple():
+                words += [f"--{word}", *value]
+            case _:
+                words += [f"--{word}", value]
+    return tuple(words)
 
 
 @pytest.mark.parametrize("option", ["teacher", "quantise_aware"])

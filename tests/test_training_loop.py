@@ -294,7 +294,9 @@ def test_a_state_that_another_process_has_outrun_is_not_gone_on_from(
 
 def test_resuming_with_another_config_is_refused(run: Run) -> None:
     other = dataclasses.replace(run, train=dataclasses.replace(TRAIN, learning_rate=1.0))
-    with pytest.raises(InputError, match="was started with another train config"):
+    with pytest.raises(
+        InputError, match=r"with --learning-rate 0\.001, and is now to go on with --learning-rate 1\.0; resume with"
+    ):
         train_hand(other, resume=True, progress=False)
 
 

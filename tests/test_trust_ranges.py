@@ -21,7 +21,10 @@ from cliphand.checked import from_json, to_json
 from cliphand.cli import app as command_line
 from cliphand.cli.ranges import RANGES
 from cliphand.cli.train import train
-from cliphand.cli.train_options import (
+from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
+from cliphand.errors import InputError
+from cliphand.training.distil_config import DistilConfig
+from cliphand.training.option_names import (
     AUGMENT_OPTIONS,
     CROP_OPTIONS,
     LOSS_OPTIONS,
@@ -30,9 +33,6 @@ from cliphand.cli.train_options import (
     TEXT_OPTIONS,
     TRAIN_OPTIONS,
 )
-from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
-from cliphand.errors import InputError
-from cliphand.training.distil_config import DistilConfig
 from engines.choice.choose import _Candidate, _measured
 from engines.host.available import RUN_TIMES
 from engines.tensorrt.plan import parse_range

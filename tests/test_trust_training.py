@@ -23,13 +23,14 @@ from torch import distributed
 from train_command import arguments, start
 
 from cliphand.checkpoint import load_checkpoint
+from cliphand.checkpoint_place import RUN_FILE
 from cliphand.claims import work_name
 from cliphand.cli import app
 from cliphand.cli.stopping import stoppable
 from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
 from cliphand.training.ranks import Rank, train_in_processes
-from cliphand.training.run_place import RESUME_FILE, RUN_FILE, read_history
+from cliphand.training.run_place import RESUME_FILE, read_history
 from cliphand.training.state import SealedState, read_state
 
 LIMIT_S = 300  # for a process to do what is waited for; none comes near it, whatever else runs
@@ -395,8 +396,14 @@ def other_data(command: Command) -> dict[str, object]:
 OTHERS: dict[str, tuple[Callable[[Command], dict[str, object]], str]] = {
     "hand": (other_hand, "another hand"),
     "data": (other_data, "other data"),
-    "start": (lambda command: {"start": command.out / "best"}, "other weights"),
-    "option": (lambda command: {"batch": 3}, "another train config"),
+    "start": (
+        lambda command: {"start": command.out / "best"},
+        "was started with no --start, and is now to go on with --start ",
+    ),
+    "option": (
+        lambda command: {"batch": 3},
+        "was started with --batch 2, and is now to go on with --batch 3; resume with what",
+    ),
 }
 
 

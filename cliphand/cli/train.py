@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cliphand.cli.train_help import defaults, takes_config_options
-from cliphand.cli.train_options import DEFAULT_PRESET, check_options, make_run
+from cliphand.cli.train_options import DEFAULT_PRESET, check_inputs, check_options, plan_run
 
 
 @takes_config_options
@@ -52,7 +52,11 @@ def train(
     check_options(given)
     check_folder(out, RUN)
     check_place(out, resume=resume)
+    check_inputs(plan_run(given), data=data, out=out, resume=resume)
     remove_leftovers(out)
+
+    from cliphand.cli.train_run import make_run
+
     run = make_run(given, data=data, out=out)
 
     from cliphand.training.loop import train_hand

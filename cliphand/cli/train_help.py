@@ -7,7 +7,7 @@ from typing import cast, get_origin, get_type_hints
 import typer
 from typer.models import OptionInfo
 
-from cliphand.cli.train_options import MODEL_OPTIONS, OPTIONS
+from cliphand.training.option_names import MODEL_OPTIONS, OPTIONS
 
 FourLevels = tuple[int, int, int, int]
 HELP = {

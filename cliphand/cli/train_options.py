@@ -1,60 +1,35 @@
-"""The options of `cliphand train` as a run: which are allowed together, what they default to, what they configure."""
+"""The options of `cliphand train` as configs: which are allowed together, what they default to, what they decide.
+
+All of it is known without PyTorch; `cliphand.cli.train_run` makes the run.
+"""
 
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from cliphand.checked import Kind, check_fields, from_json, to_json
-from cliphand.cli.run_config import RunConfig, read_run_config
-from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig, require
+from cliphand.checkpoint_config import CheckpointConfig, read_checkpoint_config
+from cliphand.checkpoint_place import RUN_FILE
+from cliphand.cli.run_config import RECIPES, RunConfig, read_run_config
+from cliphand.config import CropConfig, LossConfig, ModelConfig, TrainConfig, require
+from cliphand.files import read_json_object
 from cliphand.training.distil_config import DistilConfig
-
-if TYPE_CHECKING:
-    from cliphand.hand import HandTopology
-    from cliphand.training.loop import Run
+from cliphand.training.option_names import (
+    AUGMENT_OPTIONS,
+    CROP_OPTIONS,
+    LOSS_OPTIONS,
+    MODEL_OPTIONS,
+    OPTIONS,
+    TEACHER_OPTIONS,
+    TEXT_OPTIONS,
+    TRAIN_OPTIONS,
+    flag,
+)
+from cliphand.training.same_options import refuse_other_options
 
 DEFAULT_PRESET = "light"
 Options = Mapping[str, object]  # those that were given, by their parameters' names
-
-# Options by the config that they fill, each with the name of its field there.
-TRAIN_OPTIONS = {
-    name: name
-    for name in (
-        *("stage", "epochs", "repeats", "batch", "learning_rate", "weight_decay"),
-        *("reduction", "schedule", "step_epochs", "step_factor"),
-        *("gradient_clip", "precision", "accelerator", "devices", "workers", "seed", "validation_fraction"),
-        "backbone_weights",
-    )
-}
-AUGMENT_OPTIONS = {
-    "rotation": "rotation_deg",
-    "scale": "scale",
-    "shift": "shift",
-    "colour": "colour",
-    "blur": "blur_px",
-    "noise": "noise",
-    "difficulty": "difficulty",
-    "upright": "upright",
-    "curriculum": "curriculum",
-}
-LOSS_OPTIONS = {f"weight_{field.name}": field.name for field in dataclasses.fields(LossConfig)}
-TEXT_OPTIONS = {"text_tower": "tower", "prompt_joints": "joints"}
 BRANCHES = ("clip", "heatmaps", "heatmaps_2d", "surface")  # terms of what is not deployed, or not of points
-CROP_OPTIONS = {"crop": "rule", "crop_side": "side_px", "crop_margin": "margin"}
-MODEL_OPTIONS = {
-    name: name for name in ("backbone", "input_size", "attention", "heads", "depths", "lixel_channels", "joint_feature")
-}
-TEACHER_OPTIONS = {f"weight_teacher_{field.name}": field.name for field in dataclasses.fields(DistilConfig)}
-OPTIONS: tuple[tuple[type, Mapping[str, str]], ...] = (
-    (ModelConfig, MODEL_OPTIONS),
-    (CropConfig, CROP_OPTIONS),
-    (TrainConfig, TRAIN_OPTIONS),
-    (AugmentConfig, AUGMENT_OPTIONS),
-    (LossConfig, LOSS_OPTIONS),
-    (TextConfig, TEXT_OPTIONS),
-    (DistilConfig, TEACHER_OPTIONS),
-)
 
 # What an option settles by itself, so that others contradict it.
 SETTLED = {
@@ -73,6 +48,40 @@ SETTLED = {
 QUANTISE_AWARE = {"epochs": 10, "learning_rate": 2e-5, "schedule": "cosine", "precision": "32-true"}
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class Plan:
+    """The configs of a run, and the checkpoints that it needs.
+
+    Attributes:
+        start: whose weights it starts from; nothing was read of it yet.
+        teacher: whose student it trains.
+        weights: of what the teacher says.
+        quantised: what it fine-tunes as INT8 graph.
+    """
+
+    model: ModelConfig
+    crop: CropConfig
+    train: TrainConfig
+    start: Path | None = None
+    teacher: CheckpointConfig | None = None
+    weights: DistilConfig | None = None
+    quantised: CheckpointConfig | None = None
+
+    def facts(self) -> dict[str, object]:
+        """What of the run's record follows from options: the keys of `run.json`."""
+        taught = {} if self.teacher is None else {"teacher": self.teacher.sha256, "weights": to_json(self.weights)}
+        quantised = {} if self.quantised is None else {"quantise_aware": self.quantised.sha256}
+        start = None if self.start is None else read_checkpoint_config(self.start)
+        return {
+            "model": to_json(self.model),
+            "crop": to_json(self.crop),
+            "train": to_json(self.train),
+            "recipe": taught | quantised,
+            "start": None if start is None else str(start.path),
+            "start_sha256": None if start is None else start.sha256,
+        }
+
+
 def check_options(options: Options) -> None:
     """Refuse what can be refused without a file, and without torch.
 
@@ -82,102 +91,80 @@ def check_options(options: Options) -> None:
     for option, settled in SETTLED.items():
         for why, names in settled.items():
             clash = next((name for name in names if option in options and name in options), None)
-            require(clash is None, f"{_flag(clash)} cannot be given with {_flag(option)}: {why}.")
+            require(clash is None, f"{flag(clash)} cannot be given with {flag(option)}: {why}.")
     idle = next((name for name in TEACHER_OPTIONS if name in options and "teacher" not in options), None)
-    require(idle is None, f"{_flag(idle)} weighs what a teacher says; give --teacher as well.")
+    require(idle is None, f"{flag(idle)} weighs what a teacher says; give --teacher as well.")
     _preset(options)
     for config, fields in OPTIONS:
         given = {field: options[name] for name, field in fields.items() if name in options}
         check_fields(config, given, called=_called(fields))
-    file = _config(options)
-    if not any(option in options for option in SETTLED):
-        _configs(options, file)
 
 
-def make_run(options: Options, *, data: Path, out: Path) -> "Run":
-    """The run that the given options, which `check_options` has passed, ask for.
+def plan_run(options: Options) -> Plan:
+    """What the given options, which `check_options` has passed, decide.
 
     Raises:
-        InputError: an option does not fit the checkpoint that another names, or a file is missing.
+        InputError: an option does not fit the checkpoint that another names, or a file is missing or refused.
     """
-    kinds = {"quantise_aware": _quantise_aware_run, "teacher": _taught_run}
-    make = next((kinds[option] for option in kinds if option in options), _plain_run)
-    return make(options, data, out)
+    kinds = {"quantise_aware": _quantise_aware_plan, "teacher": _taught_plan}
+    plan = next((kinds[option] for option in kinds if option in options), _plain_plan)
+    return plan(options, read_run_config(path_of(options, "config"), given=options))
 
 
-def _plain_run(options: Options, data: Path, out: Path) -> "Run":
-    config = _config(options)
-    model, crop, train = _configs(options, config)
-
-    from cliphand.hand import HAND_NAME, load_hand
-
-    topology = load_hand(_path(options, "hand") or data / HAND_NAME)
-
-    from cliphand.training.loop import Run
-
-    start = _path(options, "start") or config.start
-    return Run(data=data, topology=topology, out=out, model=model, crop=crop, train=train, start=start)
-
-
-def _config(options: Options) -> RunConfig:
-    """What the file says that --config names."""
-    return read_run_config(_path(options, "config"), given=options)
-
-
-def _configs(options: Options, config: RunConfig) -> tuple[ModelConfig, CropConfig, TrainConfig]:
-    """Of a run whose options need no checkpoint."""
+def _plain_plan(options: Options, config: RunConfig) -> Plan:
     preset = _preset(options)
-    return (
-        _filled(preset if "preset" in options else config.model or preset, options, MODEL_OPTIONS),
-        _filled(config.crop or CropConfig(), options, CROP_OPTIONS),
-        _train(options, config.train or TrainConfig()),
+    return Plan(
+        model=_filled(preset if "preset" in options else config.model or preset, options, MODEL_OPTIONS),
+        crop=_filled(config.crop or CropConfig(), options, CROP_OPTIONS),
+        train=_train(options, config.train or TrainConfig()),
+        start=path_of(options, "start") or config.start,
     )
 
 
-def _taught_run(options: Options, data: Path, out: Path) -> "Run":
+def _taught_plan(options: Options, config: RunConfig) -> Plan:
     """A student: the teacher's sizes unless a preset is named, and its crop."""
-    from cliphand.checkpoint import load_checkpoint
-    from cliphand.training.distil import Distil
-    from cliphand.training.loop import Run
-
-    config, teacher = _config(options), load_checkpoint(Path(str(options["teacher"])))
-    sizes = _preset(options) if "preset" in options else config.model or teacher.model_config
-    return Run(
-        data=data,
-        topology=_topology(options, teacher.topology),
-        out=out,
+    teacher = read_checkpoint_config(Path(str(options["teacher"])))
+    sizes = _preset(options) if "preset" in options else config.model or teacher.model
+    return Plan(
         model=_filled(sizes, options, MODEL_OPTIONS),
         crop=teacher.crop,
         train=_train(options, config.train or TrainConfig()),
-        start=_path(options, "start") or config.start,
-        recipe=Distil(teacher, _filled(config.weights or DistilConfig(), options, TEACHER_OPTIONS)),
+        start=path_of(options, "start") or config.start,
+        teacher=teacher,
+        weights=_filled(config.weights or DistilConfig(), options, TEACHER_OPTIONS),
     )
 
 
-def _quantise_aware_run(options: Options, data: Path, out: Path) -> "Run":
+def _quantise_aware_plan(options: Options, config: RunConfig) -> Plan:
     """A fine-tune: network, crop and training of the checkpoint, in small steps and without its text branch."""
-    from cliphand.checkpoint import load_checkpoint
-    from cliphand.training.loop import Run
-    from export.precision.calibration import CalibrationRequest, HeldOut
-    from export.qat.quantise_aware import QuantiseAware
-
-    start = load_checkpoint(Path(str(options["quantise_aware"])))
+    start = read_checkpoint_config(Path(str(options["quantise_aware"])))
     before = to_json(start.train or TrainConfig())
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
     base = from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path))
-    train = _train(options, _config(options).train or base)
-    # As the export of the result will choose them.
-    calibration = CalibrationRequest(data, held_out=HeldOut(data, train.validation_fraction, train.seed))
-    return Run(
-        data=data,
-        topology=_topology(options, start.topology),
-        out=out,
-        model=start.model_config,
-        crop=start.crop,
-        train=train,
-        start=start.path,
-        recipe=QuantiseAware(start, calibration),
-    )
+    train = _train(options, config.train or base)
+    return Plan(model=start.model, crop=start.crop, train=train, start=start.path, quantised=start)
+
+
+def check_inputs(plan: Plan, *, data: Path, out: Path, resume: bool) -> None:
+    """Refuse what a look at the named folders shows, before torch is imported and anything is written.
+
+    Raises:
+        InputError: there is no training split or no checkpoint to start from, or the run that is to go on was started
+            with other options.
+    """
+    from cliphand.data.freihand import require_split
+
+    require_split(data, "training")
+    now = plan.facts()
+    if resume:
+        before = read_json_object(out / RUN_FILE)
+        refuse_other_options({**before, "recipe": _known(before.get("recipe"))}, now, out=out)
+
+
+def _known(recipe: object) -> dict[str, object]:
+    """What of a recorded recipe a plan tells as well."""
+    said = recipe if isinstance(recipe, Mapping) else {}
+    return {name: said[name] for name in (*RECIPES, "weights") if name in said}
 
 
 def _of_points(train: TrainConfig | None) -> LossConfig:
@@ -204,7 +191,7 @@ def _filled(base: Kind, options: Options, names: Mapping[str, str]) -> Kind:
 
 def _called(names: Mapping[str, str]) -> dict[str, str]:
     """What the user calls each field."""
-    return {field: _flag(name) for name, field in names.items()}
+    return {field: flag(name) for name, field in names.items()}
 
 
 def _preset(options: Options) -> ModelConfig:
@@ -215,19 +202,6 @@ def _preset(options: Options) -> ModelConfig:
     return PRESETS[name]
 
 
-def _topology(options: Options, checkpoints: "HandTopology") -> "HandTopology":
-    """The named file's, or the checkpoint's."""
-    from cliphand.hand import load_hand
-
-    hand = _path(options, "hand")
-    topology = checkpoints if hand is None else load_hand(hand)
-    require(len(topology.faces) > 0, "the checkpoint holds no faces of the mesh; name a topology with --hand HAND.npz.")
-    return topology
-
-
-def _path(options: Options, name: str) -> Path | None:
+def path_of(options: Options, name: str) -> Path | None:
+    """The path that an option names, if it was given."""
     return Path(str(options[name])) if name in options else None
-
-
-def _flag(name: str | None) -> str:
-    return f"--{str(name).replace('_', '-')}"

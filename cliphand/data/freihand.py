@@ -97,6 +97,23 @@ def label_path(root: Path, split: Split, field: str) -> Path:
     return root / f"{split}_{field}.json"
 
 
+def require_split(root: Path, split: Split) -> None:
+    """Refuse a folder that holds no such split; a look at the names alone, before anything that takes long.
+
+    Raises:
+        InputError: the folder or a file of labels is missing.
+    """
+    if not root.is_dir():
+        raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
+    for field in REQUIRED_FIELDS[split]:
+        path = label_path(root, split, field)
+        if not path.exists():
+            raise InputError(
+                f"{path} does not exist; the {split} split needs the field '{field}': give a folder in FreiHAND's "
+                "layout."
+            )
+
+
 def open_freihand(root: Path, split: Split) -> FreiHand:
     """Read and check the labels of a split and count its images; of some images the header is read, none is decoded.
 
@@ -108,11 +125,10 @@ def open_freihand(root: Path, split: Split) -> FreiHand:
         InputError: a file is missing, a label is wrong or cannot be a right hand's in metres, or the counts do not
             fit; the sentence names the file and field, or the folder and counts.
     """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
+    require_split(root, split)
     labels = {field: _read_field(root, split, field) for field in FIELD_SHAPES}
     K = labels["K"]
-    assert K is not None  # noqa: S101  # a required field: reading it has raised otherwise
+    assert K is not None  # noqa: S101  # a required field
     n_labels = len(K)
     for field, array in labels.items():
         if array is not None and len(array) != n_labels:
@@ -221,11 +237,7 @@ def validation_split(n_labels: int, fraction: float, seed: int) -> tuple[IntArra
 
 def _read_field(root: Path, split: Split, field: str) -> FloatArray | None:
     path = label_path(root, split, field)
-    if not path.exists():
-        if field in REQUIRED_FIELDS[split]:
-            raise InputError(f"{path} does not exist; the {split} split needs the field '{field}'.")
-        return None
-    return read_labels(path, field)
+    return read_labels(path, field) if path.exists() else None
 
 
 def _count_versions(folder: Path, n_labels: int) -> int:

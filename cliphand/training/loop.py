@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Callback, RichProgressBar
 
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from cliphand.checkpoint_place import LAST
+from cliphand.checkpoint_place import LAST, RUN_FILE
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
 from cliphand.data.freihand import FreiHand, open_freihand
@@ -36,8 +36,9 @@ from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
-from cliphand.training.run_folder import fingerprint, finished_epochs, refuse_older, state_to_resume
-from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history, writing
+from cliphand.training.run_folder import finished_epochs, refuse_older, state_to_resume
+from cliphand.training.run_place import RESUME_FILE, check_place, read_history, writing
+from cliphand.training.same_options import fingerprint
 from cliphand.training.start import dense_branch, partly_taken, start_from
 from cliphand.training.state import SealedState, check_fit, read_state
 

@@ -1,21 +1,17 @@
 """From which state a run goes on in its folder, and whether that state is its own."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
+from cliphand.checkpoint_place import RUN_FILE
 from cliphand.data.identity import refuse_other_data
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from cliphand.training.recorder import STATE_KEY
-from cliphand.training.run_place import RESUME_FILE, RUN_FILE, check_place, read_history
+from cliphand.training.run_place import RESUME_FILE, check_place, read_history
+from cliphand.training.same_options import Facts, fingerprint, refuse_other_options
 from cliphand.training.state import State, read_state
-
-CONFIGS = ("model", "crop", "train", "recipe")
-
-Facts = Mapping[str, object]
 
 
 def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> State | None:
@@ -28,7 +24,8 @@ def state_to_resume(out: Path, facts: Facts, *, resume: bool) -> State | None:
     if not resume:
         return None
     before = read_json_object(out / RUN_FILE)
-    _check_same(before, facts, out)
+    refuse_other_options(before, facts, out=out)
+    refuse_other_data(before.get("identity"), cast("Mapping[str, str]", facts["identity"]), run=out)
     path = out / RESUME_FILE
     if not path.exists():
         return None
@@ -60,38 +57,3 @@ def finished_epochs(state: State) -> int:
 def _recorded(state: State) -> Mapping[str, object]:
     callbacks = cast("Mapping[str, Mapping[str, object]]", state.get("callbacks", {}))
     return callbacks.get(STATE_KEY, {})
-
-
-def fingerprint(facts: Facts) -> str:
-    """A hash of all that the states of one run have in common."""
-    return hashlib.sha256(json.dumps(_comparable(facts), sort_keys=True).encode()).hexdigest()
-
-
-def _comparable(facts: Facts) -> dict[str, object]:
-    """The configs without what may change, and the identity, as JSON gives them back."""
-    chosen = {name: facts.get(name) for name in (*CONFIGS, "identity", "start_sha256")}
-    train = dict(cast("Mapping[str, object]", chosen["train"] or {}))
-    for name in free_options(facts):
-        train.pop(name, None)
-    return cast("dict[str, object]", json.loads(json.dumps(chosen | {"train": train})))
-
-
-def free_options(facts: Facts) -> tuple[str, ...]:
-    """Options that may differ when a run goes on."""
-    train = cast("Mapping[str, object]", facts.get("train") or {})
-    # A cosine falls over all epochs: with more of them every step so far would have been another.
-    return ("workers",) if train.get("schedule") == "cosine" else ("epochs", "workers")
-
-
-def _check_same(before: Facts, now: Facts, out: Path) -> None:
-    ours, theirs = _comparable(now), _comparable(before)
-    for section in CONFIGS:
-        if ours[section] != theirs[section]:
-            free = " and ".join(f"--{name}" for name in free_options(now))
-            raise InputError(
-                f"{out} was started with another {section} config; resume with the same options (only {free} may "
-                "differ)."
-            )
-    refuse_other_data(before.get("identity"), cast("Mapping[str, str]", now["identity"]), run=out)
-    if ours["start_sha256"] != theirs["start_sha256"]:
-        raise InputError(f"{out} was started from other weights; resume with the --start that it had.")

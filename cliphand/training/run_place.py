@@ -4,12 +4,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from cliphand.checkpoint_place import BEST, LAST
+from cliphand.checkpoint_place import BEST, LAST, RUN_FILE
 from cliphand.claims import held
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
 
-RUN_FILE = "run.json"
 RESUME_FILE = "resume.ckpt"
 METRICS_FILE = "metrics.json"
 FINISHED = (RESUME_FILE, METRICS_FILE, LAST, BEST)  # what there is once an epoch has finished
