@@ -267,6 +267,7 @@ def test_the_command_makes_a_set_and_says_where_and_nothing_of_drivers(
     init = warp.init
 
     def speak() -> None:
+        monkeypatch.undo()  # it says so once
         init()
         os.write(2, b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver. It goes on.\nsomething else\n")
 
