@@ -7,6 +7,7 @@ import sys
 import pytest
 
 FOREIGN, VACANT = "foreign.txt", "made"  # a file that no command wrote, and a place where nothing stands
+PLAIN, BARE = "plain", "bare"  # sets without layers, and without vertices
 TRAIN = ("train", "--data", "data")
 STUDENT, FINE_TUNED = ("--teacher", "teacher"), ("--quantise-aware", "start")
 VALUES: dict[str, tuple[str, ...]] = {
@@ -31,6 +32,23 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "export": ("export", "run", "--out", FOREIGN),
     "import-released": ("import-released", "w.pth.tar", "--out", FOREIGN),
     "import-released, table": ("import-released", "w.pth.tar", "--out", VACANT, "--json", FOREIGN),
+}
+# What the sentence begins with, and the words of the command.
+DATA: dict[str, tuple[str, tuple[str, ...]]] = {
+    "no folder": ("nowhere is not a folder", ("train", "--data", "nowhere", "--out", VACANT)),
+    "no labels": (f"{BARE}/training_verts.json does not exist", ("train", "--data", BARE, "--out", VACANT)),
+    "surface": (
+        f"{PLAIN} holds no layers, so nothing tells what a cell shows of the hand; give --weight-surface 0,",
+        ("train", "--data", PLAIN, "--out", VACANT, "--weight-surface", "1"),
+    ),
+    "surface, of a file": (
+        f"{PLAIN} holds no layers, so nothing",
+        ("train", "--data", PLAIN, "--out", VACANT, "--config", "surface.json"),
+    ),
+    "difficulty": (
+        f"{PLAIN} holds no layers, so no view is composed; leave --difficulty out,",
+        ("train", "--data", PLAIN, "--out", VACANT, "--difficulty", "1"),
+    ),
 }
 ROWS = {f"value: {name}": words for name, words in VALUES.items()} | {
     f"target: {name}": words for name, words in TARGETS.items()
@@ -76,9 +94,15 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int | None
     (place / "run" / "run.json").write_text(json.dumps({"model": {}, "crop": {}, "train": {}}))
     (place / "run" / "metrics.json").write_text('{"epochs": [{"epoch": 0}]}')
     (place / "run" / "resume.ckpt").write_bytes(b"state")
-    rows = json.dumps(ROWS | {"first": FIRST})
+    for folder, fields in ((PLAIN, ("K", "xyz", "verts")), (BARE, ("K", "xyz"))):
+        (place / folder).mkdir()
+        for field in fields:
+            (place / folder / f"training_{field}.json").write_text("[]")
+    (place / "surface.json").write_text('{"train": {"loss": {"surface": 1.0}}}')
+    before = sorted(path.name for path in place.iterdir())
+    rows = json.dumps(ROWS | {"first": FIRST} | {name: words for name, (_, words) in DATA.items()})
     done = subprocess.run([sys.executable, "-c", SCRIPT, rows], cwd=place, capture_output=True, text=True, check=True)
-    assert sorted(path.name for path in place.iterdir()) == [FOREIGN, "run"]
+    assert sorted(path.name for path in place.iterdir()) == before
     return {row: (code, said) for row, (code, said) in json.loads(done.stdout.splitlines()[-1]).items()}
 
 
@@ -91,6 +115,16 @@ def test_it_is_refused_before_anything_heavy_is_imported(row: str, told: dict[st
     assert "not installed" not in said
     named = ROWS[row][ROWS[row].index("--out") + 1]
     assert row.startswith("value") or named in said or FOREIGN in said
+
+
+@pytest.mark.parametrize("row", DATA)
+def test_data_that_cannot_be_trained_on_are_refused_before_anything_heavy_is_imported(
+    row: str, told: dict[str, tuple[int | None, str]]
+) -> None:
+    code, said = told[row]
+    assert code == 2, said
+    assert said.startswith(f"cliphand: {DATA[row][0]}")
+    assert said.count("\n") == 1
 
 
 def test_a_value_is_told_before_a_target(told: dict[str, tuple[int | None, str]]) -> None:

@@ -52,7 +52,7 @@ def train(
     check_options(given)
     check_folder(out, RUN)
     check_place(out, resume=resume)
-    check_inputs(plan_run(given), data=data, out=out, resume=resume)
+    check_inputs(plan_run(given), given, data=data, out=out, resume=resume)
     remove_leftovers(out)
 
     from cliphand.cli.train_run import make_run

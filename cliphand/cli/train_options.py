@@ -145,16 +145,20 @@ def _quantise_aware_plan(options: Options, config: RunConfig) -> Plan:
     return Plan(model=start.model, crop=start.crop, train=train, start=start.path, quantised=start)
 
 
-def check_inputs(plan: Plan, *, data: Path, out: Path, resume: bool) -> None:
+def check_inputs(plan: Plan, options: Options, *, data: Path, out: Path, resume: bool) -> None:
     """Refuse what a look at the named folders shows, before torch is imported and anything is written.
 
     Raises:
-        InputError: there is no training split or no checkpoint to start from, or the run that is to go on was started
-            with other options.
+        InputError: there is no training split or no checkpoint to start from, an option needs layers that the data do
+            not have, or the run that is to go on was started with other options.
     """
     from cliphand.data.freihand import require_split
+    from cliphand.data.layers.scenery import require_layers
 
-    require_split(data, "training")
+    require_split(data, "training", also=("verts",))
+    for option, asked in {"difficulty": "difficulty" in options, "weight_surface": plan.train.loss.surface > 0}.items():
+        if asked:
+            require_layers(data, "training", option=flag(option))
     now = plan.facts()
     if resume:
         before = read_json_object(out / RUN_FILE)

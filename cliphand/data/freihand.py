@@ -97,15 +97,20 @@ def label_path(root: Path, split: Split, field: str) -> Path:
     return root / f"{split}_{field}.json"
 
 
-def require_split(root: Path, split: Split) -> None:
+def require_split(root: Path, split: Split, *, also: Sequence[str] = ()) -> None:
     """Refuse a folder that holds no such split; a look at the names alone, before anything that takes long.
+
+    Args:
+        root: the folder.
+        split: `training` or `evaluation`.
+        also: fields of labels that are needed beside those of every such split.
 
     Raises:
         InputError: the folder or a file of labels is missing.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
-    for field in REQUIRED_FIELDS[split]:
+    for field in (*REQUIRED_FIELDS[split], *also):
         path = label_path(root, split, field)
         if not path.exists():
             raise InputError(

@@ -22,7 +22,8 @@ from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
 from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.data.identity import data_identity, refuse_other_hand
-from cliphand.errors import InputError, RunError
+from cliphand.data.layers.scenery import require_layers
+from cliphand.errors import RunError
 from cliphand.files import write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
@@ -117,11 +118,8 @@ def train_hand(
     if line is not None:
         tell(line)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
-    if run.train.loss.surface > 0 and data.layers is None:
-        raise InputError(
-            f"{run.data} holds no layers, so nothing tells what a cell shows of the hand; leave --weight-surface out, "
-            "or render with `cliphand synth --kind layers`."
-        )
+    if run.train.loss.surface > 0:
+        require_layers(run.data, "training", option="--weight-surface")
     facts = run_facts(run, data, start)
     resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
     if resumed.state is None and (run.out / RUN_FILE).exists():

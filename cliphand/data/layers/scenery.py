@@ -15,6 +15,11 @@ from cliphand.errors import InputError
 
 PICTURES, THINGS = "backgrounds", "things"
 HELD_OUT_STEP = 8  # every eighth picture is for finished evaluation images alone
+# Options of `cliphand train` that only layers give a meaning: why, and what to do without them.
+NEED_LAYERS = {
+    "--difficulty": ("no view is composed", "leave --difficulty out"),
+    "--weight-surface": ("nothing tells what a cell shows of the hand", "give --weight-surface 0"),
+}
 KEPT_PICTURES = 600  # decoded ones a process keeps; 120 MB where they are square
 
 
@@ -101,6 +106,17 @@ def open_layers(root: Path, split: str, count: int) -> LayerFolder | None:
     if not pictures:
         raise InputError(f"{root / PICTURES} holds no pictures to put the layers before; make the set again.")
     return LayerFolder(folder, count, pictures, list_things(root))
+
+
+def require_layers(root: Path, split: str, *, option: str) -> None:
+    """Refuse an option of `NEED_LAYERS` on a split without layers.
+
+    Raises:
+        InputError: it has none.
+    """
+    if not (root / split / FOLDER).is_dir():
+        why, remedy = NEED_LAYERS[option]
+        raise InputError(f"{root} holds no layers, so {why}; {remedy}, or render with `cliphand synth --kind layers`.")
 
 
 def list_pictures(root: Path) -> tuple[Path, ...]:
