@@ -1,10 +1,12 @@
 """cliphand.data.layers: light mixes linearly, dense targets follow labels, the same chance gives the same view."""
 
+import shutil
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from refusal import refused, run
 
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
@@ -17,6 +19,7 @@ from cliphand.data.layers.light_mix import mix_lights
 from cliphand.data.layers.occlude import draw_thing
 from cliphand.data.layers.scenery import (
     PICTURES,
+    THINGS,
     Scenery,
     evaluation_pictures,
     list_pictures,
@@ -196,7 +199,7 @@ def test_stopped_and_started_again_a_set_in_layers_ends_with_the_same_bytes(
     monkeypatch.setattr(pictures, "DRAWN", 24)
     root = tmp_path / "set"
 
-    def stop(done: int, total: int) -> None:
+    def stop(what: str, done: int, total: int) -> None:
         if done > EVALUATION:
             raise KeyboardInterrupt
 
@@ -250,10 +253,65 @@ def test_layers_without_their_pictures_are_refused(folder: Path) -> None:
     away = folder / "elsewhere"
     (folder / PICTURES).rename(away)
     try:
-        with pytest.raises(InputError, match="holds no pictures"):
+        with pytest.raises(InputError, match=r"backgrounds/00000000\.jpg does not exist"):
             open_freihand(folder, "training")
     finally:
         away.rename(folder / PICTURES)
+
+
+@pytest.mark.parametrize("words", [("data", "check"), ("train", "--out", "run", "--data")])
+def test_a_set_that_lost_its_layers_does_not_pass_for_an_ordinary_one(
+    folder: Path, words: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    layers = folder / "training" / "layers"
+    layers.rename(folder / "away")
+    try:
+        told = refused(capsys, *words, folder, watched=folder)
+    finally:
+        (folder / "away").rename(layers)
+    assert told.startswith(f"{layers} does not exist, though synthetic.json says that the set is in layers; `cliphand")
+    assert f"--train {TRAIN} --evaluation {EVALUATION} --seed 3 --kind layers` makes them again" in told
+
+
+FAULTS = {
+    "training/layers/cover/00000004.webp": "does not exist",
+    "training/layers/light/00000005.jpg": "is damaged",
+    "training/layers/surface/00000006.webp": "is damaged",
+    f"{PICTURES}/00000003.jpg": "does not exist",
+    f"{PICTURES}/00000007.jpg": "is a truncated or damaged image",
+    f"{THINGS}/00000000.webp": "is damaged",
+}
+
+
+def harm(path: Path, said: str) -> None:
+    """Make a file what a check says of it."""
+    path.parent.mkdir(exist_ok=True)
+    if said == "does not exist":
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-200] if path.exists() else b"no picture")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_lost_and_damaged_layers_are_found(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    root = shutil.copytree(folder, tmp_path / "set")
+    harm(root / name, FAULTS[name])
+    assert f"{root / name} {FAULTS[name]}" in refused(capsys, "data", "check", root, watched=root)
+
+
+def test_the_same_command_makes_lost_and_damaged_layers_again(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pictures, "DRAWN", 24)
+    root = shutil.copytree(folder, tmp_path / "set")
+    for name, said in FAULTS.items():
+        if not name.startswith(THINGS):  # which only the user's pictures are
+            harm(root / name, said)
+    words = ("--train", TRAIN, "--evaluation", EVALUATION, "--seed", 3, "--kind", "layers", "--workers", 1)
+    assert run(capsys, "synth", "--out", root, *words)[0] == 0
+    assert content(root) == content(folder)
 
 
 def test_photographs_are_kept_small_among_drawn_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,7 +326,9 @@ def test_photographs_are_kept_small_among_drawn_pictures(tmp_path: Path, monkeyp
     red = sorted(image.shape[:2] for image in kept if (image[..., 2] > 240).all() and (image[..., 0] < 15).all())
     assert red == [(100, 120), (256, 384), (329, 256)]
     before = content(tmp_path)
-    list_pictures(tmp_path)[2].unlink()
+    _, second, third, *_ = list_pictures(tmp_path)
+    third.unlink()
+    second.write_bytes(second.read_bytes()[:-30])
     pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
     assert content(tmp_path) == before
 

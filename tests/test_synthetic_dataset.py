@@ -2,27 +2,30 @@
 
 import errno
 import json
-import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from refusal import refused, run
 from typer.testing import CliRunner
 
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.cli.app import app
 from cliphand.data.freihand import open_freihand
-from cliphand.data.synthetic import dataset
-from cliphand.data.synthetic.dataset import make_dataset
+from cliphand.data.synthetic import rendering, staging
+from cliphand.data.synthetic.dataset import RENDERING, make_dataset
 from cliphand.data.synthetic.hand_model import build_hand_model, save_hand_model
 from cliphand.data.synthetic.labels import CHUNK
-from cliphand.data.synthetic.plan import RECORD, WORK, Plan, make_plan, read_record, record_of, write_record
+from cliphand.data.synthetic.plan import WORK, Plan, make_plan, record_of
+from cliphand.data.synthetic.record import RECORD, read_record, write_record
 from cliphand.errors import InputError
 from cliphand.files import process_prefix
 from cliphand.hand import N_JOINTS, N_VERTICES, load_hand
@@ -47,9 +50,9 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def stop_after(images: int) -> Callable[[int, int], None]:
-    def progress(done: int, total: int) -> None:
-        if done >= images:
+def stop_after(images: int) -> Callable[[str, int, int], None]:
+    def progress(what: str, done: int, total: int) -> None:
+        if what == RENDERING and done >= images:
             raise KeyboardInterrupt
 
     return progress
@@ -111,10 +114,11 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(
     root = tmp_path / "set"
     with pytest.raises(KeyboardInterrupt):
         make_dataset(plan(root), workers=workers, progress=stop_after(images))
-    (root / "training" / "rgb").mkdir(parents=True, exist_ok=True)
-    (root / "training" / "rgb" / f"{process_prefix()}{NO_PROCESS}-0a.jpg").write_bytes(b"half")  # by a killed one
+    for folder in (root, root / WORK / "training"):
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{process_prefix()}{NO_PROCESS}-0a.jpg").write_bytes(b"half")  # by a killed one
     seen: list[int] = []
-    make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
+    make_dataset(plan(root), workers=0, progress=lambda _, done, __: seen.append(done))
     assert seen[0] == 0  # the first word, before the hand is built
     assert seen[1] >= images  # nothing is made twice
     assert content(root) == content(reference)
@@ -167,8 +171,111 @@ def test_more_images_are_added_to_a_finished_set(reference: Path, tmp_path: Path
     root = tmp_path / "set"
     make_dataset(plan(root, train=CHUNK, evaluation=1), workers=0)
     seen: list[int] = []
-    make_dataset(plan(root), workers=0, progress=lambda done, _: seen.append(done))
+    make_dataset(plan(root), workers=0, progress=lambda what, done, _: seen.append(done) if what == RENDERING else None)
     assert seen[1] == CHUNK  # the evaluation image is part of a larger part now
+    assert content(root) == content(reference)
+
+
+@pytest.mark.parametrize("images", [0, CHUNK + EVALUATION + 1])
+def test_a_larger_run_that_is_stopped_leaves_the_set_as_it_was(
+    reference: Path, tmp_path: Path, images: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(reference, tmp_path / "set")
+    command = ("synth", "--out", root, "--evaluation", EVALUATION, "--seed", SEED, "--workers", 1, "--train")
+    calls: list[int] = []
+
+    def advance(what: str, done: int, total: int) -> None:
+        calls.extend([done] * (what == "rendering"))
+        if len(calls) > 1 and done >= images:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cliphand.cli.synth.progress_bars", lambda **_: nullcontext(advance))
+        assert run(capsys, *command, TRAIN + CHUNK)[0] == 130
+    assert max(calls) >= images
+    begun = content(root)
+    assert {name: begun[name] for name in begun if not name.startswith(WORK)} == content(reference)
+    assert any(name.startswith(WORK) for name in begun)
+    assert run(capsys, "data", "check", root)[0] == 0
+    assert run(capsys, *command, TRAIN)[0] == 0
+    assert content(root) == content(reference)
+
+
+def test_a_full_disk_leaves_the_smaller_set_as_it_was(
+    reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill_up(path: Path, data: bytes) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    root = shutil.copytree(reference, tmp_path / "set")
+    with monkeypatch.context() as patch:
+        patch.setattr(rendering, "_write_bytes", fill_up)
+        with pytest.raises(InputError, match=f"the {TRAIN} training .* are as they were"):
+            make_dataset(plan(root, train=TRAIN + CHUNK), workers=0)
+    make_dataset(plan(root), workers=0)
+    assert content(root) == content(reference)
+
+
+def test_a_set_killed_while_its_files_move_in_is_told_as_unfinished_until_it_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, whole = plan(tmp_path / "set", train=2, evaluation=0), plan(tmp_path / "whole", train=2, evaluation=0)
+    with monkeypatch.context() as patch:
+        for name in ("photo", "mask"):
+            patch.setattr(staging, "_move", killed_after(staging._move, 1 if name == "photo" else 3))
+            with pytest.raises(KeyboardInterrupt):
+                make_dataset(small, workers=0)
+            told = refused(capsys, "data", "check", small.root, watched=small.root)
+            assert f"`cliphand synth --out {small.root} --train 2 --evaluation 0 --seed {SEED}" in told
+            patch.undo()
+    make_dataset(small, workers=0)
+    make_dataset(whole, workers=0)
+    assert content(small.root) == content(whole.root)
+
+
+def killed_after(move: Callable[[Path, Path], None], files: int) -> Callable[[Path, Path], None]:
+    moved: list[Path] = []
+
+    def stop(path: Path, place: Path) -> None:
+        if len(moved) == files:
+            raise KeyboardInterrupt
+        moved.append(place)
+        move(path, place)
+
+    return stop
+
+
+@pytest.mark.parametrize("words", [("data", "check"), ("train", "--out", "run", "--data")])
+def test_a_set_in_the_making_is_told_with_the_command_that_completes_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, words: tuple[str, ...]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_record(tmp_path / "my set", record_of(plan(Path("my set")), complete=False))
+    assert refused(capsys, *words, "my set", watched=tmp_path) == (
+        f"my set holds an unfinished synthetic set; `cliphand synth --out 'my set' --train {TRAIN} --evaluation "
+        f"{EVALUATION} --seed {SEED} --kind varied` completes it."
+    )
+
+
+def test_who_stopped_before_the_set_was_whole_may_ask_for_fewer_images(tmp_path: Path) -> None:
+    root = tmp_path / "set"
+    with pytest.raises(KeyboardInterrupt):
+        make_dataset(plan(root, train=2, evaluation=1), workers=0, progress=stop_after(3))
+    make_dataset(plan(root, train=1, evaluation=1), workers=0)
+    assert len(open_freihand(root, "training")) == 1
+    assert not (root / WORK).exists()
+
+
+def test_damaged_and_missing_images_are_made_again_by_the_same_command(
+    reference: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = shutil.copytree(reference, tmp_path / "set")
+    cut = root / "training" / "rgb" / "00000003.jpg"
+    cut.write_bytes(cut.read_bytes()[:-100])
+    for name in ("training/mask/00000001.jpg", "evaluation/rgb/00000001.jpg", "hand.npz"):
+        (root / name).unlink()
+    words = ("--train", TRAIN, "--evaluation", EVALUATION, "--seed", SEED, "--workers", 1)
+    assert run(capsys, "synth", "--out", root, *words)[0] == 0
     assert content(root) == content(reference)
 
 
@@ -176,7 +283,7 @@ def test_full_disk_leaves_a_readable_set_that_can_go_on(
     reference: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root = tmp_path / "set"
-    write = dataset._write_bytes
+    write = rendering._write_bytes
     written = 0
 
     def fill_up(path: Path, data: bytes) -> None:
@@ -186,10 +293,10 @@ def test_full_disk_leaves_a_readable_set_that_can_go_on(
             raise OSError(errno.ENOSPC, "No space left on device")
         write(path, data)
 
-    monkeypatch.setattr(dataset, "_write_bytes", fill_up)
+    monkeypatch.setattr(rendering, "_write_bytes", fill_up)
     with pytest.raises(InputError, match=rf"full; {CHUNK} of {TRAIN} training and {EVALUATION} of {EVALUATION}"):
         make_dataset(plan(root), workers=0)
-    monkeypatch.setattr(dataset, "_write_bytes", write)
+    monkeypatch.setattr(rendering, "_write_bytes", write)
     data = open_freihand(root, "training")
     assert (len(data), data.n_labels) == (CHUNK, CHUNK)
     assert len(open_freihand(root, "evaluation")) == EVALUATION
@@ -202,7 +309,7 @@ def test_another_error_of_the_disk_is_not_called_full(tmp_path: Path, monkeypatc
     def fail(path: Path, data: bytes) -> None:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(dataset, "_write_bytes", fail)
+    monkeypatch.setattr(rendering, "_write_bytes", fail)
     with pytest.raises(OSError, match="Input/output error"):
         make_dataset(plan(tmp_path / "set", train=1, evaluation=0), workers=0)
 
@@ -260,26 +367,12 @@ def test_backgrounds_without_pictures_are_named(tmp_path: Path) -> None:
             make_plan(tmp_path / "set", training=1, evaluation=0, seed=0, backgrounds=folder)
 
 
-def test_the_command_makes_a_set_and_says_where_and_nothing_of_drivers(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    warp = pytest.importorskip("warp")
-    init = warp.init
-
-    def speak() -> None:
-        monkeypatch.undo()  # it says so once
-        init()
-        os.write(2, b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver. It goes on.\nsomething else\n")
-
-    monkeypatch.setattr(warp, "init", speak)
+def test_the_command_makes_a_set_and_says_where(tmp_path: Path) -> None:
     root = tmp_path / "set"
     arguments = ["synth", "--out", str(root), "--train", "3", "--evaluation", "1", "--seed", "2", "--workers", "1"]
     result = CliRunner().invoke(app, arguments)
     assert result.exit_code == 0, result.output
     assert "preview.png" in result.output.replace("\n", "")
-    said = capfd.readouterr().err
-    assert "something else" in said
-    assert "CUDA" not in said
     assert len(open_freihand(root, "training")) == 3
 
 

@@ -1,6 +1,7 @@
 """The synthetic hand: topology, skeleton, poses, cameras."""
 
 import builtins
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.data.overlay import project
-from cliphand.data.synthetic import poses, repertoire
+from cliphand.data.synthetic import anny_source, poses, repertoire
 from cliphand.data.synthetic.camera import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, random_view, render_matrix
 from cliphand.data.synthetic.collision import capsules, penetrates, segment_distance
 from cliphand.data.synthetic.gestures import GESTURES, gesture
@@ -37,6 +38,7 @@ from cliphand.data.synthetic.topology import decimate, is_disc
 from cliphand.errors import InputError
 from cliphand.hand import N_FACES, N_JOINTS, N_VERTICES, PARENTS, load_hand, save_hand
 
+NO_DRIVER = b"Warp CUDA warning: Could not find or load the NVIDIA CUDA driver. It goes on.\n"
 N_POSES = 1000
 TIPS = np.arange(4, N_JOINTS, 4)
 
@@ -396,3 +398,11 @@ def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest
 
 def test_bones_of_the_fingers_are_chained(model: HandModel) -> None:
     assert (model.rig.parents[FINGER_BONES[:, 1:]] == FINGER_BONES[:, :-1]).all()
+
+
+def test_a_driver_that_nothing_needs_is_not_missed_aloud(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(pytest.importorskip("warp"), "init", lambda: os.write(2, NO_DRIVER + b"something else\n"))
+    anny_source.start_warp()
+    assert capfd.readouterr().err == "something else\n"

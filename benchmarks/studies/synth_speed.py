@@ -34,7 +34,7 @@ def rate_by_clock(images: int, workers: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         total = images + WARM_PER_WORKER * workers
         plan = make_plan(Path(folder) / "set", training=total, evaluation=0, seed=SEED, backgrounds=None)
-        make_dataset(plan, workers=workers, progress=lambda done, _: marks.append((time.perf_counter(), done)))
+        make_dataset(plan, workers=workers, progress=lambda _, done, __: marks.append((time.perf_counter(), done)))
     start = next(mark for mark in marks if mark[1] >= WARM_PER_WORKER * workers)
     return (marks[-1][1] - start[1]) / (marks[-1][0] - start[0])
 

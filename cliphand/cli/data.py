@@ -27,9 +27,10 @@ def check(
         Path | None, typer.Option(help="PNG to write: skeletons over some images of each split.", metavar="FILE.png")
     ] = None,
 ) -> None:
-    """Check every label, image and mask of a folder in FreiHAND's layout and print what it holds."""
+    """Check every label, image, mask and layer of a folder in FreiHAND's layout and print what it holds."""
     from cliphand.claims import check_file
     from cliphand.data.freihand import SPLITS, label_path, open_freihand
+    from cliphand.data.synthetic.record import refuse_unfinished
     from cliphand.errors import InputError
     from cliphand.kinds import LABEL_SHEET
 
@@ -37,6 +38,7 @@ def check(
         if picture.suffix.lower() != ".png":
             raise InputError(f"{picture} is written as PNG; name a file that ends in .png.")
         check_file(picture, LABEL_SHEET)
+    refuse_unfinished(folder)
     present = [split for split in SPLITS if (folder / split).exists() or label_path(folder, split, "K").exists()]
     if not present:
         raise InputError(
@@ -54,9 +56,10 @@ def check(
         for split, data in splits.items():
             facts[split] = check_freihand(data, progress=partial(advance, split))
     _print_facts(folder, facts)
+    hint = "" if picture else " (see --picture)"
     typer.echo(
-        "Looked at: the numbers of the labels, and every image and mask, decoded. Not looked at: whether an image "
-        "shows the hand of its label; mirrored or exchanged images pass" + ("" if picture else " (see --picture)") + "."
+        "Looked at: the numbers of the labels, and every image, mask and layer, decoded. Not looked at: whether an "
+        f"image shows the hand of its label; mirrored or exchanged images pass{hint}."
     )
     if picture is not None:
         _draw(picture, list(splits.values()))
@@ -128,6 +131,8 @@ def _rows(facts: "Facts") -> list[tuple[str, str]]:
         ("label checks allowed to fail", ", ".join(facts.allowed) or "none"),
         ("masks", f"{facts.masks}"),
         ("masks without a hand", f"{facts.empty_masks}"),
+        ("hands in layers", f"{facts.layers}"),
+        ("pictures to put those before", f"{facts.scenery}"),
         ("images of one flat colour, which teach nothing", f"{facts.flat_images}"),
         ("image sizes, px (count)", sizes),
         ("scale against bone 9-10, largest difference, mm", "-" if difference_mm is None else f"{difference_mm:.3f}"),

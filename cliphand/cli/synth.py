@@ -42,8 +42,6 @@ def synth(
         raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
     plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds, kind=kind)
     with progress_bars(clock="remaining", rate="images") as advance:
-        make_dataset(
-            plan, workers=workers or len(os.sched_getaffinity(0)), progress=lambda *steps: advance("rendering", *steps)
-        )
+        make_dataset(plan, workers=workers or len(os.sched_getaffinity(0)), progress=advance)
     Console().print(f"{train} training and {evaluation} evaluation images in {out}; look at {out / 'preview.png'}")
     Console().print(f"These hands are larger than FreiHAND's: train on them with {KINDS[kind].crop_options}.")

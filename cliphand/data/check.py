@@ -1,8 +1,9 @@
-"""A full check of one split: labels, counts, and every image and mask decoded."""
+"""A full check of one split: labels, counts, and every image, mask and layer decoded."""
 
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,7 @@ from cliphand.camera import MM_PER_M
 from cliphand.data.freihand import FreiHand, inside, refuse_few_inside, refuse_outside
 from cliphand.data.identity import refuse_other_hand
 from cliphand.data.label_file import FIELD_SHAPES
+from cliphand.data.layers.scenery import list_pictures, list_things, read_thing
 from cliphand.data.photograph import read_image, read_mask
 from cliphand.data.plausible import HAND, NEEDS, PROJECTION, read_allowed
 from cliphand.errors import InputError
@@ -31,6 +33,8 @@ class Facts:
         checks: of the labels that were made: those that need what is there, and are not allowed to fail.
         masks: how many hand masks.
         empty_masks: how many of them show no hand; the crop rule `mask` cannot use those.
+        layers: how many hands have them.
+        scenery: how many pictures and things there are to put before and behind those.
         flat_images: how many are of one colour and show nothing.
         image_sizes: (width, height) and how many images have it, most frequent first.
         scale_difference_mm: largest difference of `scale` and the length of bone 9-10, or None without both.
@@ -45,6 +49,8 @@ class Facts:
     checks: tuple[str, ...]
     masks: int
     empty_masks: int
+    layers: int
+    scenery: int
     flat_images: int
     image_sizes: tuple[tuple[tuple[int, int], int], ...]
     scale_difference_mm: float | None
@@ -53,7 +59,7 @@ class Facts:
 
 
 def check_freihand(dataset: FreiHand, *, progress: Progress | None = None) -> Facts:
-    """Decode every image and mask of a split, whose labels were checked as it was opened, and compare them.
+    """Decode every image, mask and layer of a split, whose labels were checked as it was opened, and compare them.
 
     Args:
         dataset: from `open_freihand`.
@@ -67,7 +73,8 @@ def check_freihand(dataset: FreiHand, *, progress: Progress | None = None) -> Fa
         refuse_other_hand(dataset, load_hand(root / HAND_NAME), source=root / HAND_NAME)
     seen = _look_at_all(dataset, progress)
     if seen.faults:
-        more = f" {len(seen.faults) - 1} more of {len(dataset)} images fail too." if len(seen.faults) > 1 else ""
+        looked_at = f"{len(dataset)} images" + (f" and {seen.scenery} kept pictures" if seen.scenery else "")
+        more = f" {len(seen.faults) - 1} more of {looked_at} fail too." if len(seen.faults) > 1 else ""
         raise InputError(seen.faults[0] + more)
     inside_share = None if dataset.xyz is None else seen.joints_inside / (N_JOINTS * len(dataset))
     allowed = read_allowed(root)
@@ -83,6 +90,8 @@ def check_freihand(dataset: FreiHand, *, progress: Progress | None = None) -> Fa
         checks=tuple(name for name, needs in NEEDS.items() if name not in without and {*needs} <= {*fields}),
         masks=dataset.n_labels if dataset.has_masks else 0,
         empty_masks=seen.empty_masks,
+        layers=0 if dataset.layers is None else dataset.n_labels,
+        scenery=seen.scenery,
         flat_images=seen.flat_images,
         image_sizes=tuple(seen.sizes.most_common()),
         scale_difference_mm=_scale_difference_mm(dataset),
@@ -98,12 +107,15 @@ class _Seen:
     sizes: Counter[tuple[int, int]] = field(default_factory=Counter)
     joints_inside: int = 0
     empty_masks: int = 0
+    scenery: int = 0
     flat_images: int = 0
     faults: list[str] = field(default_factory=list)
 
 
 def _look_at_all(dataset: FreiHand, progress: Progress | None) -> _Seen:
     seen = _Seen()
+    if dataset.layers is not None:
+        _look_at_scenery(dataset.root, seen)
     outside_allowed = PROJECTION in read_allowed(dataset.root)
     for index in range(len(dataset)):
         try:
@@ -113,6 +125,17 @@ def _look_at_all(dataset: FreiHand, progress: Progress | None) -> _Seen:
         if progress is not None:
             progress(index + 1, len(dataset))
     return seen
+
+
+def _look_at_scenery(root: Path, seen: _Seen) -> None:
+    """The pictures and things of a set in layers, those held out for evaluation as well."""
+    readers = ((read_image, list_pictures(root)), (read_thing, list_things(root)))
+    for read, path in ((read, path) for read, paths in readers for path in paths):
+        seen.scenery += 1
+        try:
+            read(path)
+        except InputError as error:
+            seen.faults.append(str(error))
 
 
 def _look_at(dataset: FreiHand, index: int, seen: _Seen, *, outside_allowed: bool) -> None:
@@ -127,6 +150,8 @@ def _look_at(dataset: FreiHand, index: int, seen: _Seen, *, outside_allowed: boo
     if index < dataset.n_labels:
         mask = _checked_mask(dataset, index, (height, width))
         seen.empty_masks += mask is not None and not mask.any()
+        if dataset.layers is not None:
+            dataset.layers.read(index)
 
 
 def _scale_difference_mm(dataset: FreiHand) -> float | None:

@@ -18,8 +18,10 @@ import numpy as np
 from cliphand.arrays import BoolArray, FloatArray, IntArray
 from cliphand.data.label_file import FIELD_SHAPES, read_labels
 from cliphand.data.layers.scenery import LayerFolder, open_layers
+from cliphand.data.layers.store import FOLDER
 from cliphand.data.photograph import image_size
 from cliphand.data.plausible import PROJECTION, Fault, Labels, check_plausible, implausible, read_allowed
+from cliphand.data.synthetic.record import refuse_lost_layers, refuse_unfinished
 from cliphand.errors import InputError
 
 Split = Literal["training", "evaluation"]
@@ -106,10 +108,12 @@ def require_split(root: Path, split: Split, *, also: Sequence[str] = ()) -> None
         also: fields of labels that are needed beside those of every such split.
 
     Raises:
-        InputError: the folder or a file of labels is missing.
+        InputError: the folder, a file of labels, or the layers of a set that was rendered in layers is missing, or the
+            set is still in the making.
     """
     if not root.is_dir():
         raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
+    refuse_unfinished(root)
     for field in (*REQUIRED_FIELDS[split], *also):
         path = label_path(root, split, field)
         if not path.exists():
@@ -117,6 +121,8 @@ def require_split(root: Path, split: Split, *, also: Sequence[str] = ()) -> None
                 f"{path} does not exist; the {split} split needs the field '{field}': give a folder in FreiHAND's "
                 "layout."
             )
+    if split == "training":
+        refuse_lost_layers(root, root / split / FOLDER)
 
 
 def open_freihand(root: Path, split: Split) -> FreiHand:

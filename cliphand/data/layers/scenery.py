@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import ByteArray
-from cliphand.data.layers.store import FOLDER, Layers, damaged, layer_paths, read_layers
+from cliphand.data.layers.store import FOLDER, MADE_AGAIN, SUFFIXES, Layers, damaged, layer_paths, read_layers
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 
@@ -91,21 +91,25 @@ def open_layers(root: Path, split: str, count: int) -> LayerFolder | None:
         count: samples of the split.
 
     Raises:
-        InputError: there are layers but not of every sample, or no pictures to put them before.
+        InputError: there are layers but not of every sample, or pictures to put them before are missing.
     """
     folder = root / split / FOLDER
     if not folder.is_dir():
         return None
-    missing = [path for path in layer_paths(folder, count - 1).values() if not path.exists()]
-    if missing:
-        raise InputError(
-            f"{missing[0]} does not exist, though {root / split} holds layers; finish the set with the same "
-            "`cliphand synth` command."
-        )
-    pictures = training_pictures(list_pictures(root))
-    if not pictures:
-        raise InputError(f"{root / PICTURES} holds no pictures to put the layers before; make the set again.")
-    return LayerFolder(folder, count, pictures, list_things(root))
+    for name, suffix in SUFFIXES.items():
+        _refuse_gap(folder / name, suffix, count)
+    pictures, things = list_pictures(root), list_things(root)
+    for kept, suffix, number in ((PICTURES, ".jpg", max(len(pictures), 1)), (THINGS, ".webp", len(things))):
+        _refuse_gap(root / kept, suffix, number)
+    return LayerFolder(folder, count, training_pictures(pictures), things)
+
+
+def _refuse_gap(folder: Path, suffix: str, count: int) -> None:
+    """Refuse a folder that lacks one of its first `count` files."""
+    there = {path.name for path in folder.glob(f"*{suffix}")}
+    missing = next((name for name in (f"{index:08d}{suffix}" for index in range(count)) if name not in there), None)
+    if missing is not None:
+        raise InputError(f"{folder / missing} does not exist; {MADE_AGAIN}.")
 
 
 def require_layers(root: Path, split: str, *, option: str) -> None:

@@ -31,6 +31,7 @@ N_LIGHTS = 4  # the sky, then three lamps
 SUFFIXES = {"light": ".jpg", "cover": ".webp", "surface": ".webp"}
 LIGHT_QUALITY = 94
 LOSSLESS = 101  # of OpenCV's WebP qualities
+MADE_AGAIN = "the `cliphand synth` command that made the set makes it again"
 LIGHT_SPAN = 2.0  # linear light of the brightest code
 
 
@@ -119,9 +120,7 @@ def _content(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror}); make the set again with the same `cliphand synth` command."
-        ) from None
+        raise InputError(f"{path} cannot be read ({error.strerror}); {MADE_AGAIN}.") from None
     if not data:
         raise damaged(path)
     return data
@@ -129,4 +128,4 @@ def _content(path: Path) -> bytes:
 
 def damaged(path: Path) -> InputError:
     """The sentence about a file of the set that cannot be what was written."""
-    return InputError(f"{path} is damaged; delete its set and make it again with the same `cliphand synth` command.")
+    return InputError(f"{path} is damaged; {MADE_AGAIN}.")

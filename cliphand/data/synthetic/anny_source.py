@@ -71,8 +71,7 @@ def draw_bodies() -> Bodies:
     try:
         with contextlib.redirect_stdout(io.StringIO()), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _without_line(NO_DRIVER), contextlib.suppress(ImportError):
-                importlib.import_module("warp").init()  # which anny would do
+            start_warp()
             import anny
             import torch
     except ImportError as error:
@@ -96,6 +95,12 @@ def draw_bodies() -> Bodies:
     np.add.at(weights, (np.arange(len(bones))[:, None], bones), sparse_weights)
     vertices, heads = _in_hand_frame(vertices, heads)
     return Bodies(vertices, heads, faces, weights / weights.sum(axis=1, keepdims=True), parents)
+
+
+def start_warp() -> None:
+    """Start the library of anny's kernels, as importing anny would, but without a word about drivers."""
+    with _without_line(NO_DRIVER), contextlib.suppress(ImportError):
+        importlib.import_module("warp").init()
 
 
 @contextlib.contextmanager

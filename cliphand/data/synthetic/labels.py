@@ -5,18 +5,15 @@ a part's presence says that its images are whole.
 """
 
 import json
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 from typing import TextIO
 
-from cliphand.data.layers.scenery import PICTURES, THINGS
-from cliphand.data.layers.store import FOLDER, SUFFIXES
 from cliphand.data.synthetic.plan import WORK
 from cliphand.data.synthetic.sample import Labels
-from cliphand.files import remove_leftovers, whole_file
+from cliphand.files import whole_file
 
 CHUNK = 16
 FIELDS = ("K", "xyz", "verts", "scale")
@@ -81,17 +78,18 @@ def part_size(root: Path, split: str, part: int) -> int:
         return 0
 
 
-def join_parts(root: Path, split: str, parts: int, *, consume: bool = False) -> None:
+def join_parts(root: Path, split: str, parts: int, *, out: Path, consume: bool = False) -> None:
     """Write FreiHAND's lists from the first `parts` parts; an empty split still gets its (empty) lists.
 
     Args:
         root: the data set.
         split: training or evaluation.
         parts: how many.
+        out: folder of the lists.
         consume: delete each part once it is copied, for a disk without room for both.
     """
     with ExitStack() as stack:
-        names = [stack.enter_context(whole_file(list_path(root, split, field), None)) for field in FIELDS]
+        names = [stack.enter_context(whole_file(list_path(out, split, field), None)) for field in FIELDS]
         streams = [stack.enter_context(name.open("w")) for name in names]
         for part in range(parts):
             for stream, text in zip(streams, read_part(root, split, part), strict=True):
@@ -103,14 +101,16 @@ def join_parts(root: Path, split: str, parts: int, *, consume: bool = False) -> 
             stream.flush()
 
 
+def has_lists(root: Path, split: str) -> bool:
+    """Whether all lists of a split are there."""
+    return all(list_path(root, split, field).exists() for field in FIELDS)
+
+
 def unpack_lists(root: Path, split: str) -> None:
-    """Turn the lists that `join_parts` wrote back into parts, so that more images can follow; remove the lists."""
-    paths = [list_path(root, split, field) for field in FIELDS]
-    if all(path.exists() for path in paths):
-        for part, columns in enumerate(_list_lines(paths)):
+    """Turn lists that `join_parts` wrote into parts, so that more images can follow; larger parts are kept."""
+    for part, columns in enumerate(_list_lines([list_path(root, split, field) for field in FIELDS])):
+        if part_size(root, split, part) < len(columns[0]):
             _write_columns(root, split, part, columns)
-    for path in paths:
-        path.unlink(missing_ok=True)
 
 
 def _list_lines(paths: Sequence[Path]) -> Iterator[list[list[str]]]:
@@ -126,23 +126,3 @@ def _elements(stream: TextIO) -> Iterator[str]:
         element = line.rstrip("\n").removesuffix(",")
         if element not in "[]":
             yield element
-
-
-def sweep(root: Path, split: str) -> None:
-    """Remove the temporary files that a killed process left."""
-    layers = [root / split / FOLDER / name for name in SUFFIXES]
-    for folder in (
-        root / split / "rgb",
-        root / split / "mask",
-        *layers,
-        root / PICTURES,
-        root / THINGS,
-        root / WORK / split,
-        root,
-    ):
-        remove_leftovers(folder)
-
-
-def drop_work(root: Path) -> None:
-    """Remove what only an unfinished set needs."""
-    shutil.rmtree(root / WORK, ignore_errors=True)

@@ -3,6 +3,7 @@
 A user's picture that is transparent around what it shows is a thing, which lies before hands as it is cut out.
 """
 
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -10,8 +11,9 @@ import numpy as np
 import simplejpeg
 
 from cliphand.arrays import ByteArray
-from cliphand.data.layers.scenery import PICTURES, THINGS
+from cliphand.data.layers.scenery import PICTURES, THINGS, read_thing
 from cliphand.data.layers.store import lossless
+from cliphand.data.photograph import read_image
 from cliphand.data.synthetic.background import random_background, user_photo
 from cliphand.data.synthetic.people import draw_person
 from cliphand.errors import InputError
@@ -27,7 +29,7 @@ LONGEST = 1.5  # of a kept photograph, over its shorter side
 
 
 def write_pictures(root: Path, *, seed: int, photos: tuple[Path, ...]) -> None:
-    """Write those that are missing, atomically; each depends on the seed, its number and its photograph alone."""
+    """Write those that are missing or damaged, atomically; each depends on seed, number and photograph alone."""
     cut_out = [path for path in photos if _is_cut_out(path)]
     for number, source in enumerate(cut_out):
         _write_thing(root / THINGS / f"{number:08d}.webp", source)
@@ -38,7 +40,7 @@ def write_pictures(root: Path, *, seed: int, photos: tuple[Path, ...]) -> None:
     order = np.random.default_rng([seed, drawn]).permutation(len(kept) + drawn)
     for number, source in enumerate(order.tolist()):
         path = root / PICTURES / f"{number:08d}.jpg"
-        if path.exists():
+        if _is_whole(path, read_image):
             continue
         if source < len(kept):
             picture = _shrunk(user_photo(kept[source]))
@@ -50,6 +52,14 @@ def write_pictures(root: Path, *, seed: int, photos: tuple[Path, ...]) -> None:
         with whole_file(path, None) as temporary:
             data = simplejpeg.encode_jpeg(np.ascontiguousarray(picture), quality=QUALITY, colorsubsampling="420")
             temporary.write_bytes(data)
+
+
+def _is_whole(path: Path, read: Callable[[Path], object]) -> bool:
+    try:
+        read(path)
+    except InputError:
+        return False
+    return True
 
 
 def _is_cut_out(path: Path) -> bool:
@@ -64,7 +74,7 @@ def _is_cut_out(path: Path) -> bool:
 
 def _write_thing(path: Path, source: Path) -> None:
     """A cut-out at most THING_PX long, without loss; nothing where it is there."""
-    if path.exists():
+    if _is_whole(path, read_thing):
         return
     image = cv2.imread(str(source), cv2.IMREAD_UNCHANGED)
     if image is None:

@@ -1,6 +1,5 @@
 """What a synthetic data set is made from, and whether a folder may take it."""
 
-import dataclasses
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +7,11 @@ from pathlib import Path
 from cliphand.claims import FolderKind
 from cliphand.data.synthetic.background import list_photos
 from cliphand.data.synthetic.kinds import KINDS
+from cliphand.data.synthetic.record import RECORD, Record, read_record
 from cliphand.data.synthetic.sample import SPLITS
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, write_json
 
-RECORD = "synthetic.json"
-WORK = ".cliphand_synth"  # labels that are not yet in their lists; gone once the set is complete
+WORK = ".cliphand_synth"  # what is not yet part of the set; gone once it is
 GENERATOR = 7  # raised whenever the same seed gives other bytes
 LARGEST = 10_000_000
 SYNTHETIC = FolderKind("cliphand synth", lambda folder: (), replaced=False)  # `check_folder` judges what it holds
@@ -33,28 +31,6 @@ class Plan:
     def count(self, split: str) -> int:
         """Images of a split."""
         return self.training if split == "training" else self.evaluation
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """The content of `synthetic.json`.
-
-    Attributes:
-        generator: GENERATOR of the program that wrote it.
-        seed: of the set.
-        kind: of its scenes, one of KINDS.
-        backgrounds: digest of the backgrounds' content, empty without.
-        training, evaluation: images asked for.
-        complete: whether all of them are there.
-    """
-
-    generator: int
-    seed: int
-    kind: str
-    backgrounds: str
-    training: int
-    evaluation: int
-    complete: bool = False
 
 
 def make_plan(
@@ -91,28 +67,6 @@ def record_of(plan: Plan, *, complete: bool) -> Record:
     return Record(GENERATOR, plan.seed, plan.kind, backgrounds, plan.training, plan.evaluation, complete)
 
 
-def read_record(root: Path) -> Record | None:
-    """The record in a folder, None where there is none.
-
-    Raises:
-        InputError: the record is damaged.
-    """
-    path = root / RECORD
-    if not path.exists():
-        return None
-    value = dict(read_json_object(path))
-    names = {field.name: field.type for field in dataclasses.fields(Record)}
-    kinds = {"complete": bool, "backgrounds": str, "kind": str}
-    if set(value) != set(names) or any(not isinstance(value[name], kinds.get(name, int)) for name in names):
-        raise InputError(f"{path} is not the record of a synthetic data set; give --out an empty or new folder.")
-    return Record(**value)  # type: ignore[arg-type]
-
-
-def write_record(root: Path, record: Record) -> None:
-    """Write `synthetic.json`."""
-    write_json(root / RECORD, dataclasses.asdict(record), None)
-
-
 def check_folder(plan: Plan) -> Record | None:
     """Whether the plan may be written to its folder.
 
@@ -138,9 +92,10 @@ def check_folder(plan: Plan) -> Record | None:
         if have != want:
             shown = "of other backgrounds" if name == "backgrounds" else f"of {name} {have}, not {want}"
             raise InputError(f"--out {root} holds a synthetic set {shown}; name another folder, or delete this one.")
+    in_place = found.complete or (root / SPLITS[0]).exists()
     for split in SPLITS:
         have, want = getattr(found, split), getattr(asked, split)
-        if have > want:
+        if in_place and have > want:
             raise InputError(
                 f"--out {root} holds a synthetic set of {have} {split} images, more than the {want} asked for; "
                 "ask for as many or more, or name another folder."

@@ -8,28 +8,27 @@ import numpy as np
 
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.overlay import draw_mesh, draw_skeleton
+from cliphand.data.photograph import read_image
 from cliphand.data.synthetic.camera import SIDE_PX
 from cliphand.data.synthetic.labels import CHUNK, part_size, photo_path, read_part
-from cliphand.errors import InputError
+from cliphand.data.synthetic.staging import staged
 from cliphand.files import whole_file
 
 ROWS, TRIPLES = 8, 4
 
 
-def write_preview(root: Path, faces: IntArray) -> None:
-    """Write `preview.png` from the first training images of a set."""
+def write_preview(root: Path, faces: IntArray, out: Path) -> None:
+    """Write a PNG of the first training images of a set, staged or in their places."""
     tiles = []
     for index, (K, xyz, verts) in enumerate(_first_labels(root, ROWS * TRIPLES)):
-        photo = cv2.imread(str(photo_path(root, "training", index)), cv2.IMREAD_COLOR)
-        if photo is None:
-            raise InputError(f"{photo_path(root, 'training', index)} is missing or damaged; make the set again.")
-        image = photo[..., ::-1].astype(np.uint8)
+        places = [photo_path(place, "training", index) for place in (staged(root), root)]
+        image = read_image(next((path for path in places if path.exists()), places[-1]))
         tiles.append(np.hstack([image, draw_mesh(image, verts, K, faces), draw_skeleton(image, xyz, K)]))
     blank = np.zeros((SIDE_PX, 3 * SIDE_PX, 3), np.uint8)
     rows = -(-len(tiles) // TRIPLES)
     tiles += [blank] * (rows * TRIPLES - len(tiles))
     sheet = np.vstack([np.hstack(tiles[row * TRIPLES : (row + 1) * TRIPLES]) for row in range(rows)])
-    with whole_file(root / "preview.png", None) as temporary:
+    with whole_file(out, None) as temporary:
         if not cv2.imwrite(str(temporary), sheet[..., ::-1]):
             raise OSError(f"OpenCV could not write {temporary}")
 
