@@ -19,7 +19,8 @@ from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.calibration import CalibrationRequest, read_calibration
 from export.precision.judge import Judge
 from export.precision.maker import Maker
-from export.precision.workshop import TypedRequest, Workshop
+from export.precision.request import TypedRequest
+from export.precision.workshop import Workshop
 
 SIDE = 32
 CHANNELS = 64

@@ -1,12 +1,16 @@
 """`cliphand export` as a user runs it: what it leaves, prints and refuses."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import typer
+from checkpoint_files import edit_config, rebind
+from refusal import refused, run
 from small_hand import TINY
 from typed_graphs import save_typed_export
 
@@ -65,6 +69,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """An export that takes no time, with one graph that was rejected; and why each flavour cannot build."""
 
     def write(source: Path, out: Path, *, tensorrt: bool) -> Manifest:
+        assert source.is_dir()
         save_typed_export(out, fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True})
         (out / "model.int8.onnx").rename(out / "model.int8.onnx.rejected")
         manifest = read_manifest(out)
@@ -74,9 +79,10 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
         return manifest
 
     reasons: dict[str, str | None] = {"tensorrt": "it builds only on the GPU", "tensorrt-rtx": None}
-    monkeypatch.setattr("export.folder.write.export_checkpoint", write)
+    monkeypatch.setattr("export.folder.write.write_export", write)
     monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console: None)
-    monkeypatch.setattr("cliphand.cli.export._write_typed", lambda target, request, console: False)
+    monkeypatch.setattr("cliphand.cli.export._write_typed", lambda folder, request: SimpleNamespace(passed=False))
+    monkeypatch.setattr("cliphand.cli.parity.print_parity", lambda report, console: None)
     monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
     return reasons
 
@@ -104,10 +110,10 @@ def test_a_run_named_from_within_has_its_name_too(
 
 @pytest.mark.usefixtures("ready")
 def test_graphs_that_passed_become_plans_and_the_exit_code_tells_of_the_rejected(
-    tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
+    runs: Path, tmp_path: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(typer.Exit) as stop:
-        export(tmp_path / "c", out=tmp_path / "e", int8=True, calibration=data)
+        export(runs / "first", out=tmp_path / "e", int8=True, calibration=data)
     assert stop.value.exit_code == 1
     plans = ["model.fp16.rtx.plan", "model.rtx.plan"]
     assert sorted(path.name for path in (tmp_path / "e").glob("*.plan")) == plans
@@ -119,23 +125,23 @@ def test_graphs_that_passed_become_plans_and_the_exit_code_tells_of_the_rejected
 
 @pytest.mark.usefixtures("ready")
 def test_ranges_are_measured_without_the_images_that_the_run_validated_on(
-    tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
-    monkeypatch.setattr("export.precision.calibration.held_out", lambda facts: HeldOut(Path(facts["backbone"]), 0.1, 7))
+    monkeypatch.setattr("export.precision.calibration.held_out", lambda facts: HeldOut(Path(facts["data"]), 0.1, 7))
     monkeypatch.setattr(
-        "cliphand.cli.export._write_typed", lambda target, request, console: asked.append(request.calibration) is None
+        "cliphand.cli.export._write_typed",
+        lambda folder, request: asked.append(request.calibration) or SimpleNamespace(passed=True),
     )
-    export(tmp_path / "c", out=tmp_path / "e", int8=True, calibration=data, tensorrt=False)
-    backbone = read_manifest(tmp_path / "e").training["backbone"]
-    assert [request.held_out for request in asked] == [HeldOut(Path(str(backbone)), 0.1, 7)]
+    export(runs / "first", out=tmp_path / "e", int8=True, calibration=data, tensorrt=False)
+    assert [request.held_out for request in asked] == [HeldOut(data, 0.1, 7)]
 
 
 def test_where_no_plan_can_be_built_one_sentence_says_so(
-    tmp_path: Path, ready: dict[str, str | None], capsys: pytest.CaptureFixture[str]
+    runs: Path, tmp_path: Path, ready: dict[str, str | None], capsys: pytest.CaptureFixture[str]
 ) -> None:
     ready["tensorrt-rtx"] = "tensorrt_rtx is not installed: pip install -e '.[tensorrt-rtx]'"
-    export(tmp_path / "c", out=tmp_path / "e")
+    export(runs / "first", out=tmp_path / "e")
     assert capsys.readouterr().out.splitlines() == [
         "Not built: plans of TensorRT (it builds only on the GPU) and of TensorRT for RTX (tensorrt_rtx is not "
         "installed: pip install -e '.[tensorrt-rtx]')."
@@ -152,21 +158,21 @@ def test_where_no_plan_can_be_built_one_sentence_says_so(
     ],
 )
 def test_plans_that_are_insisted_on_are_refused_before_anything_is_done(
-    tmp_path: Path, ready: dict[str, str | None], options: dict[str, bool], said: str
+    runs: Path, tmp_path: Path, ready: dict[str, str | None], options: dict[str, bool], said: str
 ) -> None:
     ready["tensorrt-rtx"] = "it is missing"
     with pytest.raises(InputError, match=said):
-        export(tmp_path / "c", out=tmp_path / "e", **options)
+        export(runs / "first", out=tmp_path / "e", **options)
     assert not (tmp_path / "e").exists()
 
 
 @pytest.mark.usefixtures("ready")
 def test_a_package_is_compiled_when_asked_for(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check = PackageCheck(compile_s=31.0, batches=(1, 2), max_share=1e-6)
     monkeypatch.setattr("export.folder.inductor_package.add_packages", lambda folder: {folder / "model.pt2": check})
-    export(tmp_path / "c", out=tmp_path / "e", tensorrt=False, aot=True)
+    export(runs / "first", out=tmp_path / "e", tensorrt=False, aot=True)
     assert f"{tmp_path / 'e' / 'model.pt2'}: compiled in 31 s, differs from PyTorch by" in capsys.readouterr().out
 
 
@@ -195,7 +201,66 @@ def test_a_half_precision_graph_is_judged_and_listed(
     assert "FAILED" in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("ready")
-def test_lower_precision_without_images_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="does not say what it was trained on; name a folder with --calibration"):
-        export(tmp_path / "c", out=tmp_path / "e", fp16=True, tensorrt=False)
+@pytest.fixture
+def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What imports PyTorch and writes is not reached."""
+    monkeypatch.setattr("export.folder.write.write_export", lambda *_, **__: pytest.fail("an export was begun"))
+
+
+def test_what_is_no_checkpoint_is_refused_before_pytorch_is_imported(
+    unwritten: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "is not a checkpoint" in refused(capsys, "export", tmp_path / "nowhere", watched=tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    sentence = refused(capsys, "export", tmp_path / "run", watched=tmp_path)
+    assert f"{tmp_path / 'run'} is a run of which no epoch has finished" in sentence
+
+
+# what is given with --fp16, where EMPTY is an empty folder, and what is said
+UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
+    "no calibration images": (("--calibration", "EMPTY"), "training_K.json does not exist; the training split needs"),
+    "no such folder": (("--calibration", "EMPTY/absent"), "is not a folder; give a folder in FreiHAND's layout"),
+    "nothing to judge by": (("--gate-data", "EMPTY"), "evaluation_K.json does not exist; the evaluation split needs"),
+    "a name of no graph": (("--keep-fp32", "nothing-matches"), "'nothing-matches' is to be kept in higher precision"),
+    "a rule of no table": (
+        ("--drop-rule", "softmaxes"),
+        "no rule ['softmaxes'] in the precision table",
+    ),
+}
+
+
+@pytest.mark.usefixtures("unwritten")
+@pytest.mark.parametrize("case", UNFIT)
+def test_what_no_graph_can_be_made_with_is_refused_before_pytorch_is_imported(
+    case: str, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options, says = UNFIT[case]
+    (empty := tmp_path / "empty").mkdir()
+    given = [word.replace("EMPTY", str(empty)) for word in options]
+    sentence = refused(capsys, "export", runs / "first", "--out", tmp_path / "e", "--fp16", *given, watched=tmp_path)
+    assert says in sentence
+
+
+@pytest.mark.usefixtures("unwritten")
+def test_training_data_that_is_not_known_or_not_here_is_asked_for(
+    data: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for facts, says in (({}, "does not say what it was trained on"), ({"data": "/gone"}, "/gone, which the model was")):
+        checkpoint = shutil.copytree(runs / "first" / "best", tmp_path / f"c{len(facts)}")
+        edit_config(checkpoint, lambda config, facts=facts: config.update(facts=facts))
+        rebind(checkpoint)
+        sentence = refused(capsys, "export", checkpoint, "--out", tmp_path / "e", "--int8", watched=tmp_path)
+        assert says in sentence
+        assert sentence.endswith("name a folder with --calibration DIR.")
+
+
+def test_a_refusal_after_the_export_was_begun_leaves_the_older_export_as_it_was(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("modelopt", reason="needs the extra 'train'")
+    common = ("export", runs / "first", "--out", tmp_path / "e", "--no-tensorrt")
+    with_name = (*common, "--fp16", "--keep-fp32", "encoder/backbone/layer9")
+    assert "no module of that name; nearest are encoder/backbone/" in refused(capsys, *with_name, watched=tmp_path)
+    assert run(capsys, *common)[0] == 0
+    refused(capsys, *with_name, watched=tmp_path)

@@ -25,9 +25,10 @@ from export.folder.write import export_checkpoint
 from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.judge import Progress
 from export.precision.proof import Proof
+from export.precision.request import TypedRequest
 from export.precision.table import TABLE, Keep
 from export.precision.typed_graphs import ParityReport, write_typed_graphs
-from export.precision.workshop import TypedRequest, Workshop, open_workshop
+from export.precision.workshop import Workshop, open_workshop
 
 KEYS = {
     "artefact",

@@ -39,7 +39,7 @@ from engines.tensorrt.plan import parse_range
 from export.gate.images import GateRequest
 from export.gate.parity import Tolerance
 from export.precision.calibration import CalibrationRequest, HeldOut
-from export.precision.workshop import TypedRequest
+from export.precision.request import TypedRequest
 
 NEVER = ("nan", "inf", "-inf", "1e400", "-1e30", "1e30", "1" + "0" * 30, "-1" + "0" * 30, "many", "0x10", "9" * 5000)
 REQUIRED = {

@@ -33,9 +33,9 @@ from export.folder.write import export_checkpoint
 from export.gate.images import GateRequest
 from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.calibration import CalibrationRequest, held_out
+from export.precision.request import TypedRequest
 from export.precision.table import Keep
 from export.precision.typed_graphs import write_typed_graphs
-from export.precision.workshop import TypedRequest
 
 MAX_BYTES = 20_000_000  # of the folder in the wheel
 TYPED: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")

@@ -10,9 +10,17 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cliphand.checkpoint_config import CheckpointConfig
+    from cliphand.data.freihand import Split
     from engines.artefact.manifest import Manifest
+    from export.folder.inductor_package import PackageCheck
+    from export.gate.images import GateRequest
     from export.gate.parity import Tolerance
-    from export.precision.workshop import TypedRequest
+    from export.precision.calibration import CalibrationRequest
+    from export.precision.quantise import Method
+    from export.precision.request import TypedRequest
+    from export.precision.table import Keep
+    from export.precision.typed_graphs import ParityReport
 
 RUNS = Path("runs")
 
@@ -67,56 +75,40 @@ def export(
     """
     from rich.console import Console
 
-    from cliphand.checkpoint_place import OF_A_RUN, checkpoint_folder
+    from cliphand.checkpoint_config import read_checkpoint_config
     from cliphand.claims import check_folder, held
-    from cliphand.pretrained import CHECKPOINT, FOLDER, NAME, told
-    from engines.artefact.manifest import EXPORTS
+    from cliphand.pretrained import CHECKPOINT, FOLDER, told
     from export.folder.contents import EXPORT
-    from export.precision.table import Keep
 
     insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
-    keep = Keep(tuple(keep_fp32 or ()), tuple(drop_rule or ()))
-    source = _default_checkpoint() if checkpoint is None else checkpoint_folder(checkpoint)
-    shipped = checkpoint is None and source == FOLDER / CHECKPOINT
-    place = source.resolve()  # which has a name where `source` is `.` or `best`
-    target = out or EXPORTS / (NAME if shipped else place.parent.name if place.name in OF_A_RUN else place.name)
+    source = read_checkpoint_config(checkpoint or _default_checkpoint())
+    shipped = checkpoint is None and source.path == FOLDER / CHECKPOINT
+    target = out or _own_place(source.path, shipped=shipped)
     check_folder(target, EXPORT)
+    typed = None
+    if fp16 or int8:
+        from export.precision.request import TypedRequest
+
+        typed = TypedRequest(
+            precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
+            calibration=_calibration(source, calibration, calibration_images, seed, calibration_method),
+            gate=_gate(source, gate_data or calibration, gate_split, images),
+            keep=_keep(keep_fp32, drop_rule),
+            tolerances=_tolerances(tolerance_mm),
+            search_s=search_s,
+            auto=auto,
+            threads=threads,
+            tensorrt=tensorrt is not False,
+        )
     flavours, left_out = _flavours(insisted)
-
-    from export.folder.write import export_checkpoint
-
+    console = Console(soft_wrap=True)
+    if shipped:
+        console.print(f"{told()}.", markup=False, highlight=False)
     with held(target):
-        console = Console(soft_wrap=True)
-        if shipped:
-            console.print(f"{told()}.", markup=False, highlight=False)
-        manifest = export_checkpoint(source, target, tensorrt=tensorrt is not False)
-        _describe(manifest, target, console)
-        passed = True
-        if fp16 or int8:
-            from export.gate.images import GateRequest
-            from export.precision.calibration import CalibrationRequest, held_out
-            from export.precision.workshop import TypedRequest
-
-            data = calibration or _training_data(manifest)
-            request = TypedRequest(
-                precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-                calibration=CalibrationRequest(
-                    data, calibration_images, seed, calibration_method, held_out(manifest.training)
-                ),
-                gate=GateRequest(gate_data or data, gate_split, images),
-                keep=keep,
-                tolerances=_tolerances(tolerance_mm),
-                search_s=search_s,
-                auto=auto,
-                threads=threads,
-                tensorrt=tensorrt is not False,
-            )
-            passed = _write_typed(target, request, console)
-        if aot:
-            _compile(target, console)
+        passed = _write(source.path, target, typed, aot=aot, tensorrt=tensorrt is not False, console=console)
         passed = _build_plans(target, flavours, left_out, console) and passed
-        if not passed:
-            raise typer.Exit(1)
+    if not passed:
+        raise typer.Exit(1)
 
 
 def _default_checkpoint() -> Path:
@@ -151,6 +143,81 @@ def _flavours(insisted: tuple[str, ...] | None) -> tuple[tuple[str, ...], str | 
     return buildable_flavours(insisted)
 
 
+def _own_place(checkpoint: Path, *, shipped: bool) -> Path:
+    """The folder among the exports that has the run's name, or the checkpoint's own."""
+    from cliphand.checkpoint_place import OF_A_RUN
+    from cliphand.pretrained import NAME
+    from engines.artefact.manifest import EXPORTS
+
+    place = checkpoint.resolve()  # which has a name where it was given as `.` or `best`
+    return EXPORTS / (NAME if shipped else place.parent.name if place.name in OF_A_RUN else place.name)
+
+
+def _training_data(source: "CheckpointConfig") -> Path:
+    """The folder that the model was trained on, as its facts name it."""
+    from cliphand.errors import InputError
+
+    data = source.facts.get("data")
+    if not isinstance(data, str):
+        raise InputError("the checkpoint does not say what it was trained on; name a folder with --calibration DIR.")
+    if not Path(data).is_dir():
+        raise InputError(f"{data}, which the model was trained on, is not here; name a folder with --calibration DIR.")
+    return Path(data)
+
+
+def _calibration(
+    source: "CheckpointConfig", folder: Path | None, images: int, seed: int, method: "Method"
+) -> "CalibrationRequest":
+    """Which images set the ranges, from a folder that has some."""
+    from export.precision.calibration import CalibrationRequest, check_calibration, held_out
+
+    request = CalibrationRequest(folder or _training_data(source), images, seed, method, held_out(source.facts))
+    check_calibration(request)
+    return request
+
+
+def _gate(source: "CheckpointConfig", folder: Path | None, split: "Split", images: int) -> "GateRequest":
+    """Which images judge, from a folder that has some."""
+    from export.gate.images import GateRequest, check_gate
+
+    request = GateRequest(folder or _training_data(source), split, images)
+    check_gate(request)
+    return request
+
+
+def _keep(names: list[str] | None, rules: list[str] | None) -> "Keep":
+    from export.precision.table import Keep
+
+    return Keep(tuple(names or ()), tuple(rules or ()))
+
+
+def _write(
+    source: Path, target: Path, typed: "TypedRequest | None", *, aot: bool, tensorrt: bool, console: "Console"
+) -> bool:
+    """Write the graphs, all or none; tell of them, and whether all passed."""
+    from cliphand.cli.parity import print_parity
+    from cliphand.files import whole_folder
+    from export.folder.contents import EXPORT
+    from export.folder.write import write_export
+
+    report, packages = None, {}
+    with whole_folder(target, EXPORT) as folder:
+        manifest = write_export(source, folder, tensorrt=tensorrt)
+        if typed is not None:
+            report = _write_typed(folder, typed)
+        if aot:
+            packages = _compile(folder)
+    _describe(manifest, target, console)
+    if report is not None:
+        print_parity(report, console)
+    for path, check in packages.items():
+        console.print(
+            f"{target / path.name}: compiled in {check.compile_s:.0f} s, differs from PyTorch by at most "
+            f"{check.max_share:.2g} of an output's range at batches {check.batches}"
+        )
+    return report is None or report.passed
+
+
 def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
     """Limits by precision."""
     from export.gate.parity import BOUND_OVER_TOLERANCE, TOLERANCES, Tolerance
@@ -162,15 +229,19 @@ def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
     )
 
 
-def _compile(target: Path, console: "Console") -> None:
+def _write_typed(folder: Path, request: "TypedRequest") -> "ParityReport":
+    """Make and judge the graphs of lower precision under a progress bar."""
+    from export.precision.typed_graphs import write_typed_graphs
+
+    with progress_bars() as advance:
+        return write_typed_graphs(folder, request, advance)
+
+
+def _compile(folder: Path) -> "dict[Path, PackageCheck]":
     """Add AOTInductor's packages."""
     from export.folder.inductor_package import add_packages
 
-    for path, check in add_packages(target).items():
-        console.print(
-            f"{path}: compiled in {check.compile_s:.0f} s, differs from PyTorch by at most {check.max_share:.2g} of an "
-            f"output's range at batches {check.batches}"
-        )
+    return add_packages(folder)
 
 
 def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> bool:
@@ -202,24 +273,3 @@ def _builder(version: object) -> str:
     if version is None:
         return "not shown to TensorRT's parser (TensorRT for RTX, which has one, is not installed or was left out)"
     return f"parsed and built by TensorRT for RTX {version}"
-
-
-def _training_data(manifest: "Manifest") -> Path:
-    """The folder that the model was trained on, as its facts name it."""
-    from cliphand.errors import InputError
-
-    data = manifest.training.get("data")
-    if not isinstance(data, str):
-        raise InputError("the checkpoint does not say what it was trained on; name a folder with --calibration DIR.")
-    return Path(data)
-
-
-def _write_typed(target: Path, request: "TypedRequest", console: "Console") -> bool:
-    """Make and judge the graphs under a progress bar; tell whether all passed."""
-    from cliphand.cli.parity import print_parity
-    from export.precision.typed_graphs import write_typed_graphs
-
-    with progress_bars() as advance:
-        report = write_typed_graphs(target, request, advance)
-    print_parity(report, console)
-    return report.passed

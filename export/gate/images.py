@@ -15,7 +15,7 @@ from cliphand.camera import root_and_bone, uvd_to_camera
 from cliphand.checked import checked
 from cliphand.config import CropConfig
 from cliphand.data.crop import normalise
-from cliphand.data.freihand import FreiHand, Split, open_freihand
+from cliphand.data.freihand import FreiHand, Split, label_path, open_freihand, require_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.hand import N_VERTICES
@@ -92,18 +92,29 @@ class GateImages:
             return Hands(xyz=joint_regressor @ verts, verts=verts)
 
 
+def check_gate(request: GateRequest) -> None:
+    """Refuse a folder without true joints, at a look.
+
+    Raises:
+        InputError: the folder, the split or its joints are missing.
+    """
+    require_split(request.data, request.split)
+    joints = label_path(request.data, request.split, "xyz")
+    if not joints.exists():
+        raise InputError(
+            f"{joints} does not exist; the parity gate compares with true joints: give a folder that has them."
+        )
+
+
 def read_gate_images(request: GateRequest, crop: CropConfig, side_px: int) -> GateImages:
     """Read and crop the photographs.
 
     Raises:
         InputError: the folder, the split or its joints are missing, or an image cannot be read.
     """
+    check_gate(request)
     data = open_freihand(request.data, request.split)
-    if data.xyz is None:
-        raise InputError(
-            f"{data.label_path('xyz')} does not exist; the parity gate compares with true joints: give a folder that "
-            "has them."
-        )
+    assert data.xyz is not None  # noqa: S101  # what was just asked for
     count = len(data) if request.images is None else min(request.images, len(data))
     indices = tuple(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())
     views = [evaluation_view(data, index, crop, side_px) for index in indices]

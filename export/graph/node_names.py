@@ -13,6 +13,7 @@ STAGES = ("encoder", "joint_regressor", "heatmap", "mesh_regressor")
 WITH_WEIGHTS = ("Conv", "ConvTranspose", "BatchNormalization", "LayerNormalization")
 _SCOPES = "pkg.torch.onnx.name_scopes"
 _UNKNOWN = "graph"
+ROOTS = (*STAGES, _UNKNOWN)  # with which names begin
 
 
 def stage_of(node_name: str) -> str:

@@ -12,7 +12,7 @@ from cliphand.arrays import FloatArray, IntArray
 from cliphand.checked import Seed, Share, checked
 from cliphand.config import CropConfig, require
 from cliphand.data.crop import normalise
-from cliphand.data.freihand import FreiHand, label_path, open_freihand, validation_split
+from cliphand.data.freihand import FreiHand, label_path, open_freihand, require_split, validation_split
 from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
@@ -98,7 +98,7 @@ def read_calibration(
     Raises:
         InputError: the folder is an evaluation split or has no training split, or an image cannot be read.
     """
-    refuse_evaluation(request.data)
+    check_calibration(request)
     data = open_freihand(request.data, "training")
     free = _free(data, request)
     indices = free[choose(len(free), request.images, request.seed)].tolist()
@@ -109,6 +109,16 @@ def read_calibration(
             progress(place + 1)
     files = [data.image_path(index) for index in indices]
     return CalibrationSet(tuple(str(file.relative_to(request.data)) for file in files), _digest(files), images)
+
+
+def check_calibration(request: CalibrationRequest) -> None:
+    """Refuse a folder that has no training split to choose from, at a look.
+
+    Raises:
+        InputError: it has none, or is an evaluation split.
+    """
+    refuse_evaluation(request.data)
+    require_split(request.data, "training")
 
 
 def held_out(facts: Mapping[str, object]) -> HeldOut | None:

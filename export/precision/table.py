@@ -5,6 +5,7 @@ Source of the choices: NVIDIA's notes on explicit quantisation, issue threads of
 `export.precision.blame`.
 """
 
+import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Literal
 import onnx
 
 from cliphand.config import require
-from export.graph.node_names import stage_of
+from export.graph.node_names import ROOTS, stage_of
 
 Low = Literal["fp16", "int8"]
 # Of the mesh regressor's own nodes, beside the products of the weights with the maps.
@@ -135,6 +136,12 @@ class Keep:
     def __post_init__(self) -> None:
         unknown = sorted(set(self.fewer) - set(RULE_NAMES))
         require(not unknown, f"there is no rule {unknown} in the precision table; it has {list(RULE_NAMES)}.")
+        astray = next((name for name in self.more if name.partition("/")[0] not in ROOTS), None)
+        require(
+            astray is None,
+            f"{astray!r} is to be kept in higher precision, but no graph has such a node or module: names begin with "
+            f"{', '.join(ROOTS)}, such as 'encoder/backbone/layer1'.",
+        )
 
 
 def kept_nodes(graph: onnx.GraphProto, low: Low, keep: Keep) -> dict[str, list[str]]:
@@ -151,10 +158,16 @@ def kept_nodes(graph: onnx.GraphProto, low: Low, keep: Keep) -> dict[str, list[s
         kept[name] = [node.name for node in graph.node if name == node.name or node.name.startswith(f"{name}/")]
         require(
             len(kept[name]) > 0,
-            f"{name!r} is to be kept out of {low}, but the graph has no node and no module of that name; see the "
-            "names in parity.json.",
+            f"{name!r} is to be kept out of {low}, but the graph has no node and no module of that name; nearest are "
+            f"{', '.join(_near(name, graph))}.",
         )
     return kept
+
+
+def _near(name: str, graph: onnx.GraphProto) -> list[str]:
+    """The names of nodes and modules that are most like one."""
+    names = {node.name for node in graph.node} | {module_of(node) for node in graph.node}
+    return difflib.get_close_matches(name, sorted(names), n=3, cutoff=0)
 
 
 def module_of(node: onnx.NodeProto) -> str:

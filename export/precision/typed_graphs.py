@@ -18,8 +18,9 @@ from export.precision.blame import Blame
 from export.precision.judge import Progress
 from export.precision.proof import Proof, prove
 from export.precision.ranges import TensorRange
+from export.precision.request import TypedRequest
 from export.precision.table import TABLE, Low
-from export.precision.workshop import Candidate, TypedRequest, Workshop, open_workshop
+from export.precision.workshop import Candidate, Workshop, open_workshop
 
 
 @dataclass(frozen=True, slots=True)

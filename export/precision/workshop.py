@@ -5,54 +5,24 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
 
 import onnx
 
-from cliphand.checked import checked
 from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.identity import refuse_other_hand
-from cliphand.hand import HAND_NAME
-from cliphand.limits import SPELL, THREADS
 from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, open_hand
 from engines.open import open_engine
 from engines.runtimes.eager import EagerEngine
-from export.gate.images import GateRequest, read_gate_images
-from export.gate.parity import TOLERANCES, Row, Tolerance, excess
+from export.gate.images import read_gate_images
+from export.gate.parity import Row, excess
 from export.precision.blame import Blame, Trial, find_blame
-from export.precision.calibration import CalibrationRequest, overlap, read_calibration
+from export.precision.calibration import overlap, read_calibration
 from export.precision.judge import Judge, Progress
 from export.precision.maker import Made, Maker
 from export.precision.quantise import Rest
-from export.precision.table import Keep, Low
-
-
-@checked
-class TypedRequest:
-    """What to make and how it is judged.
-
-    Attributes:
-        precisions: graphs to make beside the FP32 one.
-        calibration: images that ranges are measured on.
-        gate: images that the graphs are judged on.
-        keep: changes to the table of what stays in higher precision.
-        tolerances: by precision.
-        search_s: time for the search for layers to blame where a graph fails; 0 leaves it out.
-        auto: whether the blamed layers are kept in higher precision and the graph is judged again.
-        threads: of one call; None leaves the choice to each run-time.
-        tensorrt: have TensorRT for RTX, where it is installed, parse and build each graph.
-    """
-
-    precisions: tuple[Low, ...]
-    calibration: CalibrationRequest
-    gate: GateRequest
-    keep: Keep = field(default_factory=Keep)
-    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: TOLERANCES)
-    search_s: Annotated[float, SPELL] = 600.0
-    auto: bool = False
-    threads: Annotated[int, THREADS] | None = None
-    tensorrt: bool = True
+from export.precision.request import TypedRequest
+from export.precision.table import Low, kept_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +117,9 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
     Raises:
         InputError: the folder, its checkpoint or the data is refused.
     """
+    exact = onnx.load(folder / GRAPH_NAME)
+    for low in request.precisions:
+        kept_nodes(exact.graph, low, request.keep)  # names that it has not are worth the first sentence
     checkpoint = checkpoint_path(manifest, folder)
     engine = open_engine(checkpoint, threads=request.threads)
     require(
@@ -160,16 +133,16 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
         request.calibration, crop, side, progress=lambda done: progress("reading calibration images", done, wanted)
     )
     hand = open_hand(manifest, folder)
-    refuse_other_hand(gate.data, hand, source=folder / HAND_NAME)
+    refuse_other_hand(gate.data, hand, source=f"the hand of {checkpoint}")
     regressor = hand.joint_regressor
     total = len(gate.indices)
     with engine:
         reference = gate.predict(engine, regressor, progress=lambda done: progress("running PyTorch", done, total))
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{OWN}typed-") as name:
-        exact, scratch = folder / GRAPH_NAME, Path(name)
+        scratch = Path(name)
         yield Workshop(
             request,
-            Maker(exact, scratch, onnx.load(exact), request.keep, request.calibration, calibration),
+            Maker(folder / GRAPH_NAME, scratch, exact, request.keep, request.calibration, calibration),
             Judge(scratch, gate, regressor, reference, request.tolerances, request.threads, progress),
         )
 
