@@ -91,11 +91,14 @@ def from_json(kind: type[Kind], value: object, *, source: str, called: Mapping[s
     from pydantic import ValidationError
 
     where = f"{source}: " if source else ""
+    if not isinstance(value, Mapping):
+        raise InputError(f"{source or kind.__name__} is {shown(value)}; it must be a JSON object.")
     try:
         # As text, because pydantic is strict about lists and tuples in Python but knows that JSON has only lists.
         return cast("Kind", _adapter(kind).validate_json(json.dumps(value)))  # type: ignore[arg-type]
     except ValidationError as error:
-        raise InputError(f"{where}{_sentence(error, kind.__name__, called or {})}") from None
+        said = _sentence(error, kind.__name__, called or {}, null="null")
+        raise InputError(f"{where}{said}") from None
     except InputError as error:
         raise InputError(f"{where}{error}") from None
 
@@ -143,8 +146,14 @@ def _adapter(kind: type[object]) -> "TypeAdapter[object]":
     return TypeAdapter(kind)
 
 
-def _sentence(error: "ValidationError", whole: str, called: Mapping[str, str]) -> str:
-    """The first thing that is wrong: the field, what was given, what is valid."""
+def shown(value: object) -> str:
+    """A value of a JSON file, for a sentence."""
+    text = json.dumps(value)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _sentence(error: "ValidationError", whole: str, called: Mapping[str, str], *, null: str = "None") -> str:
+    """The first thing that is wrong: the field, what was given (`null` for nothing), what is valid."""
     first = error.errors(include_url=False, include_context=False)[0]
     path = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in first["loc"]).removeprefix(".")
     name = called.get(path.partition("[")[0], path) or whole
@@ -154,7 +163,7 @@ def _sentence(error: "ValidationError", whole: str, called: Mapping[str, str]) -
         case "missing" | "missing_argument":
             return f"{name} is missing."
         case _:
-            given, rule = repr(first["input"]), first["msg"]
+            given, rule = null if first["input"] is None else repr(first["input"]), first["msg"]
             for theirs, ours in WORDS.items():
                 rule = re.sub(theirs, ours, rule)
             return f"{name} is {given if len(given) <= LONGEST else given[:LONGEST] + '...'}; {rule}."

@@ -184,6 +184,16 @@ def test_options_given_win_over_the_file_and_a_file_may_say_little(hand_file: Pa
         ({"recipe": {"teacher": "abc"}}, "is of a run with --teacher; name that checkpoint with --teacher as well"),
         ({"recipe": 3}, "recipe is 3; it must be a JSON object"),
         ({"start": 3}, "start is 3; it must be a path"),
+        ({"start": ""}, 'start is ""; it must be a path'),
+        ({"train": None}, "^[^ ]*mine.json: train is null; it must be a JSON object.$"),
+        ({"model": [1]}, r"^[^ ]*mine.json: model is \[1\]; it must be a JSON object.$"),
+        ({"crop": "centre"}, '^[^ ]*mine.json: crop is "centre"; it must be a JSON object.$'),
+        ({"recipe": None}, "^[^ ]*mine.json: recipe is null; it must be a JSON object.$"),
+        ({"recipe": {"weights": None}}, "^[^ ]*mine.json: recipe: weights is null; it must be a JSON object.$"),
+        ({"train": {"loss": None}}, "^[^ ]*mine.json: train: loss is null; it must be a JSON object.$"),
+        ({"train": {"epochs": None}}, "^[^ ]*mine.json: train: epochs is null; it must be a valid integer.$"),
+        ({"model": {"heads": 8}}, "^[^ ]*mine.json: model: heads is 8; it must be a list.$"),
+        ({"train": {"loss": {"clip": True}}}, "^[^ ]*mine.json: train: loss.clip is True; it must be a valid number"),
     ],
 )
 def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: dict[str, object], says: str) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from cliphand.checked import Kind, from_json
+from cliphand.checked import Kind, from_json, shown
 from cliphand.config import CropConfig, ModelConfig, TrainConfig, require
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
@@ -50,21 +50,22 @@ def read_run_config(path: Path | None, *, given: Mapping[str, object]) -> RunCon
     require(unknown is None, f"{path} has a section '{unknown}'; valid are {list(valid[:5])} and what a run records.")
     recipe = content.get("recipe", {})
     if not isinstance(recipe, Mapping):
-        raise InputError(f"{path}: recipe is {recipe!r}; it must be a JSON object.")
+        raise InputError(f"{path}: recipe is {shown(recipe)}; it must be a JSON object.")
     missing = next((option for option in RECIPES if option in recipe and option not in given), None)
     flag = f"--{str(missing).replace('_', '-')}"
     require(missing is None, f"{path} is of a run with {flag}; name that checkpoint with {flag} as well.")
     start = content.get("start")
-    require(start is None or isinstance(start, str), f"{path}: start is {start!r}; it must be a path.")
+    a_path = isinstance(start, str) and start != ""
+    require(start is None or a_path, f"{path}: start is {shown(start)}; it must be a path, or null.")
     # A quantise-aware run starts from the checkpoint that it quantises.
     return RunConfig(
-        _section(path, content, "model", ModelConfig),
-        _section(path, content, "crop", CropConfig),
-        _section(path, content, "train", TrainConfig),
-        _section(path, recipe, "weights", DistilConfig),
+        _section(f"{path}", content, "model", ModelConfig),
+        _section(f"{path}", content, "crop", CropConfig),
+        _section(f"{path}", content, "train", TrainConfig),
+        _section(f"{path}: recipe", recipe, "weights", DistilConfig),
         None if start is None or "quantise_aware" in recipe else Path(str(start)),
     )
 
 
-def _section(path: Path, content: Mapping[str, object], name: str, kind: type[Kind]) -> Kind | None:
-    return from_json(kind, content[name], source=f"{path}: {name}") if name in content else None
+def _section(source: str, content: Mapping[str, object], name: str, kind: type[Kind]) -> Kind | None:
+    return from_json(kind, content[name], source=f"{source}: {name}") if name in content else None
