@@ -222,7 +222,7 @@ UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
     "no calibration images": (("--calibration", "EMPTY"), "training_K.json does not exist; the training split needs"),
     "no such folder": (("--calibration", "EMPTY/absent"), "is not a folder; give a folder in FreiHAND's layout"),
     "nothing to judge by": (("--gate-data", "EMPTY"), "evaluation_K.json does not exist; the evaluation split needs"),
-    "a name of no graph": (("--keep-fp32", "nothing-matches"), "'nothing-matches' is to be kept in higher precision"),
+    "a name of no graph": (("--keep-fp32", "nothing-matches"), "'nothing-matches' is to be kept in FP32"),
     "a rule of no table": (
         ("--drop-rule", "softmaxes"),
         "no rule ['softmaxes'] in the precision table",

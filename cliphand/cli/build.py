@@ -19,7 +19,7 @@ def build(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export folder.")],
     flavour: Annotated[
         Literal["tensorrt", "tensorrt-rtx"] | None,
-        typer.Option(help="Which TensorRT.", show_default="each that can build here"),
+        typer.Option(help="TensorRT, or TensorRT for RTX.", show_default="each that can build here"),
     ] = None,
     batches: Annotated[
         list[str] | None,
@@ -30,14 +30,17 @@ def build(
         ),
     ] = None,
     level: Annotated[int, typer.Option(help="Optimisation level, 0 to 5: higher searches longer.")] = 3,
-    workspace_mib: Annotated[int | None, typer.Option(help="Limit of scratch memory.", show_default="none")] = None,
+    workspace_mib: Annotated[
+        int | None, typer.Option(help="Limit of TensorRT's scratch memory, in MiB.", show_default="none")
+    ] = None,
     tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 layers round to TF32.")] = False,
     version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Plans for later TensorRT versions and the lean runtime.")
+        bool,
+        typer.Option("--version-compatible", help="Let later TensorRT versions and the lean runtime run the plans."),
     ] = False,
     hardware: Annotated[
         Literal["none", "ampere_plus", "same_compute_capability"],
-        typer.Option(help="Other GPUs that TensorRT's plans run on, more slowly."),
+        typer.Option(help="Let TensorRT's plans run on other GPUs, more slowly."),
     ] = "none",
     compute_capability: Annotated[
         list[str] | None,
@@ -47,18 +50,22 @@ def build(
             show_default="its own",
         ),
     ] = None,
-    stripped: Annotated[bool, typer.Option("--stripped", help="Leave the weights to the ONNX file.")] = False,
+    stripped: Annotated[
+        bool, typer.Option("--stripped", help="Leave the weights out of the plan, which then needs the ONNX file.")
+    ] = False,
     gate_data: Annotated[
         Path | None,
-        typer.Option(help="Folder the plans are judged on.", show_default="the graphs', if it is here; else noise"),
+        typer.Option(
+            help="Data folder that the plans are judged on.", show_default="the graphs', if it is here; else noise"
+        ),
     ] = None,
 ) -> None:
-    """Build TensorRT plans of an export's graphs; equal ones that stand there are kept.
+    """Build TensorRT plans of an export's graphs; a plan that is there already, built alike, is kept.
 
-    Plans that can run here are judged in millimetres, as the graphs were; of the others the graph must give finite
-    numbers on noise in ONNX Runtime. One that fails is set aside as .rejected. A graph that cannot be built costs no
-    other its plan. The exit code is 1 if either happened. Needs neither PyTorch nor the checkpoint. Prints a line for
-    each graph; the last line of stdout is one JSON object.
+    A plan that this machine can run is judged in millimetres, as the graphs were. Of one that it cannot run, the graph
+    must give finite numbers on noise in ONNX Runtime. A plan that fails is named .rejected. A graph of which no plan
+    can be built costs no other its plan. The exit code is 1 if either happened. Neither PyTorch nor the checkpoint is
+    needed. Prints a line for each graph; the last line of stdout is one JSON object.
     """
     import json
 

@@ -28,50 +28,77 @@ RUNS = Path("runs")
 def export(
     checkpoint: Annotated[
         Path | None,
-        typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's, or the shipped"),
+        typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's in ./runs, or the shipped"),
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Export folder to write.", show_default="exports/RUN")] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Add a mixed-precision graph.")] = False,
-    int8: Annotated[bool, typer.Option("--int8", help="Add a quantised graph, its rest in FP16 or FP32.")] = False,
+    fp16: Annotated[bool, typer.Option("--fp16", help="Add an FP16 graph; what needs more stays in FP32.")] = False,
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Add an INT8 graph; what needs more stays in FP16 or FP32.")
+    ] = False,
     calibration: Annotated[
         Path | None,
-        typer.Option(help="Folder whose training images set the ranges.", show_default="what it was trained on"),
+        typer.Option(
+            help="Data folder whose training images show how large values get.", show_default="what it was trained on"
+        ),
     ] = None,
-    calibration_images: Annotated[int, typer.Option(help="How many of them.")] = 500,
-    calibration_method: Annotated[Literal["max", "entropy"], typer.Option(help="How ranges follow.")] = "max",
-    seed: Annotated[int, typer.Option(help="Of the choice of calibration images.")] = 0,
+    calibration_images: Annotated[int, typer.Option(help="How many training images are used.")] = 500,
+    calibration_method: Annotated[
+        Literal["max", "entropy"],
+        typer.Option(help="INT8 range of a tensor: its largest value, or the one that loses least information."),
+    ] = "max",
+    seed: Annotated[int, typer.Option(help="Seed of the choice of these images.")] = 0,
     gate_data: Annotated[
-        Path | None, typer.Option(help="Folder the graphs are judged on.", show_default="the calibration folder")
+        Path | None,
+        typer.Option(help="Data folder that the graphs are judged on.", show_default="the calibration folder"),
     ] = None,
-    gate_split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split of it.")] = "evaluation",
-    images: Annotated[int, typer.Option(help="How many images judge.")] = 200,
+    gate_split: Annotated[
+        Literal["training", "evaluation"], typer.Option(help="Which split of that folder.")
+    ] = "evaluation",
+    images: Annotated[int, typer.Option(help="How many of its images.")] = 200,
     tolerance_mm: Annotated[
-        float | None, typer.Option(help="Allowed change of PA-PJPE and PA-PVPE.", show_default="0.1 FP16, 0.3 INT8")
+        float | None,
+        typer.Option(help="Largest change of PA-PJPE and PA-PVPE that passes.", show_default="0.1 FP16, 0.3 INT8"),
     ] = None,
     keep_fp32: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME", help="Node or module to keep in higher precision; repeat for more."),
+        typer.Option(metavar="NAME", help="Node or module of the graph that stays in FP32; repeat for more."),
     ] = None,
     drop_rule: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RULE", help="Default rule of what stays in higher precision, to leave out; repeat for more."
+            metavar="RULE",
+            help="Rule not to apply, of those in parity.json that keep nodes in higher precision; repeat for more.",
         ),
     ] = None,
-    search_s: Annotated[float, typer.Option(help="Time for naming the layers to blame; 0 skips it.")] = 600.0,
-    auto: Annotated[bool, typer.Option("--auto", help="Keep the blamed layers in higher precision.")] = False,
-    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="each engine's own")] = None,
+    search_s: Annotated[
+        float, typer.Option(help="Seconds to search for the layers that make a graph fail; 0 does not search.")
+    ] = 600.0,
+    auto: Annotated[
+        bool,
+        typer.Option("--auto", help="Keep the layers that were found in higher precision, and judge the graph again."),
+    ] = False,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of one call of the network.", show_default="each engine's own")
+    ] = None,
     tensorrt: Annotated[
         bool | None,
-        typer.Option("--tensorrt/--no-tensorrt", help="Insist on TensorRT's plans, or leave TensorRT out of it."),
+        typer.Option(
+            "--tensorrt/--no-tensorrt", help="Refuse unless TensorRT can build plans here, or build no plans at all."
+        ),
     ] = None,
-    tensorrt_rtx: Annotated[bool, typer.Option("--tensorrt-rtx", help="Insist on plans of TensorRT for RTX.")] = False,
-    aot: Annotated[bool, typer.Option("--aot", help="Add a package of native code, compiled by AOTInductor.")] = False,
+    tensorrt_rtx: Annotated[
+        bool, typer.Option("--tensorrt-rtx", help="Refuse unless TensorRT for RTX can build plans here.")
+    ] = False,
+    aot: Annotated[
+        bool,
+        typer.Option("--aot", help="Add model.pt2: native code for this machine, compiled by PyTorch's AOTInductor."),
+    ] = False,
 ) -> None:
-    """Strip what only training needs and write the ONNX graph, checked against PyTorch.
+    """Write a trained model as an ONNX graph, without what only training needs, and check it against PyTorch.
 
-    Graphs of lower precision are judged in millimetres; one that fails is set aside as .rejected, and the exit code
-    is 1. The others become TensorRT plans, of each flavour that can build them here.
+    Graphs of lower precision (--fp16, --int8) run on photographs beside PyTorch. One whose errors change by more than
+    --tolerance-mm is named .rejected, and the exit code is 1. Those that pass are built as TensorRT plans too, where
+    TensorRT or TensorRT for RTX can do it.
     """
     from rich.console import Console
 

@@ -39,18 +39,24 @@ def predict(
         typer.Option(
             metavar="X Y SIDE",
             help="Square around the hand: its centre and its side, in pixels of the photograph.",
-            show_default="the export's own crop, in a picture of its data's size",
+            show_default="the model's own crop; larger photographs need a box",
         ),
     ] = None,
     focal: Annotated[
-        float | None, typer.Option(help="Focal length in pixels, for metres; the principal point is the centre.")
+        float | None,
+        typer.Option(help="For metres: focal length in pixels; the picture's centre is the principal point."),
     ] = None,
-    intrinsics: Annotated[Path | None, typer.Option(help='JSON file {"K": [[...], [...], [...]]}, for metres.')] = None,
+    intrinsics: Annotated[
+        Path | None, typer.Option(help='For metres: JSON file with the camera matrix, {"K": [[...], [...], [...]]}.')
+    ] = None,
     bone_mm: Annotated[
-        float | None, typer.Option(help="Length of the middle finger's first phalanx (joints 9-10), for metres.")
+        float | None,
+        typer.Option(help="For metres: length of the middle finger's first phalanx (joints 9-10) in millimetres."),
     ] = None,
     picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the hand over the photograph.")] = True,
-    threads: Annotated[int | None, typer.Option(help="Threads of one call.", show_default="the engine's own")] = None,
+    threads: Annotated[
+        int | None, typer.Option(help="CPU threads of one call of the network.", show_default="the engine's own")
+    ] = None,
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder in which OpenVINO keeps compiled models.", show_default="~/.cache/cliphand/openvino"),
@@ -59,11 +65,11 @@ def predict(
 ) -> None:
     """Predict the hand in each photograph: a JSON file and a picture.
 
-    With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera frame, else in bones.
-    Pixels are those of the photograph as it is shown, turned as its EXIF orientation says. The confidence (0 to 1)
-    falls with how far the hand moves when the crop is moved a little: below 0.5 there may be no hand. It tells
-    of a hand being there and is no promise of accuracy. A photograph that fails is told, the others are done, and the
-    exit code is then 2.
+    With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera's frame. Without, its unit
+    is bone 0-9, from the wrist to the middle finger's knuckle. Pixels are those of the photograph as it is shown,
+    turned as its EXIF orientation says. The confidence (0 to 1) falls with how far the hand moves when the crop is
+    moved a little: below 0.5 there may be no hand. It tells of a hand being there and is no promise of accuracy. A
+    photograph that cannot be done is named, the others are done, and the exit code is 2.
     """
     from cliphand.data.crop import Box
     from cliphand.pretrained import shipped_export, told

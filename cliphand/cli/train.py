@@ -14,13 +14,19 @@ def train(
     data: Annotated[Path, typer.Option(help="Folder in FreiHAND's layout.")],
     out: Annotated[Path, typer.Option(help="Run folder to write; runs/NAME is found by `cliphand export`.")],
     config: Annotated[
-        Path | None, defaults("run.json of another run, or a file with its sections; options given win.", "none")
+        Path | None, defaults("Options from a file: a run's run.json, or one like it; those given here win.", "none")
     ] = None,
-    hand: Annotated[Path | None, defaults("Topology, from `cliphand hand`.", "DATA/hand.npz")] = None,
+    hand: Annotated[Path | None, defaults("The hand's mesh, as `cliphand hand` writes it.", "DATA/hand.npz")] = None,
     preset: Annotated[str | None, defaults("Sizes of the network: light, paper or small.", DEFAULT_PRESET)] = None,
-    start: Annotated[Path | None, defaults("Checkpoint or run to start from, such as stage 1's.", "none")] = None,
-    teacher: Annotated[Path | None, defaults("Checkpoint or run whose student this run trains.", "none")] = None,
-    quantise_aware: Annotated[Path | None, defaults("Checkpoint or run to fine-tune as INT8 graph.", "none")] = None,
+    start: Annotated[
+        Path | None, defaults("Checkpoint or run whose weights it starts from, such as stage 1's.", "none")
+    ] = None,
+    teacher: Annotated[
+        Path | None, defaults("Checkpoint or run that teaches; this run trains its student.", "none")
+    ] = None,
+    quantise_aware: Annotated[
+        Path | None, defaults("Checkpoint or run to train further with INT8's rounding.", "none")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after OUT's last finished epoch.")] = False,
     **choices: object,
 ) -> None:
@@ -28,8 +34,9 @@ def train(
 
     Defaults are the paper's, but for fewer attention heads on the finer levels: --preset paper has its eight.
 
-    With --teacher a student of any backbone learns from a trained model as well; it has the teacher's sizes and crop.
-    With --quantise-aware a checkpoint is fine-tuned as its INT8 graph, from its own options in small steps.
+    With --teacher the run trains a student: it learns from the labels and from a trained model, whose crop it has,
+    and whose sizes unless others are given. With --quantise-aware a checkpoint is trained further, in small steps and
+    with its own options, with the rounding of its INT8 graph, which then loses less accuracy.
     """
     files = {"config": config, "hand": hand, "start": start, "teacher": teacher, "quantise_aware": quantise_aware}
     options = choices | files | {"preset": preset}

@@ -139,7 +139,7 @@ class Keep:
         astray = next((name for name in self.more if name.partition("/")[0] not in ROOTS), None)
         require(
             astray is None,
-            f"{astray!r} is to be kept in higher precision, but no graph has such a node or module: names begin with "
+            f"{astray!r} is to be kept in FP32, but no graph has such a node or module: names begin with "
             f"{', '.join(ROOTS)}, such as 'encoder/backbone/layer1'.",
         )
 
