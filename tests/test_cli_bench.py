@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from linear_hand import make_manifest, save_export_with_checkpoint
+from linear_hand import make_manifest, save_export_with_checkpoint, save_onnx
 from typer.testing import CliRunner, Result
 
+from benchmarks.bench.fuller import measured_again
 from benchmarks.bench.run import BenchRequest
 from benchmarks.measure.isolated import IsolatedSettings
 from cliphand.cli.bench import bench
@@ -170,3 +171,66 @@ def test_an_engine_that_this_machine_lacks_is_left_out_and_no_file_is_blamed(
     value = json.loads(result.stdout.splitlines()[-1])
     assert value["skipped"] == []
     assert any("openvino-reduced is left out: OpenVINO knows no reduced precision" in one for one in value["omitted"])
+
+
+@pytest.fixture
+def measured(export: Path, data: Path) -> bytes:
+    """What bench.json holds after a benchmark of two batch sizes."""
+    assert run(export, "--data", data, "--batch", 1, "--batch", 2).exit_code == 0
+    return (export / "bench.json").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("words", "lost"),
+    [
+        (("--batch", "1"), "(of pytorch at batch 2; model.onnx at batch 2)"),
+        (("--batch", "1", "--batch", "2", "--images", "1"), "(on 2 images)"),
+    ],
+)
+def test_a_narrower_benchmark_replaces_a_fuller_one_only_where_it_is_named(
+    export: Path, data: Path, measured: bytes, words: tuple[str, ...], lost: str
+) -> None:
+    result = run(export, "--data", data, *words)
+    assert isinstance(result.exception, InputError)
+    assert f"bench.json holds results that this benchmark leaves out {lost}" in str(result.exception)
+    assert (export / "bench.json").read_bytes() == measured
+    assert run(export, "--data", data, *words, "--json", export / "bench.json").exit_code == 0
+    assert (export / "bench.json").read_bytes() != measured
+
+
+def test_a_fuller_benchmark_replaces_a_narrower_one(export: Path, data: Path, measured: bytes) -> None:
+    assert run(export, "--data", data, "--batch", 1, "--batch", 2, "--threads", 2).exit_code == 0
+    assert len(json.loads((export / "bench.json").read_text())["rows"]) > len(json.loads(measured)["rows"])
+
+
+def test_what_was_measured_of_another_model_is_replaced(export: Path, data: Path, measured: bytes) -> None:
+    save_onnx(export / "model.onnx", seed=1)
+    write_manifest(make_manifest(export, {"model.onnx": "fp32"}), export)
+    value = json.loads(measured)
+    value["export"]["checkpoint_sha256"] = "0" * 64  # as the other model's
+    (export / "bench.json").write_text(json.dumps(value))
+    assert run(export, "--data", data).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("row", "options", "kept"),
+    [
+        ({"runner": "onnxruntime"}, {}, True),
+        ({"runner": "openvino"}, {}, False),
+        ({"threads": 4}, {}, False),
+        ({"artefact": "model.int8.onnx.rejected"}, {}, False),
+        ({"artefact": "model.int8.onnx.rejected"}, {"rejected": True}, True),
+        ({"artefact": "model.pt2", "runner": "inductor"}, {}, False),
+        ({"artefact": "model.pt2", "runner": "inductor"}, {"trust": True}, True),
+        ({"artefact": "model.plan", "runner": "tensorrt", "threads": None}, {"threads": (1,)}, True),
+        ({"kind": "baseline", "runner": ""}, {}, False),
+        ({"kind": "baseline", "runner": ""}, {"baselines": True}, True),
+        ({"kind": "reference", "runner": "pytorch"}, {}, True),
+        ({"isolated": {"energy": None}}, {}, False),
+        ({"isolated": {"energy": None}}, {"isolated": IsolatedSettings(cold_starts=1)}, True),
+    ],
+)
+def test_what_a_benchmark_measures_again(row: dict[str, object], options: dict[str, object], kept: bool) -> None:
+    usual = {"key": "a", "kind": "artefact", "artefact": "model.onnx", "runner": "onnxruntime", "batch": 1}
+    request = BenchRequest(export=Path(), data=Path(), **options)
+    assert measured_again({**usual, "threads": request.threads[0], **row}, request) is kept

@@ -76,9 +76,10 @@ def bench(
     """Time every engine of an export and score its hands, beside PyTorch.
 
     Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object. It
-    is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest. Exit
-    code 1 if a model file was skipped because its engine refuses it.
+    is saved in the export folder, where `cliphand predict` and `cliphand report` read which engine is fastest; a fuller
+    result there is kept. Exit code 1 if a model file was skipped because its engine refuses it.
     """
+    from benchmarks.bench.fuller import refuse_narrower
     from benchmarks.bench.run import BenchRequest
     from benchmarks.contestants.exported import installed_runners
     from benchmarks.measure.interleaved import SpeedSettings
@@ -111,6 +112,8 @@ def bench(
             cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy
         ),
     )
+    if json_file is None:
+        refuse_narrower(report, request)
     measured = measure(request)
     _show(measured, report, wide=wide)
     if any(one.broken for one in measured.skipped):
