@@ -206,6 +206,12 @@ def test_a_warning_of_several_engines_is_said_once(export: Path, data: Path) -> 
     assert any(text.startswith("pytorch; model.onnx: ") for text in report.warnings)
 
 
+def test_a_warning_says_that_a_mesh_is_not_trained(export: Path, data: Path) -> None:
+    manifest = read_manifest(export)
+    write_manifest(dataclasses.replace(manifest, training={"train": {"stage": "joints"}}), export)
+    assert bench(export, data, n_images=1).warnings[0].startswith("The mesh of this model is not trained")
+
+
 def test_progress_runs_to_the_end_of_both_parts(export: Path, data: Path) -> None:
     seen: dict[str, tuple[int, int]] = {}
     run_bench(

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from linear_hand import make_manifest, save_onnx
 
+from benchmarks.contestants.exported import Skipped
 from benchmarks.report.gate_section import parity_section, verdict
 from benchmarks.report.page import Table
 from engines.choice.verdicts import Bound, exported_parity
@@ -68,6 +69,17 @@ def test_a_rejected_graph_is_told_beside_those_that_ship() -> None:
     assert "model.int8.onnx was rejected at export: too far." in found.sentence
 
 
+def test_a_graph_that_is_skipped_here_is_not_said_to_pass() -> None:
+    skipped = Skipped("model.fp16.onnx", "onnxruntime", "fp16", "only half of it is there", broken=True)
+    found = verdict([row("model.fp16.onnx")], [row("model.onnx")], skipped=[skipped])
+    assert (found.state, found.headline) == ("open", "Gate passed, 1 graph skipped")
+    assert found.sentence == (
+        "Within tolerance of PyTorch: model.onnx in onnxruntime fp32. "
+        "model.fp16.onnx was skipped and is not judged: only half of it is there."
+    )
+    assert verdict([row("model.fp16.onnx")], [], skipped=[skipped]).headline == "Gate not judged"
+
+
 def test_nothing_but_rejected_graphs_is_no_pass() -> None:
     assert verdict([row("model.int8.onnx.rejected", "too far")], []).state == "failed"
 
@@ -100,7 +112,7 @@ def test_rows_of_another_graph_than_the_folders_are_a_sentence_and_no_verdict(tm
     manifest = make_manifest(tmp_path, {"a.onnx": "fp32"})
     (tmp_path / "parity.json").write_text(json.dumps({"rows": [row("a.onnx") | {"sha256": "0" * 64}]}))
     found = exported_parity(tmp_path, manifest)
-    told = verdict(found.rows, [], stale=found.stale)
+    told = verdict(found.rows, [], notes=found.stale)
     assert told.state == "open"
     assert "a.onnx is not the one that parity.json judged (its sha256 differs)" in told.sentence
     section = parity_section(found.rows, [], where="here", why_not="PyTorch is left out", stale=found.stale)

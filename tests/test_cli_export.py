@@ -44,7 +44,7 @@ def runs(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempP
         crop=CropConfig(),
         topology=hand_topology,
         train=None,
-        facts={"data": str(data)},
+        facts={"data": str(data), "train": {"stage": "joints"}},
     )
     return folder
 
@@ -61,7 +61,18 @@ def test_the_newest_runs_best_becomes_an_export_of_its_name(
     printed = capsys.readouterr().out
     assert "differs from PyTorch by at most" in printed
     assert "plan" not in printed
+    assert "WARNING: The mesh of this model is not trained" in printed
     assert list((tmp_path / "first").glob("*plan*")) == []
+
+
+def test_an_export_says_why_tensorrt_was_not_asked(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    why = "tensorrt_rtx is not installed: take it"
+    monkeypatch.setattr("export.precision.proof.why_not_built", lambda _: why)
+    monkeypatch.setattr("cliphand.cli.export._flavours", lambda _: ((), None))
+    export(runs / "first" / "best", out=tmp_path / "e")
+    assert f"not shown to TensorRT's parser, which TensorRT for RTX has ({why})" in capsys.readouterr().out
 
 
 @pytest.fixture
@@ -80,7 +91,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
 
     reasons: dict[str, str | None] = {"tensorrt": "it builds only on the GPU", "tensorrt-rtx": None}
     monkeypatch.setattr("export.folder.write.write_export", write)
-    monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console: None)
+    monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console, tensorrt: None)
     monkeypatch.setattr("cliphand.cli.export._write_typed", lambda folder, request: SimpleNamespace(passed=False))
     monkeypatch.setattr("cliphand.cli.parity.print_parity", lambda report, console: None)
     monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
@@ -183,7 +194,7 @@ def test_a_half_precision_graph_is_judged_and_listed(
     common = {
         "out": tmp_path / "e",
         "fp16": True,
-        "calibration_images": 2,
+        "calibration_images": 50,
         "images": 4,
         "threads": 1,
         "search_s": 0.0,
@@ -192,7 +203,11 @@ def test_a_half_precision_graph_is_judged_and_listed(
     export(runs / "first" / "best", tolerance_mm=5.0, **common)
     assert set(read_manifest(tmp_path / "e").artefacts) == {"model.onnx", "model.fp16.onnx"}
     assert (tmp_path / "e" / "parity.json").exists()
-    assert "passed" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "passed" in printed.out
+    assert printed.out.count("(--no-tensorrt left it out)") == 2  # of the FP32 graph and of this one
+    bar = next(line for line in printed.err.splitlines() if line.startswith("reading calibration images"))
+    assert "4/4" in bar  # the folder has no more
     with pytest.raises(typer.Exit) as stop:
         export(runs / "first" / "best", tolerance_mm=1e-9, **common)
     assert stop.value.exit_code == 1

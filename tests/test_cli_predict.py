@@ -60,6 +60,16 @@ def test_each_photograph_gets_a_file_and_a_picture(export: Path, photographs: li
     assert again.exit_code == 0, again.exception  # its own files may be replaced
 
 
+def test_an_untrained_mesh_is_told_with_every_prediction(
+    tmp_path: Path, hand_topology: HandTopology, photographs: list[Path]
+) -> None:
+    for stage, warnings in (("joints", 1), ("mesh", 0)):
+        export = save_export(tmp_path / stage, hand_topology, training={"train": {"stage": stage}})
+        result = run(photographs[0], "--export", export, "--out", tmp_path / "out", "--engine", "ort", "--no-picture")
+        assert result.exit_code == 0, result.exception
+        assert result.stderr.count("WARNING: The mesh of this model is not trained") == warnings
+
+
 def test_metres_need_a_camera_and_a_bone(export: Path, photographs: list[Path], tmp_path: Path) -> None:
     common = (photographs[0], "--export", export, "--out", tmp_path, "--engine", "ort", "--no-picture")
     assert run(*common, "--focal", 450, "--bone-mm", 30).exit_code == 0

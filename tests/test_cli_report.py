@@ -16,7 +16,7 @@ from benchmarks.report.build import ReportRequest, find_bench, write_report
 from benchmarks.report.page import check_targets
 from cliphand.cli.report import report
 from cliphand.errors import InputError
-from cliphand.files import sha256_of
+from cliphand.files import sha256_of, write_json
 from cliphand.hand import HandTopology
 from engines.artefact.manifest import read_manifest, write_manifest
 
@@ -121,11 +121,20 @@ def test_a_graph_that_its_engine_refuses_costs_no_other_its_place_and_the_exit_c
     content = (export / "model.onnx").read_bytes()
     (export / "model.fp16.onnx").write_bytes(content[: len(content) // 2])
     artefacts = {"model.fp16.onnx": "fp16", "model.onnx": "fp32"}  # the bad one first
-    write_manifest(make_manifest(export, artefacts), export)
+    manifest = make_manifest(export, artefacts, training={"train": {"stage": "joints"}})
+    write_manifest(manifest, export)
+    passed = {"engine": "onnxruntime", "precision": "fp16", "passed": True, "failures": []}
+    passed |= {"artefact": "model.fp16.onnx", "sha256": manifest.artefacts["model.fp16.onnx"].sha256}
+    write_json(export / "parity.json", {"rows": [passed]}, None)
     result = CliRunner().invoke(
         app, [str(export), "--data", str(data), "--engine", "onnxruntime", "--threads", "1"], catch_exceptions=False
     )
     assert result.exit_code == 1
+    assert result.stdout.startswith(
+        "Gate passed, 1 graph skipped. Within tolerance of PyTorch: model.onnx in onnxruntime fp32. "
+        "model.fp16.onnx was skipped and is not judged: "
+    )
+    assert ". The mesh of this model is not trained" in result.stdout.splitlines()[0]
     assert "onnxruntime, model.fp16.onnx: skipped: " in result.stdout
     assert "Within tolerance of PyTorch: model.onnx in onnxruntime fp32." in result.stdout
     text = (export / "report.html").read_text()

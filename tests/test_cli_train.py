@@ -59,6 +59,26 @@ def made(hand_file: Path, **options: object) -> Run:
     return make_run({"hand": hand_file, **options}, data=Path("data"), out=Path("out"))
 
 
+@pytest.mark.parametrize(
+    ("stage", "after"),
+    [
+        ("joints", "the mesh: cliphand train --data data --start {out}/best --out OTHER"),
+        ("mesh", "cliphand export {out}/best"),
+    ],
+)
+def test_the_end_says_what_comes_next(
+    hand_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    stage: str,
+    after: str,
+) -> None:
+    monkeypatch.setattr("cliphand.training.loop.train_hand", lambda run, resume, tell: run.out)
+    train(data=Path("data"), out=tmp_path / "run", hand=hand_file, stage=stage)
+    assert capsys.readouterr().out.rstrip().endswith("next: " + after.format(out=tmp_path / "run"))
+
+
 def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_file: Path) -> None:
     run = made(hand_file)
     assert (run.model, run.crop, run.train) == (PRESETS["light"], CropConfig(), TrainConfig())

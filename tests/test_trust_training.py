@@ -202,6 +202,12 @@ def test_the_tolerance_of_equal_runs_is_smaller_than_an_epoch(undisturbed: Path)
     assert abs(last - before) > 100 * SAME * last
 
 
+def test_epochs_are_counted_as_people_count(undisturbed: Path) -> None:
+    said = (undisturbed.parent / "log").read_text()
+    assert "Epoch 3/3" in said
+    assert "Epoch 0" not in said
+
+
 def kill_until_done(command: Command, *, kills: int, seed: int, workers: int) -> int:
     """Kill the run at random moments and start it again, as its user would, until it is done; how often it died."""
     chance = np.random.default_rng(seed)

@@ -42,7 +42,7 @@ from cliphand.files import sha256_of
 from cliphand.hand import HAND_NAME
 from cliphand.limits import ALL, BATCH, THREADS
 from cliphand.provenance import git_commit, library_versions
-from engines.artefact.manifest import Manifest, open_hand, read_manifest
+from engines.artefact.manifest import Manifest, mesh_warnings, open_hand, read_manifest
 from engines.open import RUNNERS
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
@@ -154,7 +154,7 @@ def run_bench(request: BenchRequest, *, progress: Progress | None = None) -> Rep
         training=manifest.training,
         speed=_speed_facts(request),
         omitted=omitted + without + refused,
-        warnings=_warnings(findings.accuracy),
+        warnings=mesh_warnings(manifest.training) + _warnings(findings.accuracy),
         rows=rows,
         skipped=(*dict.fromkeys(broken), *skipped),
         rooflines=tuple(rooflines.values()),

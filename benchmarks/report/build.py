@@ -29,7 +29,7 @@ from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME
 from cliphand.limits import ALL, THREADS
-from engines.artefact.manifest import Manifest, checkpoint_path, open_hand, read_manifest
+from engines.artefact.manifest import Manifest, checkpoint_path, mesh_warnings, open_hand, read_manifest
 from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
 from engines.choice.verdicts import measured_rows as bench_rows
 from engines.open import RUNNERS
@@ -229,7 +229,9 @@ def _page(
     return Page(
         title=title(request.export, manifest),
         summary=summary(measured, bench),
-        verdict=verdict(at_export.rows, here, stale=at_export.stale),
+        verdict=verdict(
+            at_export.rows, here, skipped=run.broken, notes=[*at_export.stale, *mesh_warnings(manifest.training)]
+        ),
         sections=sections,
         footer=f"Written by cliphand on {now} from {request.export}.",
         key_figures=key_figures(manifest, measured, bench),

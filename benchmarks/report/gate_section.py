@@ -1,10 +1,11 @@
 """Whether the exported graphs still give PyTorch's hands: the gate's verdict and its tables."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
 
 from benchmarks.bench.table import MISSING
+from benchmarks.contestants.exported import Skipped
 from benchmarks.report.page import Section, Table, Verdict
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
@@ -30,9 +31,22 @@ def measured_rows(gate: Sequence[Row]) -> list[Facts]:
     return [dataclasses.asdict(row) | {"passed": row.passed} for row in gate]
 
 
-def verdict(at_export: Sequence[Facts], here: Sequence[Facts], *, stale: Sequence[str] = ()) -> Verdict:
-    """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected."""
-    rows, untold = [*at_export, *here], "".join(f" {sentence}." for sentence in stale)
+def verdict(
+    at_export: Sequence[Facts], here: Sequence[Facts], *, skipped: Sequence[Skipped] = (), notes: Sequence[str] = ()
+) -> Verdict:
+    """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected.
+
+    Args:
+        at_export: rows of parity.json that hold for the graphs as the manifest lists them.
+        here: rows of this report.
+        skipped: files that their engine refuses here: what parity.json says of one that ran nowhere is not told.
+        notes: sentences, without their full stop, to end with.
+    """
+    ran = {_name(row) for row in here}
+    lost = {_shipped(one.file): one.reason for one in skipped if _shipped(one.file) not in ran}
+    rows = [row for row in (*at_export, *here) if _name(row) not in lost]
+    last = [f"{name} was skipped and is not judged: {reason}." for name, reason in lost.items()]
+    untold = "".join(f" {sentence}" for sentence in [*last, *(f"{sentence}." for sentence in notes)])
     if not rows:
         none = "No graph was compared with PyTorch; the parity section says why."
         return Verdict("open", "Gate not judged", none + untold)
@@ -51,8 +65,12 @@ def verdict(at_export: Sequence[Facts], here: Sequence[Facts], *, stale: Sequenc
         count = len(failed) + sum(map(len, passed.values()))
         headline = f"Gate failed for {len(failed)} of {count}" if passed else "Gate failed"
         return Verdict("failed", headline, " ".join(told) + untold)
-    more = f", {len(rejected)} graph{'s' if len(rejected) > 1 else ''} rejected" if rejected else ""
-    return Verdict("passed", f"Gate passed{more}", " ".join(told) + untold)
+    headline = f"Gate passed{_counted(rejected, 'rejected')}{_counted(lost, 'skipped')}"
+    return Verdict("open" if lost else "passed", headline, " ".join(told) + untold)
+
+
+def _counted(graphs: Sized, what: str) -> str:
+    return f", {len(graphs)} graph{'s' if len(graphs) > 1 else ''} {what}" if graphs else ""
 
 
 def parity_section(
@@ -108,7 +126,12 @@ def _number(value: object, form: str) -> str:
 
 
 def _name(row: Facts) -> str:
-    return Path(str(row.get("artefact", MISSING))).name.removesuffix(REJECTED)
+    return _shipped(Path(str(row.get("artefact", MISSING))).name)
+
+
+def _shipped(file: str) -> str:
+    """The name that a graph has, or had before it was rejected."""
+    return file.removesuffix(REJECTED)
 
 
 def _engine(row: Facts) -> str:

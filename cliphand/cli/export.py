@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from cliphand.checkpoint_config import CheckpointConfig
     from cliphand.data.freihand import Split
     from engines.artefact.manifest import Manifest
-    from export.folder.inductor_package import PackageCheck
     from export.gate.images import GateRequest
     from export.gate.parity import Tolerance
     from export.precision.calibration import CalibrationRequest
@@ -225,6 +224,7 @@ def _write(
     from cliphand.cli.parity import print_parity
     from cliphand.files import whole_folder
     from export.folder.contents import EXPORT
+    from export.folder.inductor_package import add_packages
     from export.folder.write import write_export
 
     report, packages = None, {}
@@ -233,8 +233,8 @@ def _write(
         if typed is not None:
             report = _write_typed(folder, typed)
         if aot:
-            packages = _compile(folder)
-    _describe(manifest, target, console)
+            packages = add_packages(folder)
+    _describe(manifest, target, console, tensorrt=tensorrt)
     if report is not None:
         print_parity(report, console)
     for path, check in packages.items():
@@ -264,13 +264,6 @@ def _write_typed(folder: Path, request: "TypedRequest") -> "ParityReport":
         return write_typed_graphs(folder, request, advance)
 
 
-def _compile(folder: Path) -> "dict[Path, PackageCheck]":
-    """Add AOTInductor's packages."""
-    from export.folder.inductor_package import add_packages
-
-    return add_packages(folder)
-
-
 def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> bool:
     """Build the plans of every graph that stands, say which flavours are left out, and whether all stand and passed."""
     from cliphand.cli.build import all_stand, build_shown, print_built
@@ -283,20 +276,24 @@ def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, 
     return all(all_stand(built) for built in folders)
 
 
-def _describe(manifest: "Manifest", target: Path, console: "Console") -> None:
-    from engines.artefact.manifest import GRAPH_NAME
+def _describe(manifest: "Manifest", target: Path, console: "Console", *, tensorrt: bool) -> None:
+    from engines.artefact.manifest import GRAPH_NAME, mesh_warnings
 
     facts, artefact = manifest.exporter, manifest.artefacts[GRAPH_NAME]
     console.print(
         f"{target / GRAPH_NAME}: {artefact.bytes / 1e6:.1f} MB, {facts['gflop']:.2f} GFLOP an image, opset "
         f"{facts['opset']}, differs from PyTorch by at most {facts['max_difference_uvd']:.2g} uvd = "
         f"{facts['max_difference_mm']:.2g} mm at batches {facts['batches_checked']}, "
-        f"{_builder(facts['tensorrt_rtx'])}"
+        f"{_builder(facts['tensorrt_rtx'], tensorrt=tensorrt)}"
     )
+    for sentence in mesh_warnings(manifest.training):
+        console.print(f"WARNING: {sentence}.", style="bold red", markup=False, highlight=False)
 
 
-def _builder(version: object) -> str:
-    """What TensorRT for RTX made of the graph."""
+def _builder(version: object, *, tensorrt: bool) -> str:
+    """What TensorRT for RTX made of the graph, or why it was not asked."""
+    from export.precision.proof import why_not_asked
+
     if version is None:
-        return "not shown to TensorRT's parser (TensorRT for RTX, which has one, is not installed or was left out)"
+        return f"not shown to TensorRT's parser, which TensorRT for RTX has ({why_not_asked(tensorrt=tensorrt)})"
     return f"parsed and built by TensorRT for RTX {version}"

@@ -56,8 +56,8 @@ def _sentences(verdict: "Verdict") -> list[str]:
     told = [f"{verdict.name} in {row.engine}: {'; '.join(row.failures)}." for row in verdict.rows if row.failures]
     told += [] if verdict.refusal is None else [verdict.refusal]
     if verdict.proof is not None and verdict.proof.tensorrt is None:
-        why = "TensorRT was not asked (TensorRT for RTX is not installed or was left out)"
-        told.append(f"{verdict.name}: {why}, so only its weights were counted.")
+        why = verdict.proof.why_not
+        told.append(f"{verdict.name}: TensorRT for RTX was not asked ({why}), so only its weights were counted.")
     return told + ([] if verdict.blame is None else _blame(verdict.name, verdict.blame))
 
 

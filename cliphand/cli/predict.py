@@ -73,7 +73,7 @@ def predict(
     """
     from cliphand.data.crop import Box
     from cliphand.pretrained import shipped_export, told
-    from engines.artefact.manifest import open_hand, read_manifest
+    from engines.artefact.manifest import mesh_warnings, open_hand, read_manifest
     from engines.choice.choose import choose_engine
     from engines.hands.reader import read_hands, require_place
     from engines.open import open_engine
@@ -91,6 +91,8 @@ def predict(
     if export is None:
         typer.echo(f"{told()}.")
     typer.echo(f"{choice.why}.")
+    for sentence in mesh_warnings(manifest.training):
+        typer.echo(f"WARNING: {sentence}.", err=True)
     place = None if box is None else Box(*box)
     kept = None if no_cache else cache or cache_folder()
     with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:

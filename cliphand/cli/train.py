@@ -70,5 +70,8 @@ def train(
 
     with stoppable(advice):
         train_hand(run, resume=resume, tell=console.print)
-    export = "cliphand export" if quantise_aware is None else "cliphand export --int8"
-    console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {export} {out / 'best'}")
+    if run.train.stage == "joints":
+        after = f"the mesh: cliphand train --data {data} --start {out / 'best'} --out OTHER"
+    else:
+        after = f"cliphand export{' --int8' if quantise_aware else ''} {out / 'best'}"
+    console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {after}", soft_wrap=True)

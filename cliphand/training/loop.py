@@ -13,7 +13,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Callback, RichProgressBar
+from lightning.pytorch.callbacks import Callback
 
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
@@ -32,6 +32,7 @@ from cliphand.model.template_init import interpolate_from_template
 from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.accelerator import accelerator_of
+from cliphand.training.bar import EpochBar
 from cliphand.training.loaders import make_loaders
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
@@ -256,7 +257,7 @@ def make_trainer(job: Job, rank: Rank, resumed: SealedState) -> lightning.Traine
     )
     callbacks: list[Callback] = [recorder, MeanStatistics()]
     if job.progress:
-        callbacks.append(RichProgressBar())
+        callbacks.append(EpochBar())
     return lightning.Trainer(
         accelerator=accelerator_of(train),
         devices=train.devices,

@@ -103,6 +103,21 @@ class _Fixed:
     joint_order: tuple[str, ...]
 
 
+def mesh_warnings(training: Mapping[str, object]) -> tuple[str, ...]:
+    """The sentence, without its full stop, about a model whose mesh is not trained; nothing for any other.
+
+    Args:
+        training: a manifest's or a checkpoint's facts.
+    """
+    train = training.get("train")
+    if not isinstance(train, Mapping) or train.get("stage") != "joints":
+        return ()
+    return (
+        "The mesh of this model is not trained, nor are joints that are regressed from it: its run (--stage joints) "
+        "trained joints_uvd alone; `cliphand train --start RUN` trains the mesh",
+    )
+
+
 def describe(path: Path, *, precision: str) -> Artefact:
     """The manifest's entry for a model file that lies at `path`."""
     return Artefact(precision=precision, sha256=sha256_of(path), bytes=path.stat().st_size)

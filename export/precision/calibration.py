@@ -85,7 +85,7 @@ class CalibrationSet:
 
 
 def read_calibration(
-    request: CalibrationRequest, crop: CropConfig, side_px: int, *, progress: Callable[[int], None] | None = None
+    request: CalibrationRequest, crop: CropConfig, side_px: int, *, progress: Callable[[int, int], None] | None = None
 ) -> CalibrationSet:
     """Choose, read and crop calibration images.
 
@@ -93,7 +93,7 @@ def read_calibration(
         request: which.
         crop: the model's crop rule and normalisation.
         side_px: of its crops.
-        progress: called with the number of images read.
+        progress: called with the number of images read and that of all; a folder may hold fewer than are asked for.
 
     Raises:
         InputError: the folder is an evaluation split or has no training split, or an image cannot be read.
@@ -106,7 +106,7 @@ def read_calibration(
     for place, index in enumerate(indices):
         images[place] = normalise(evaluation_view(data, index, crop, side_px).crop, crop)
         if progress is not None:
-            progress(place + 1)
+            progress(place + 1, len(indices))
     files = [data.image_path(index) for index in indices]
     return CalibrationSet(tuple(str(file.relative_to(request.data)) for file in files), _digest(files), images)
 

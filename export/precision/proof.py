@@ -36,12 +36,14 @@ class Proof:
         layers: such as `CONVOLUTION HALF`, with their count; empty where TensorRT was not asked.
         plan_bytes: size of the built plan; 0 where TensorRT was not asked.
         weight_bytes: bytes of the graph's floating-point and INT8 constants by type.
+        why_not: why TensorRT was not asked, as half a sentence; None where it was.
     """
 
     tensorrt: str | None
     layers: Mapping[str, int]
     plan_bytes: int
     weight_bytes: Mapping[str, int]
+    why_not: str | None = None
 
 
 def prove(path: Path, precision: str, *, tensorrt: bool = True) -> Proof:
@@ -59,14 +61,23 @@ def prove(path: Path, precision: str, *, tensorrt: bool = True) -> Proof:
     side = graph.input[0].type.tensor_type.shape.dim[3].dim_value
     weights = weight_bytes(graph)
     check_weights(precision, weights, source=str(path))
-    if not tensorrt or why_not_built(TENSORRT_RTX) is not None:
-        return Proof(None, {}, 0, weights)
+    if (why_not := why_not_asked(tensorrt=tensorrt)) is not None:
+        return Proof(None, {}, 0, weights, why_not)
     try:
         with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), end_with_parent) as process:
             version, layers, plan_bytes = process.submit(_build, path, precision, side).result()
     except BrokenProcessPool:
         raise InputError(f"TensorRT for RTX ended its process while it built {path}; export it again.") from None
     return Proof(version, layers, plan_bytes, weights)
+
+
+def why_not_asked(*, tensorrt: bool) -> str | None:
+    """Why TensorRT for RTX says nothing about a graph, as half a sentence; None where it is asked.
+
+    Args:
+        tensorrt: whether it is wanted.
+    """
+    return why_not_built(TENSORRT_RTX) if tensorrt else "--no-tensorrt left it out"
 
 
 def weight_bytes(graph: onnx.GraphProto) -> dict[str, int]:

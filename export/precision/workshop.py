@@ -128,9 +128,8 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
     )
     crop, side = manifest.crop, manifest.input_size
     gate = read_gate_images(request.gate, crop, side)
-    wanted = request.calibration.images
     calibration = read_calibration(
-        request.calibration, crop, side, progress=lambda done: progress("reading calibration images", done, wanted)
+        request.calibration, crop, side, progress=lambda *steps: progress("reading calibration images", *steps)
     )
     hand = open_hand(manifest, folder)
     refuse_other_hand(gate.data, hand, source=f"the hand of {checkpoint}")
