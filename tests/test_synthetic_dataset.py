@@ -367,6 +367,30 @@ def test_backgrounds_without_pictures_are_named(tmp_path: Path) -> None:
             make_plan(tmp_path / "set", training=1, evaluation=0, seed=0, backgrounds=folder)
 
 
+def test_backgrounds_that_cannot_be_read_are_left_out_aloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    walls = tmp_path / "walls"
+    walls.mkdir()
+    for name in ("a.jpg", "b.png", "c.webp", "d.bmp"):
+        cv2.imwrite(str(walls / name), np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8))
+        (walls / f"half-{name}").write_bytes((walls / name).read_bytes()[:-400])
+    (walls / "half-d.bmp").unlink()  # half of it is one as well
+    (walls / "notes.jpg").write_text("shopping")
+    (walls / "empty.png").touch()
+    cv2.imwrite(str(walls / "dot.png"), np.zeros((3, 3, 3), np.uint8))
+    taken: list[Plan] = []
+    monkeypatch.setattr("cliphand.data.synthetic.dataset.make_dataset", lambda plan, **_: taken.append(plan))
+    code, _, err = run(capsys, "synth", "--out", tmp_path / "set", "--backgrounds", walls)
+    assert code == 0
+    assert err == f"6 of 10 pictures in {walls} cannot be read and are left out; the first is {walls / 'dot.png'}.\n"
+    assert [path.name for path in taken[0].backgrounds.used] == ["a.jpg", "b.png", "c.webp", "d.bmp"]
+    for path in taken[0].backgrounds.used:
+        path.unlink()
+    told = refused(capsys, "synth", "--out", tmp_path / "set", "--backgrounds", walls, watched=tmp_path)
+    assert "holds no .jpg or .png picture that can be read, dot.png for one is none; name another folder." in told
+
+
 def test_the_command_makes_a_set_and_says_where(tmp_path: Path) -> None:
     root = tmp_path / "set"
     arguments = ["synth", "--out", str(root), "--train", "3", "--evaluation", "1", "--seed", "2", "--workers", "1"]

@@ -41,6 +41,14 @@ def synth(
     if workers < 0:
         raise InputError(f"--workers is {workers}; valid are 1 or more, or 0 for one per core.")
     plan = make_plan(out, training=train, evaluation=evaluation, seed=seed, backgrounds=backgrounds, kind=kind)
+    unread = plan.backgrounds.left_out
+    if unread:
+        count = f"{len(unread)} of {len(unread) + len(plan.backgrounds.used)}"
+        Console(stderr=True).print(
+            f"{count} pictures in {backgrounds} cannot be read and are left out; the first is {unread[0]}.",
+            highlight=False,
+            soft_wrap=True,
+        )
     with progress_bars(clock="remaining", rate="images") as advance:
         make_dataset(plan, workers=workers or len(os.sched_getaffinity(0)), progress=advance)
     Console().print(f"{train} training and {evaluation} evaluation images in {out}; look at {out / 'preview.png'}")

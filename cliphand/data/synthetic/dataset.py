@@ -53,7 +53,7 @@ def _mend(plan: Plan, workers: int, progress: Progress) -> None:
     sweep(plan.root)
     layered = KINDS[plan.kind].layered
     if layered:
-        write_pictures(plan.root, seed=plan.seed, photos=plan.photos)
+        write_pictures(plan.root, seed=plan.seed, photos=plan.backgrounds.used)
     total, done = plan.training + plan.evaluation, 0
     tasks: list[Task] = []
     for split in SPLITS:
@@ -90,7 +90,7 @@ def _make(plan: Plan, before: Record | None, workers: int, progress: Progress) -
         model = stored_model(plan)
         save_hand(model.topology, staged(plan.root) / HAND_NAME)
         if KINDS[plan.kind].layered:
-            write_pictures(plan.root, seed=plan.seed, photos=plan.photos)
+            write_pictures(plan.root, seed=plan.seed, photos=plan.backgrounds.used)
         tasks = _missing(plan)
         done = total - sum(len(task.images) for task in tasks)
         progress(RENDERING, done, total)

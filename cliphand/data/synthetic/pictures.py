@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from cliphand.arrays import ByteArray
 from cliphand.data.layers.scenery import PICTURES, THINGS, read_thing
@@ -66,6 +67,9 @@ def _is_cut_out(path: Path) -> bool:
     """Whether a picture is transparent around what it shows."""
     if path.suffix.lower() not in (".png", ".webp"):
         return False
+    with Image.open(path) as header:  # most have no transparency, which decoding each to see it would take long
+        if not header.has_transparency_data:
+            return False
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype != np.uint8:
         return False

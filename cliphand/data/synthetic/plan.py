@@ -1,12 +1,11 @@
 """What a synthetic data set is made from, and whether a folder may take it."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from cliphand.claims import FolderKind
-from cliphand.data.synthetic.background import list_photos
 from cliphand.data.synthetic.kinds import KINDS
+from cliphand.data.synthetic.photos import NO_PHOTOS, Photos, look_at_photos
 from cliphand.data.synthetic.record import RECORD, Record, read_record
 from cliphand.data.synthetic.sample import SPLITS
 from cliphand.errors import InputError
@@ -25,7 +24,7 @@ class Plan:
     training: int
     evaluation: int
     seed: int
-    photos: tuple[Path, ...] = ()
+    backgrounds: Photos = NO_PHOTOS
     kind: str = "varied"
 
     def count(self, split: str) -> int:
@@ -46,25 +45,22 @@ def make_plan(
             raise InputError(f"--{name} is {value}; valid are {least} to {LARGEST}.")
     if kind not in KINDS:
         raise InputError(f"--kind is {kind}; valid are {', '.join(KINDS)}.")
-    photos: tuple[Path, ...] = ()
+    photos = NO_PHOTOS
     if backgrounds is not None:
         if not backgrounds.is_dir():
             raise InputError(f"--backgrounds {backgrounds} is not a folder; name a folder of photographs.")
-        photos = list_photos(backgrounds)
         if not KINDS[kind].cluttered:
             raise InputError(f"--kind {kind} has backgrounds of one colour; leave out --backgrounds or ask for varied.")
-        if not photos:
-            raise InputError(f"--backgrounds {backgrounds} holds no .jpg or .png picture; name a folder that does.")
+        photos = look_at_photos(backgrounds)
+        if not photos.used:
+            unread = f" that can be read, {photos.left_out[0].name} for one is none" if photos.left_out else ""
+            raise InputError(f"--backgrounds {backgrounds} holds no .jpg or .png picture{unread}; name another folder.")
     return Plan(root, training, evaluation, seed, photos, kind)
 
 
 def record_of(plan: Plan, *, complete: bool) -> Record:
     """The record that a plan leaves."""
-    digest = hashlib.sha256()
-    for photo in plan.photos:
-        digest.update(hashlib.sha256(photo.read_bytes()).digest())
-    backgrounds = digest.hexdigest() if plan.photos else ""
-    return Record(GENERATOR, plan.seed, plan.kind, backgrounds, plan.training, plan.evaluation, complete)
+    return Record(GENERATOR, plan.seed, plan.kind, plan.backgrounds.sha256, plan.training, plan.evaluation, complete)
 
 
 def check_folder(plan: Plan) -> Record | None:

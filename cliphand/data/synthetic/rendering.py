@@ -127,7 +127,7 @@ def _render(plan: Plan, task: Task) -> Task:
 def _sample(plan: Plan, split: str, index: int) -> Sample:
     stage, kind = _stage(model_path(plan.root)), KINDS[plan.kind]
     if not kind.layered:
-        return make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.photos, kind=kind)
+        return make_sample(stage, seed=plan.seed, split=split, index=index, photos=plan.backgrounds.used, kind=kind)
     return make_layered_sample(
         stage,
         seed=plan.seed,
