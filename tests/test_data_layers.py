@@ -331,6 +331,8 @@ def test_photographs_are_kept_small_among_drawn_pictures(tmp_path: Path, monkeyp
     second.write_bytes(second.read_bytes()[:-30])
     pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
     assert content(tmp_path) == before
+    monkeypatch.setattr(pictures.cv2, "imread", lambda *_: pytest.fail("a picture that was taken over is decoded"))
+    pictures.write_pictures(tmp_path, seed=4, photos=list_photos(photos))
 
 
 def test_a_ring_goes_around_its_finger() -> None:
