@@ -27,7 +27,8 @@ def synth(
 ) -> None:
     """Render hands with labels: a data set that needs no registration and no download.
 
-    Killed and started again, it goes on where it stopped; with a larger --train it adds images.
+    Killed and started again, it goes on where it stopped. On a finished set it makes lost and damaged files again, and
+    with a larger --train adds images, which join the set once all are there.
     """
     import os
 
