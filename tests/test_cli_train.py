@@ -62,7 +62,7 @@ def made(hand_file: Path, **options: object) -> Run:
 @pytest.mark.parametrize(
     ("stage", "after"),
     [
-        ("joints", "the mesh: cliphand train --data data --start {out}/best --out OTHER"),
+        ("joints", "the mesh: cliphand train --data {data} --start {out}/best --out OTHER"),
         ("mesh", "cliphand export {out}/best"),
     ],
 )
@@ -71,12 +71,14 @@ def test_the_end_says_what_comes_next(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
+    freihand_folder: Callable[..., Path],
     stage: str,
     after: str,
 ) -> None:
+    data = freihand_folder(n_labels=1, size_px=64)
     monkeypatch.setattr("cliphand.training.loop.train_hand", lambda run, resume, tell: run.out)
-    train(data=Path("data"), out=tmp_path / "run", hand=hand_file, stage=stage)
-    assert capsys.readouterr().out.rstrip().endswith("next: " + after.format(out=tmp_path / "run"))
+    train(data=data, out=tmp_path / "run", hand=hand_file, stage=stage, batch=1, validation_fraction=0.0)
+    assert capsys.readouterr().out.rstrip().endswith("next: " + after.format(data=data, out=tmp_path / "run"))
 
 
 def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_file: Path) -> None:
