@@ -102,15 +102,17 @@ def export(
     from rich.console import Console
 
     from cliphand.checkpoint_config import read_checkpoint_config
+    from cliphand.checkpoint_place import checkpoint_folder
     from cliphand.claims import check_folder, held
     from cliphand.pretrained import CHECKPOINT, FOLDER, told
     from export.folder.contents import EXPORT
 
     insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
-    source = read_checkpoint_config(checkpoint or _default_checkpoint())
-    shipped = checkpoint is None and source.path == FOLDER / CHECKPOINT
-    target = out or _own_place(source.path, shipped=shipped)
+    place = _default_checkpoint() if checkpoint is None else checkpoint_folder(checkpoint)
+    shipped = checkpoint is None and place == FOLDER / CHECKPOINT
+    target = out or _own_place(place, shipped=shipped)
     check_folder(target, EXPORT)
+    source = read_checkpoint_config(place)
     typed = None
     if fp16 or int8:
         from export.precision.request import TypedRequest
