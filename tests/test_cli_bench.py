@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.bench.fuller import measured_again
 from benchmarks.bench.run import BenchRequest
 from benchmarks.measure.isolated import IsolatedSettings
+from cliphand.cli.app import main
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
@@ -133,6 +134,19 @@ def test_another_root_is_refused_with_the_valid_ones(export: Path, data: Path) -
     assert result.exit_code == 2
     assert "truth" in result.stderr
     assert "scale" in result.stderr
+
+
+def test_a_benchmark_without_data_says_what_it_needs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["cliphand", "bench"])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err == (
+        "cliphand: missing option '--data' (a folder in FreiHAND's layout); `cliphand bench --help` tells what is "
+        "valid.\n"
+    )
 
 
 def add_half_a_graph(export: Path) -> None:

@@ -96,6 +96,9 @@ def _refused(error: Exception) -> int:
     if type(error).__name__ == "NoArgsIsHelpError":  # as Typer knows it: its place differs between versions
         return 2
     said = " ".join(cast("typer.BadParameter", error).format_message().split()).rstrip(".")
+    needed = getattr(getattr(error, "param", None), "help", None)  # not every refusal is about a parameter
+    if needed and type(error).__name__ == "MissingParameter":
+        said += f" ({needed[:1].lower()}{needed[1:].rstrip('.')})"
     context = cast("typer.BadParameter", error).ctx
     command = "cliphand" if context is None else context.command_path
     raise InputError(f"{said[:1].lower()}{said[1:]}; `{command} --help` tells what is valid.")
