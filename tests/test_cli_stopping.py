@@ -30,7 +30,7 @@ IN_ANY_COMMAND = """
 import time
 from cliphand.cli import app
 
-def sleep(args):
+def sleep(**options):
     print("ready", flush=True)
     time.sleep(1000)
 
