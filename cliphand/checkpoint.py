@@ -28,6 +28,7 @@ from cliphand.model.hand_model import HandModel
 from cliphand.model.text_encoder import TextTower
 
 TOWER = "text.tower."
+MADE_IN = ("data", "start")  # facts that are paths of the machine that trained
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,13 +88,16 @@ def save_checkpoint(
 
 
 def save_small_checkpoint(source: Path, folder: Path) -> None:
-    """Write a checkpoint anew for use alone: without text and dense branch, its FP32 weights rounded to FP16.
+    """Write a checkpoint anew for use alone, on any machine.
+
+    It goes without text and dense branch and without the folders that it was made in; FP32 weights are rounded to FP16.
 
     Raises:
         InputError: `source` cannot be read, a weight is beyond FP16's range, or the folder holds something else.
     """
     checkpoint = load_checkpoint(source)
     config = {key: value for key, value in read_config_file(checkpoint.path).items() if not key.endswith("sha256")}
+    facts = {key: value for key, value in checkpoint.facts.items() if key not in MADE_IN}
     kept = {
         key: value.half() if value.dtype == torch.float32 else value
         for key, value in _read_weights(checkpoint.path / WEIGHTS).items()
@@ -103,7 +107,7 @@ def save_small_checkpoint(source: Path, folder: Path) -> None:
         if not torch.isfinite(value).all():
             raise InputError(f"{checkpoint.path / WEIGHTS}: '{key}' is beyond FP16's range; it cannot be stored in it.")
     kind = IMPORTED if checkpoint.train is None else TRAINED
-    _write(folder, kind, kept, {**config, "format": FORMAT, "stored_as": HALF})
+    _write(folder, kind, kept, {**config, "facts": facts, "format": FORMAT, "stored_as": HALF})
 
 
 def _write(folder: Path, kind: FolderKind, weights: Mapping[str, Tensor], config: Mapping[str, object]) -> None:

@@ -62,7 +62,11 @@ def made(hand_file: Path, **options: object) -> Run:
 @pytest.mark.parametrize(
     ("stage", "after"),
     [
-        ("joints", "the mesh: cliphand train --data {data} --start {out}/best --out OTHER"),
+        (
+            "joints",
+            "the mesh: cliphand train --config {out}/run.json --stage mesh --data {data} --start {out}/best "
+            "--out OTHER",
+        ),
         ("mesh", "cliphand export {out}/best"),
     ],
 )

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 import benchmarks.studies.ship_model as maker
 import cliphand.pretrained as pretrained
+from benchmarks.studies.model_card import Evidence
 from benchmarks.studies.ship_model import Shipment, packed_sizes, ship
 from cliphand.checkpoint import load_checkpoint, save_checkpoint, save_small_checkpoint
 from cliphand.cli.app import app
@@ -52,9 +53,16 @@ def made(trained: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """A shipped model, with its FP32 graph."""
     folder = tmp_path_factory.mktemp("pretrained")
     results = folder.parent / "results.json"
-    row = {"data": "ge97", "images": 97, "pa_pjpe_mm": 15.25, "mean_pose_pa_pjpe_mm": 24.1}
-    results.write_text(json.dumps({"rows": [row | {"difference_interval_mm": [-9.0, -8.0]}]}))
-    ship(Shipment(trained, data, keep=("fp32",), results=(results,), images=2), folder)
+    row = {"data": "real/ge97", "images": 97, "pa_pjpe_mm": 15.25, "mean_pose_pa_pjpe_mm": 24.1}
+    row |= {"lixel_pa_pjpe_mm": 15.5, "difference_interval_mm": [-9.0, -8.0]}
+    step = {"step": "mesh", "input_px": 64, "epochs": 4, "views": 800, "learning_rate": 1e-3, "validation_mm": 9.5}
+    results.write_text(json.dumps({"rows": [row], "steps": [step], "command": "python -m made"}))
+    floors, limits = results.with_name("floors.json"), results.with_name("limits.md")
+    floor = {"data": "/elsewhere/ge97", "joints": "labelled", "best_shape_mm": 3.3}
+    floors.write_text(json.dumps({"rows": [floor | {"joints": "skeleton", "best_shape_mm": 9.4}, floor]}))
+    limits.write_text("## What it fails at\n\nFists.\n")
+    evidence = Evidence(results, floors, limits)
+    ship(Shipment(trained, data, keep=("fp32",), evidence=evidence, images=2), folder)
     return folder
 
 
@@ -73,6 +81,7 @@ def run(*arguments: object) -> str:
 
 
 def test_weights_are_stored_in_half_the_bytes_and_load_as_fp32(trained: Path, made: Path) -> None:
+    assert "data" not in load_checkpoint(made / "checkpoint").facts  # a path of the machine that trained
     before, after = load_checkpoint(trained).model.state_dict(), load_checkpoint(made / "checkpoint").model.state_dict()
     size = {folder: (folder / "model.safetensors").stat().st_size for folder in (trained, made / "checkpoint")}
     assert size[made / "checkpoint"] < 0.65 * size[trained]
@@ -101,11 +110,24 @@ def test_a_weight_beyond_fp16_is_refused(
     assert not (tmp_path / "small").exists()
 
 
-def test_the_card_holds_the_results_and_what_the_gate_found(made: Path) -> None:
+def test_the_card_tells_how_it_was_made_its_errors_its_limits_and_what_the_gate_found(made: Path) -> None:
     card = (made / "card.md").read_text()
-    assert "| ge97 | 97 | 15.250 | 24.100 | -9.000 to -8.000 |" in card
+    assert "| ge97 | 97 | 15.25 | 15.50 | 24.10 | -9.00 to -8.00 | 3.30 |" in card
+    assert "`python -m made`" in card
+    assert "| mesh | 64 | 4 | 800 | 0.001 | - | 9.50 |" in card
+    assert "Fists." in card
     assert "| model.onnx | onnxruntime | 2 |" in card
     assert load_checkpoint(made / "checkpoint").sha256 in card
+
+
+def test_a_result_of_another_study_is_refused(trained: Path, data: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other.json"
+    other.write_text(json.dumps({"rows": [{"data": "ge97", "kind": "plain"}]}))
+    with pytest.raises(
+        InputError, match=r"no rows with data and pa_pjpe_mm; give what benchmarks.studies.default_model"
+    ):
+        ship(Shipment(trained, data, keep=("fp32",), evidence=Evidence(other), images=2), tmp_path / "pretrained")
+    assert not (tmp_path / "pretrained").exists()
 
 
 def test_what_is_too_large_for_the_wheel_is_refused_with_its_sizes(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:

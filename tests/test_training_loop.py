@@ -243,6 +243,19 @@ def test_the_resumable_state_leaves_the_frozen_tower_out(run: Run) -> None:
     assert not [key for key in state if ".tower." in key]
 
 
+def test_a_finished_run_says_so_and_one_that_did_more_is_refused(run: Run) -> None:
+    told: list[str] = []
+    before = (run.out / "resume.ckpt").read_bytes()
+    train_hand(run, resume=True, progress=False, tell=told.append)
+    assert told[-1] == f"All {run.train.epochs} epochs of {run.out} had finished; a larger --epochs goes on."
+    fewer = dataclasses.replace(run, train=dataclasses.replace(run.train, epochs=run.train.epochs - 1))
+    with pytest.raises(
+        InputError, match=rf"has finished {run.train.epochs} epochs, and --epochs is .*; give 3 or more"
+    ):
+        train_hand(fewer, resume=True, progress=False)
+    assert (run.out / "resume.ckpt").read_bytes() == before
+
+
 def test_a_resumed_run_has_the_losses_of_an_uninterrupted_one(run: Run, tmp_path: Path) -> None:
     part = dataclasses.replace(run, out=tmp_path / "part", train=dataclasses.replace(TRAIN, epochs=1))
     train_hand(part, progress=False)

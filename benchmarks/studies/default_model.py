@@ -147,6 +147,21 @@ def train(out: Path, data: Path, *, share: float, seed: int, console: Console) -
     return start
 
 
+def _made(step: Step, run: Path, *, renders: int) -> dict[str, object]:
+    """A step as its run did it; each hand gives a pair of views."""
+    history = read_history(run)
+    hands = renders - round(renders * step.train.validation_fraction)
+    return {
+        "step": step.name,
+        "input_px": step.model.input_size,
+        "epochs": len(history),
+        "views": 2 * hands * len(history),
+        "learning_rate": step.train.learning_rate,
+        "precision": step.train.precision,
+        "validation_mm": min(entry[VALIDATION_METRIC] for entry in history),
+    }
+
+
 def main() -> None:
     """Make the model and print its figures."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,8 +180,14 @@ def main() -> None:
         at = max(part * len(curve) // 4, 1)
         console.print(f"after {at} of {len(curve)} epochs: {min(curve[:at]):.2f} mm on held-out rendered hands")
     rows = study(load_checkpoint(best), data, [data, *options.real])
+    rows[0] = dataclasses.replace(rows[0], data="rendered, held out")
     console.print(table(rows))
     result = {
+        "command": (
+            "python -m benchmarks.studies.default_model --out DIR --backgrounds FOLDER "
+            f"--renders {options.renders} --seed {options.seed}"
+        ),
+        "steps": [_made(step, options.out / step.name, renders=options.renders) for step in STEPS],
         "rows": [dataclasses.asdict(row) for row in rows],
         "curve_mm": curve,
         "renders": options.renders,

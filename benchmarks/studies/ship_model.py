@@ -3,25 +3,24 @@
 The graphs are judged in millimetres against the checkpoint as it is shipped. What would take more than 20 MB in the
 wheel, or fails the gate, is refused, and the folder is as it was.
 
-    python -m benchmarks.studies.ship_model CHECKPOINT --data DIR [--result FILE.json ...] [--keep int8 ...]
+    python -m benchmarks.studies.ship_model CHECKPOINT --data DIR [--keep fp16 ...] [--result FILE.json]
+        [--floors FILE.json] [--limits FILE.md]
 
-Each result is an object with `rows`, as `benchmarks.studies.synthetic_to_real` prints on its last line.
+The result is what `benchmarks.studies.default_model` prints on its last line, the floors what `joint_floor` does.
 """
 
 import argparse
 import dataclasses
-import json
 import shutil
 import tempfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from cliphand.checked import to_json
-from cliphand.checkpoint import Checkpoint, load_checkpoint, save_small_checkpoint
+from benchmarks.studies.model_card import Evidence, card
+from cliphand.checkpoint import load_checkpoint, save_small_checkpoint
 from cliphand.config import require
-from cliphand.errors import InputError
 from cliphand.files import read_json_object, whole_folder
 from cliphand.kinds import IMPORTED, TRAINED
 from cliphand.pretrained import CARD, CHECKPOINT, EXPORT, FOLDER
@@ -39,7 +38,6 @@ from export.precision.typed_graphs import write_typed_graphs
 
 MAX_BYTES = 20_000_000  # of the folder in the wheel
 TYPED: tuple[Literal["fp16", "int8"], ...] = ("fp16", "int8")
-COLUMNS = ("data", "images", "pa_pjpe_mm", "mean_pose_pa_pjpe_mm", "difference_interval_mm")
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -50,15 +48,15 @@ class Shipment:
         checkpoint: folder or run.
         data: folder whose training images calibrate and whose evaluation images judge.
         keep: precisions of the graphs that are shipped, of `fp32`, `fp16` and `int8`.
-        results: JSON files whose rows the card holds.
+        evidence: what the card is written from.
         images: that judge, and that calibrate.
         tolerance_mm: allowed change of PA-PJPE and PA-PVPE.
     """
 
     checkpoint: Path
     data: Path
-    keep: tuple[str, ...] = ("int8",)
-    results: tuple[Path, ...] = ()
+    keep: tuple[str, ...] = ("fp16",)
+    evidence: Evidence = dataclasses.field(default_factory=Evidence)
     images: int = 200
     tolerance_mm: float = 0.05
 
@@ -69,13 +67,13 @@ def ship(shipment: Shipment, folder: Path = FOLDER) -> Mapping[str, int]:
     Raises:
         InputError: the checkpoint or a result cannot be read, a graph fails the gate, or all of it is too large.
     """
-    results = [row for path in shipment.results for row in _rows(path)]
     with tempfile.TemporaryDirectory() as scratch:
         made = Path(scratch)
         save_small_checkpoint(shipment.checkpoint, made / CHECKPOINT)
         checkpoint = load_checkpoint(made / CHECKPOINT)
         manifest = _export(shipment, made)
-        (made / CARD).write_text(card(checkpoint, manifest, read_json_object(made / EXPORT / PARITY_NAME), results))
+        parity = read_json_object(made / EXPORT / PARITY_NAME)
+        (made / CARD).write_text(card(checkpoint, manifest, parity, shipment.evidence), encoding="utf-8")
         sizes = packed_sizes(made)
         for name, kind in ((CHECKPOINT, IMPORTED if checkpoint.train is None else TRAINED), (EXPORT, EXPORTED)):
             with whole_folder(folder / name, kind) as fresh:
@@ -134,67 +132,15 @@ def _export(shipment: Shipment, made: Path) -> Manifest:
     return manifest
 
 
-def card(
-    checkpoint: Checkpoint,
-    manifest: Manifest,
-    parity: Mapping[str, object],
-    results: Sequence[Mapping[str, object]],
-) -> str:
-    """What the model is, in Markdown: its facts, its errors beside a constant guess, and what each graph changes."""
-    model = checkpoint.model_config
-    facts = {
-        "backbone": f"{model.backbone}, {model.input_size} px",
-        "weights": f"{manifest.exporter['parameters']:,}",
-        "GFLOP an image": f"{manifest.exporter['gflop']:.2f}",
-        **{key: str(value) for key, value in checkpoint.facts.items()},
-        "crop": json.dumps(to_json(checkpoint.crop)),
-        "recipe": "unknown" if checkpoint.train is None else json.dumps(to_json(checkpoint.train)),
-        "sha256 of the weights": checkpoint.sha256,
-        "exported at commit": manifest.commit,
-        "licence": "Apache-2.0",
-    }
-    rows = parity.get("rows")
-    judged = [row for row in rows if row.get("artefact") in manifest.artefacts] if isinstance(rows, list) else []
-    gate = ("artefact", "engine", "images", "pa_pjpe_mm", "delta_pa_pjpe_mm")
-    parts = ["# The model that comes with cliphand", _table(("", ""), [{"": k, " ": v} for k, v in facts.items()])]
-    if results:
-        parts += ["## Error on data it was not trained on, mm", _table(COLUMNS, results)]
-    return "\n\n".join([*parts, "## Graphs against PyTorch, mm", _table(gate, judged)]) + "\n"
-
-
-def _table(columns: Sequence[str], rows: Sequence[Mapping[str, object]]) -> str:
-    """Markdown; a row's own values where no column has a name."""
-    lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
-    for row in rows:
-        cells = [row.get(column, "-") for column in columns] if any(columns) else [*row.values()]
-        lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
-    return "\n".join(lines)
-
-
-def _cell(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.3f}"
-    if isinstance(value, list | tuple):
-        return " to ".join(map(_cell, value))
-    return str(value).replace("|", "\\|").replace("\n", " ")
-
-
-def _rows(path: Path) -> list[Mapping[str, object]]:
-    rows = read_json_object(path).get("rows")
-    if not isinstance(rows, list) or not all(
-        isinstance(row, dict) and {"data", "pa_pjpe_mm"} <= {*row} for row in rows
-    ):
-        raise InputError(f"{path} holds no rows with data and pa_pjpe_mm; give what synthetic_to_real prints last.")
-    return rows
-
-
 def main() -> None:
     """Ship and tell."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("--data", type=Path, required=True, help="folder in FreiHAND's layout")
-    parser.add_argument("--keep", nargs="+", choices=("fp32", "fp16", "int8"), default=["int8"], help="graphs")
-    parser.add_argument("--result", type=Path, nargs="+", default=[], help="JSON files for the card's table")
+    parser.add_argument("--keep", nargs="+", choices=("fp32", "fp16", "int8"), default=["fp16"], help="graphs")
+    parser.add_argument("--result", type=Path, help="JSON file: how the model was made, and its errors")
+    parser.add_argument("--floors", type=Path, help="JSON file: what the rendered hands' proportions cost")
+    parser.add_argument("--limits", type=Path, help="Markdown file: what the model fails at")
     parser.add_argument("--images", type=int, default=200, help="that judge, and that calibrate")
     parser.add_argument("--tolerance-mm", type=float, default=0.05, help="allowed change of PA-PJPE and PA-PVPE")
     options = parser.parse_args()
@@ -203,7 +149,7 @@ def main() -> None:
             checkpoint=options.checkpoint,
             data=options.data,
             keep=tuple(options.keep),
-            results=tuple(options.result),
+            evidence=Evidence(options.result, options.floors, options.limits),
             images=options.images,
             tolerance_mm=options.tolerance_mm,
         )

@@ -80,8 +80,8 @@ def predict(
 
     camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
     failures = Failures(alone=len(images) == 1)
+    targets = _targets(images, out)
     readable = _readable(images, failures)
-    targets = _targets(readable, out)
     source = export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
     manifest = read_manifest(source)
     if box is None:

@@ -66,12 +66,16 @@ def train(
 
     run = make_run(given, data=data, out=out)
 
+    from cliphand.checkpoint_place import RUN_FILE
     from cliphand.training.loop import train_hand
 
     with stoppable(advice):
         train_hand(run, resume=resume, tell=console.print)
     if run.train.stage == "joints":
-        after = f"the mesh: cliphand train --data {data} --start {out / 'best'} --out OTHER"
+        after = (
+            f"the mesh: cliphand train --config {out / RUN_FILE} --stage mesh --data {data} --start {out / 'best'} "
+            "--out OTHER"
+        )
     else:
         after = f"cliphand export{' --int8' if quantise_aware else ''} {out / 'best'}"
     console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {after}", soft_wrap=True)

@@ -38,7 +38,7 @@ from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
 from cliphand.training.recorder import RunRecorder
-from cliphand.training.run_folder import finished_epochs, refuse_older, state_to_resume
+from cliphand.training.run_folder import epochs_left, finished_epochs, refuse_older, state_to_resume
 from cliphand.training.run_place import RESUME_FILE, check_place, read_history, writing
 from cliphand.training.same_options import fingerprint
 from cliphand.training.start import dense_branch, partly_taken, start_from
@@ -125,6 +125,9 @@ def train_hand(
     resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
     if resumed.state is None and (run.out / RUN_FILE).exists():
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
+    if resumed.state is not None and not epochs_left(resumed.state, run.train.epochs, run.out):
+        tell(f"All {run.train.epochs} epochs of {run.out} had finished; a larger --epochs goes on.")
+        return run.out
     job = Job(run, facts, resumed.state is not None, resume, progress)
     if run.train.devices == 1:
         _train(job, ALONE, data, resumed)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import cast
 
 from cliphand.checkpoint_place import RUN_FILE
+from cliphand.config import require
 from cliphand.data.identity import refuse_other_data
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
@@ -47,6 +48,17 @@ def refuse_older(state: State, out: Path) -> None:
         raise InputError(
             f"{out / RESUME_FILE} is of epoch {epochs}, but {out} tells of {told} epochs; put the newest one back."
         )
+
+
+def epochs_left(state: State, epochs: int, out: Path) -> int:
+    """How many of a run's epochs are still to do.
+
+    Raises:
+        InputError: it has done more than it is now asked for.
+    """
+    done = finished_epochs(state)
+    require(done <= epochs, f"{out} has finished {done} epochs, and --epochs is {epochs}; give {done} or more.")
+    return epochs - done
 
 
 def finished_epochs(state: State) -> int:
