@@ -73,10 +73,11 @@ def test_there_are_commands_to_check() -> None:
 
 
 def test_every_picture_file_and_folder_that_is_named_exists() -> None:
-    for picture in re.findall(r"\]\((?!http)([^)]+)\)", TEXT):
-        assert (ROOT / picture).is_file(), picture
-    for folder in re.findall(r"^([a-z]+)/  ", README, re.MULTILINE):
-        assert (ROOT / folder).is_dir(), folder
+    for folder, text in ((ROOT, README + CONTRIBUTING + DEPARTURES), (ROOT / "benchmarks", RESULTS)):
+        for picture in re.findall(r"\]\((?!http)([^)]+)\)", text):
+            assert (folder / picture).is_file(), picture
+    for name in re.findall(r"^([a-z]+)/  ", README, re.MULTILINE):
+        assert (ROOT / name).is_dir(), name
     for path in re.findall(r"`((?:cliphand|export|engines|benchmarks|tests)/[a-z0-9_/]+\.py)`", TEXT):
         assert (ROOT / path).is_file(), path
     package = ""

@@ -12,6 +12,7 @@ from cliphand.files import SHORT_HASH
 from cliphand.training.option_names import FLAGS
 
 SHOWN = 4  # options that a sentence tells
+LEARNT_FROM = ("recipe.teacher", "recipe.quantise_aware")
 CONFIGS = ("model", "crop", "train", "recipe")
 
 Facts = Mapping[str, object]  # as `run.json` holds them
@@ -31,6 +32,7 @@ def refuse_other_options(before: Facts, now: Facts, *, out: Path) -> None:
     free = free_options(now)
     was, given = _flat(_configs(before, free)), _flat(_configs(now, free))
     odd = [place for place in {**was, **given} if was.get(place) != given.get(place)]
+    odd.sort(key=lambda place: place not in LEARNT_FROM)  # which the others may follow from
     theirs = [_words(place, was.get(place)) for place in odd]
     ours = [_words(place, given.get(place)) for place in odd]
     # A quantise-aware run starts from the checkpoint that it quantises, which is told then.
@@ -84,7 +86,7 @@ def _words(place: str, value: object) -> str:
         return f"no {name}"
     if isinstance(value, bool):
         return name if value else name.replace("--", "--no-")
-    if place in ("recipe.teacher", "recipe.quantise_aware"):
+    if place in LEARNT_FROM:
         return f"{name} of the weights {str(value)[:SHORT_HASH]}..."
     return f"{name} {' '.join(map(str, value)) if isinstance(value, list) else value}"
 
