@@ -52,7 +52,7 @@ def test_a_rendered_hand_has_next_to_no_floor_for_its_own_joints(model: HandMode
         np.linalg.norm(fit_hands(joint_form(model, regressor), real, shapes=False) - real, axis=-1).mean()
         for regressor in (model.topology.joint_regressor, model.skeleton_regressor)
     )
-    assert own < 8e-4  # metres: what `unfold` moves, and the descent's last steps
+    assert own < 1e-3  # metres: what `unfold` moves, and the descent's last steps
     assert other > 2 * own
 
 

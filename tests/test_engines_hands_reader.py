@@ -15,7 +15,8 @@ from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import MIDDLE_MCP, WRIST
 from engines.base import HandOutput
-from engines.hands.reader import Camera, Hand, read_hands
+from engines.hands.photograph_camera import Camera
+from engines.hands.reader import Hand, read_hands
 from engines.hands.steadiness import DOUBT_BELOW, MOVES, confidence, movement
 
 

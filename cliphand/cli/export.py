@@ -96,8 +96,7 @@ def export(
     """Write a trained model as an ONNX graph, without what only training needs, and check it against PyTorch.
 
     Graphs of lower precision (--fp16, --int8) run on photographs beside PyTorch. One whose errors change by more than
-    --tolerance-mm is named .rejected, and the exit code is 1. Those that pass are built as TensorRT plans too, where
-    TensorRT or TensorRT for RTX can do it.
+    --tolerance-mm is named .rejected, and the exit code is 1. Those that pass become TensorRT plans, where it can be.
     """
     from rich.console import Console
 
@@ -112,27 +111,27 @@ def export(
     shipped = checkpoint is None and place == FOLDER / CHECKPOINT
     target = out or _own_place(place, shipped=shipped)
     check_folder(target, EXPORT)
-    source = read_checkpoint_config(place)
-    typed = None
-    if fp16 or int8:
-        from export.precision.request import TypedRequest
-
-        typed = TypedRequest(
-            precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-            calibration=_calibration(source, calibration, calibration_images, seed, calibration_method),
-            gate=_gate(source, gate_data or calibration, gate_split, images),
-            keep=_keep(keep_fp32, drop_rule),
-            tolerances=_tolerances(tolerance_mm),
-            search_s=search_s,
-            auto=auto,
-            threads=threads,
-            tensorrt=tensorrt is not False,
-        )
-    flavours, left_out = _flavours(insisted)
-    console = Console(soft_wrap=True)
-    if shipped:
-        console.print(f"{told()}.", markup=False, highlight=False)
     with held(target):
+        source = read_checkpoint_config(place)
+        typed = None
+        if fp16 or int8:
+            from export.precision.request import TypedRequest
+
+            typed = TypedRequest(
+                precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
+                calibration=_calibration(source, calibration, calibration_images, seed, calibration_method),
+                gate=_gate(source, gate_data or calibration, gate_split, images),
+                keep=_keep(keep_fp32, drop_rule),
+                tolerances=_tolerances(tolerance_mm),
+                search_s=search_s,
+                auto=auto,
+                threads=threads,
+                tensorrt=tensorrt is not False,
+            )
+        flavours, left_out = _flavours(insisted)
+        console = Console(soft_wrap=True)
+        if shipped:
+            console.print(f"{told()}.", markup=False, highlight=False)
         passed = _write(source.path, target, typed, aot=aot, tensorrt=tensorrt is not False, console=console)
         passed = _build_plans(target, flavours, left_out, console) and passed
     if not passed:

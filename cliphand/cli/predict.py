@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from cliphand.arrays import IntArray
     from cliphand.errors import InputError
     from engines.choice.choose import EngineChoice
-    from engines.hands.reader import Camera, Hand
+    from engines.hands.photograph_camera import Camera
+    from engines.hands.reader import Hand
 
 JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
 
@@ -208,7 +209,7 @@ def _camera(*, focal: float | None, intrinsics: Path | None, bone_mm: float | No
     from cliphand.camera import MM_PER_M
     from cliphand.config import require
     from cliphand.files import read_json_object
-    from engines.hands.reader import Camera
+    from engines.hands.photograph_camera import Camera
 
     known = focal is not None or intrinsics is not None
     require(known == (bone_mm is not None), "metres need both a camera (--focal or --intrinsics) and --bone-mm.")

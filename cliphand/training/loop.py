@@ -127,7 +127,6 @@ def train_hand(
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
     if resumed.state is not None and not epochs_left(resumed.state, run.train.epochs, run.out):
         tell(f"All {run.train.epochs} epochs of {run.out} had finished; a larger --epochs goes on.")
-        return run.out
     job = Job(run, facts, resumed.state is not None, resume, progress)
     if run.train.devices == 1:
         _train(job, ALONE, data, resumed)
