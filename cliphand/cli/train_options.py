@@ -6,9 +6,9 @@ All of it is known without PyTorch; `cliphand.cli.train_run` makes the run.
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cliphand.checked import Kind, check_fields, from_json, to_json
-from cliphand.checkpoint_config import CheckpointConfig, read_checkpoint_config
 from cliphand.checkpoint_place import RUN_FILE
 from cliphand.cli.run_config import RECIPES, RunConfig, read_run_config
 from cliphand.config import CropConfig, LossConfig, ModelConfig, TrainConfig, require
@@ -26,6 +26,9 @@ from cliphand.training.option_names import (
     flag,
 )
 from cliphand.training.same_options import refuse_other_options
+
+if TYPE_CHECKING:
+    from cliphand.checkpoint_config import CheckpointConfig
 
 DEFAULT_PRESET = "light"
 Options = Mapping[str, object]  # those that were given, by their parameters' names
@@ -63,12 +66,14 @@ class Plan:
     crop: CropConfig
     train: TrainConfig
     start: Path | None = None
-    teacher: CheckpointConfig | None = None
+    teacher: "CheckpointConfig | None" = None
     weights: DistilConfig | None = None
-    quantised: CheckpointConfig | None = None
+    quantised: "CheckpointConfig | None" = None
 
     def facts(self) -> dict[str, object]:
         """What of the run's record follows from options: the keys of `run.json`."""
+        from cliphand.checkpoint_config import read_checkpoint_config
+
         taught = {} if self.teacher is None else {"teacher": self.teacher.sha256, "weights": to_json(self.weights)}
         quantised = {} if self.quantised is None else {"quantise_aware": self.quantised.sha256}
         start = None if self.start is None else read_checkpoint_config(self.start)
@@ -123,6 +128,8 @@ def _plain_plan(options: Options, config: RunConfig) -> Plan:
 
 def _taught_plan(options: Options, config: RunConfig) -> Plan:
     """A student: the teacher's sizes unless a preset is named, and its crop."""
+    from cliphand.checkpoint_config import read_checkpoint_config
+
     teacher = read_checkpoint_config(Path(str(options["teacher"])))
     sizes = _preset(options) if "preset" in options else config.model or teacher.model
     return Plan(
@@ -137,6 +144,8 @@ def _taught_plan(options: Options, config: RunConfig) -> Plan:
 
 def _quantise_aware_plan(options: Options, config: RunConfig) -> Plan:
     """A fine-tune: network, crop and training of the checkpoint, in small steps and without its text branch."""
+    from cliphand.checkpoint_config import read_checkpoint_config
+
     start = read_checkpoint_config(Path(str(options["quantise_aware"])))
     before = to_json(start.train or TrainConfig())
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
