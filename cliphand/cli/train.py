@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from cliphand.cli.train_help import defaults, takes_config_options
-from cliphand.cli.train_options import DEFAULT_PRESET, check_inputs, check_options, plan_run
+from cliphand.cli.train_help import DEFAULT_PRESET, defaults, takes_config_options
 
 
 @takes_config_options
@@ -46,6 +45,7 @@ def train(
 
     from cliphand.claims import check_folder
     from cliphand.cli.stopping import stoppable
+    from cliphand.cli.train_options import check_inputs, check_options, plan_run
     from cliphand.files import remove_leftovers
     from cliphand.kinds import RUN
     from cliphand.training.run_place import check_place, read_history

@@ -9,6 +9,8 @@ from typer.models import OptionInfo
 
 from cliphand.training.option_names import MODEL_OPTIONS, OPTIONS
 
+DEFAULT_PRESET = "light"
+
 FourLevels = tuple[int, int, int, int]
 HELP = {
     "backbone": "Image encoder: a timm model with strides 4, 8, 16, 32.",

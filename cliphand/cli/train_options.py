@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from cliphand.checked import Kind, check_fields, from_json, to_json
 from cliphand.checkpoint_place import RUN_FILE
 from cliphand.cli.run_config import RECIPES, RunConfig, read_run_config
+from cliphand.cli.train_help import DEFAULT_PRESET
 from cliphand.config import CropConfig, LossConfig, ModelConfig, TrainConfig, require
 from cliphand.files import read_json_object
 from cliphand.training.distil_config import DistilConfig
@@ -30,7 +31,6 @@ from cliphand.training.same_options import refuse_other_options
 if TYPE_CHECKING:
     from cliphand.checkpoint_config import CheckpointConfig
 
-DEFAULT_PRESET = "light"
 Options = Mapping[str, object]  # those that were given, by their parameters' names
 BRANCHES = ("clip", "heatmaps", "heatmaps_2d", "surface")  # terms of what is not deployed, or not of points
 
