@@ -2,13 +2,17 @@
 
 import functools
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
 import torch
 
-from cliphand.config import ModelConfig
-from cliphand.model.hand_model import HandModel
+from cliphand.checkpoint import save_checkpoint
+from cliphand.config import CropConfig, ModelConfig
+from cliphand.hand import HandTopology
+from cliphand.model.clip_hand import ClipHand
+from cliphand.model.hand_model import HandModel, level_templates
 from export.graph.agreement import Agreement
 from export.graph.deploy_model import deploy_model
 from export.graph.trace import export_graph
@@ -49,6 +53,23 @@ def small_hand(config: ModelConfig = CONFIG, *, seed: int = 0) -> HandModel:
         elif tensor.dim() == 1 and "template" not in name:
             tensor.add_(0.1 * torch.randn_like(tensor))
     return model
+
+
+def tiny_checkpoint(
+    folder: Path, topology: HandTopology, *, crop: CropConfig | None = None, facts: Mapping[str, object] | None = None
+) -> Path:
+    """The folder, with an untrained `TINY` saved in it."""
+    torch.manual_seed(0)
+    save_checkpoint(
+        folder,
+        model=ClipHand(HandModel(TINY, level_templates(topology, TINY.levels)), None),
+        model_config=TINY,
+        crop=crop or CropConfig(),
+        topology=topology,
+        train=None,
+        facts=facts or {},
+    )
+    return folder
 
 
 @functools.cache

@@ -6,32 +6,17 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-import torch
-from small_hand import TINY
+from small_hand import tiny_checkpoint
 
 from benchmarks.studies.error_quantiles import at_quantiles, draw_quantiles
-from cliphand.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from cliphand.config import CropConfig
+from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
-from cliphand.model.clip_hand import ClipHand
-from cliphand.model.hand_model import HandModel, level_templates
 
 
 @pytest.fixture(scope="module")
 def checkpoint(hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    folder = tmp_path_factory.mktemp("run") / "best"
-    torch.manual_seed(0)
-    save_checkpoint(
-        folder,
-        model=ClipHand(HandModel(TINY, level_templates(hand_topology, TINY.levels)), None),
-        model_config=TINY,
-        crop=CropConfig(),
-        topology=hand_topology,
-        train=None,
-        facts={},
-    )
-    return load_checkpoint(folder)
+    return load_checkpoint(tiny_checkpoint(tmp_path_factory.mktemp("run") / "best", hand_topology))
 
 
 def test_the_best_the_worst_and_evenly_between_are_taken() -> None:

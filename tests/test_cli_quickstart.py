@@ -5,19 +5,15 @@ from pathlib import Path
 
 import cv2
 import pytest
-import torch
-from small_hand import TINY
+from small_hand import TINY, tiny_checkpoint
 
 from cliphand import pretrained
-from cliphand.checkpoint import save_checkpoint
 from cliphand.cli import quickstart as chain
 from cliphand.config import CropConfig
 from cliphand.data.synthetic import pictures
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from cliphand.hand import HAND_NAME, load_hand
-from cliphand.model.clip_hand import ClipHand
-from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
 from cliphand.training.run_place import read_history
 from engines.artefact.manifest import read_manifest
@@ -64,16 +60,10 @@ def test_the_shipped_model_is_exported_judged_timed_reported_drawn_and_trained_o
     assert not out.exists()
 
     chain.SHOWN[0].make(out)
-    topology = load_hand(out / "data" / HAND_NAME)
-    torch.manual_seed(0)
-    save_checkpoint(
+    tiny_checkpoint(
         pretrained.FOLDER / pretrained.CHECKPOINT,
-        model=ClipHand(HandModel(TINY, level_templates(topology, TINY.levels)), None),
-        model_config=TINY,
+        load_hand(out / "data" / HAND_NAME),
         crop=CropConfig(rule="joints", margin=1.4),
-        topology=topology,
-        train=None,
-        facts={},
     )
     capsys.readouterr()
     chain.quickstart(out=out)

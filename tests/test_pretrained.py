@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_hand import TINY
+from small_hand import TINY, tiny_checkpoint
 from typer.testing import CliRunner
 
 import benchmarks.studies.ship_model as maker
@@ -21,7 +21,6 @@ from cliphand.config import CropConfig
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
-from cliphand.model.hand_model import HandModel, level_templates
 from engines.artefact.manifest import checkpoint_path, read_manifest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -34,18 +33,7 @@ def data(freihand_folder: Callable[..., Path]) -> Path:
 
 @pytest.fixture(scope="module")
 def trained(data: Path, hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("run") / "best"
-    torch.manual_seed(0)
-    save_checkpoint(
-        folder,
-        model=ClipHand(HandModel(TINY, level_templates(hand_topology, TINY.levels)), None),
-        model_config=TINY,
-        crop=CropConfig(),
-        topology=hand_topology,
-        train=None,
-        facts={"data": str(data)},
-    )
-    return folder
+    return tiny_checkpoint(tmp_path_factory.mktemp("run") / "best", hand_topology, facts={"data": str(data)})
 
 
 @pytest.fixture(scope="module")

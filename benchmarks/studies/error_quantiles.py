@@ -15,12 +15,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.measure.accuracy import PredictedHands, per_image_pa_pjpe_mm, predict
-from benchmarks.measure.photographs import Photographs
+from benchmarks.bench.pictures import PAPER
+from benchmarks.measure.accuracy import PredictedHands, per_image_pa_pjpe_mm
+from benchmarks.studies.synthetic_to_real import predict_split
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.config import require
-from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.freihand import FreiHand
 from cliphand.data.overlay import draw_mesh, draw_skeleton, project
 from cliphand.data.photograph import read_image
 from cliphand.kinds import ERROR_QUANTILES
@@ -30,7 +31,6 @@ from engines.runtimes.eager import EagerEngine
 
 SIDE_PX, CAPTION_PX, CELLS_A_ROW = 150, 20, 3
 MARGIN = 1.5  # of the square, over the extent of the true joints
-PAPER = 245
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +84,7 @@ def draw_quantiles(
 
 
 def _judge(engine: EagerEngine, checkpoint: Checkpoint, folder: Path) -> _Judged:
-    data = open_freihand(folder, "evaluation")
-    size = checkpoint.model_config.input_size
-    photographs = Photographs(data=data, crop=checkpoint.crop, input_size=size, root="truth")
-    hands = predict({"model": engine}, photographs, checkpoint.topology.joint_regressor, n_images=len(data))["model"]
+    data, hands = predict_split(engine, checkpoint, folder)
     return _Judged(folder.resolve().name, data, hands, per_image_pa_pjpe_mm(hands, data))
 
 

@@ -67,7 +67,7 @@ def card(checkpoint: Checkpoint, manifest: Manifest, parity: Row, evidence: Evid
     if "steps" in result:
         parts += [
             f"## How it was made\n\n`{result['command']}`",
-            _table(dict(zip(MAKING, MAKING, strict=True)), _rows(result, "steps")),
+            _table(MAKING, _rows(result, "steps")),
         ]
     if result:
         parts += ["## Error, PA-PJPE in mm", _table(ERRORS, _with_floors(_rows(result), evidence.floors))]

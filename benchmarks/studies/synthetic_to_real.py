@@ -17,13 +17,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.measure.accuracy import per_image_pa_pjpe_mm, predict
+from benchmarks.measure.accuracy import PredictedHands, per_image_pa_pjpe_mm, predict
 from benchmarks.measure.machine import machine_facts
 from benchmarks.measure.photographs import Photographs
 from cliphand.arrays import FloatArray
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint, load_checkpoint
-from cliphand.data.freihand import open_freihand
+from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.errors import InputError
 from cliphand.metrics import constant_prediction, mean_pose
 from cliphand.provenance import git_commit
@@ -68,11 +68,21 @@ def study(checkpoint: Checkpoint, synthetic: Path, folders: list[Path]) -> list[
         return [_row(engine, checkpoint, guess, folder) for folder in folders]
 
 
-def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder: Path) -> StudyRow:
+def predict_split(engine: EagerEngine, checkpoint: Checkpoint, folder: Path) -> tuple[FreiHand, PredictedHands]:
+    """A folder's evaluation split, and what the engine of a checkpoint makes of all its images.
+
+    Raises:
+        InputError: the folder is unreadable.
+    """
     data = open_freihand(folder, "evaluation")
     size = checkpoint.model_config.input_size
     photographs = Photographs(data=data, crop=checkpoint.crop, input_size=size, root="truth")
     hands = predict({"model": engine}, photographs, checkpoint.topology.joint_regressor, n_images=len(data))["model"]
+    return data, hands
+
+
+def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder: Path) -> StudyRow:
+    data, hands = predict_split(engine, checkpoint, folder)
     model, lixel, constant = (
         per_image_pa_pjpe_mm(dataclasses.replace(hands, xyz=xyz), data)
         for xyz in (hands.xyz, hands.lixel_xyz, constant_prediction(guess, len(data)))

@@ -67,16 +67,14 @@ def quickstart(
         _summarise(place, console, minutes=(time.monotonic() - start) / 60)
 
 
-def _make_data(out: Path) -> None:
+def _render(out: Path, *, train: int, evaluation: int, kind: str) -> None:
     from cliphand.cli.synth import synth
 
-    synth(out=out / "data", train=TRAIN_IMAGES, evaluation=EVALUATION_IMAGES, kind="plain")
+    synth(out=out / "data", train=train, evaluation=evaluation, kind=kind)
 
 
-def _make_shown_data(out: Path) -> None:
-    from cliphand.cli.synth import synth
-
-    synth(out=out / "data", train=SHOWN_TRAIN_IMAGES, evaluation=SHOWN_EVALUATION_IMAGES, kind="layers")
+def _rendered(out: Path) -> bool:
+    return (out / "data" / "preview.png").exists()
 
 
 def _train(out: Path) -> None:
@@ -245,7 +243,11 @@ def _name(row: Mapping[str, str]) -> str:
 _BENCH = Stage("bench: speed and accuracy of each engine", lambda out: (out / REPORT).exists(), _bench)
 _DRAW = Stage("draw: predictions on held-out images", lambda out: (out / PICTURES).exists(), _draw)
 SHOWN = (
-    Stage("data: render hands with labels", lambda out: (out / "data" / "preview.png").exists(), _make_shown_data),
+    Stage(
+        "data: render hands with labels",
+        _rendered,
+        lambda out: _render(out, train=SHOWN_TRAIN_IMAGES, evaluation=SHOWN_EVALUATION_IMAGES, kind="layers"),
+    ),
     Stage("export: strip, write ONNX, make FP16 and INT8, judge them in millimetres", _exported, _export_shipped),
     _BENCH._replace(make=lambda out: _bench(out, batches=(1,), calls=20)),
     Stage("report: everything on one page", lambda out: (out / PAGE).exists(), _report),
@@ -257,7 +259,11 @@ SHOWN = (
     ),
 )
 FROM_NOTHING = (
-    Stage("data: render hands with labels", lambda out: (out / "data" / "preview.png").exists(), _make_data),
+    Stage(
+        "data: render hands with labels",
+        _rendered,
+        lambda out: _render(out, train=TRAIN_IMAGES, evaluation=EVALUATION_IMAGES, kind="plain"),
+    ),
     Stage("train: resnet18 at 128 px, without the text branch", lambda out: _trained(out, EPOCHS), _train),
     Stage("export: strip, write ONNX, check against PyTorch", lambda out: (out / "export").exists(), _export),
     _BENCH,
