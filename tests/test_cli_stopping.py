@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from linear_hand import save_export
 
+from cliphand.cli.stopping import stoppable
 from cliphand.hand import HandTopology
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals as POSIX does")
@@ -85,3 +86,63 @@ def test_a_signal_that_was_to_be_ignored_stays_ignored() -> None:
     ignoring = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n{IN_ANY_COMMAND}"
     code, said = told_after(ignoring.replace("time.sleep(1000)", "time.sleep(0.5)"), signal.SIGINT, "score")
     assert (code, said) == (0, "")
+
+
+@pytest.mark.parametrize("closing", ["pass", "raise RuntimeError('a worker is gone')"])
+def test_nothing_runs_after_a_block_that_was_stopped(closing: str) -> None:
+    script = (
+        "import atexit, threading, time\n"
+        "from cliphand.cli.stopping import stoppable\n"
+        "atexit.register(time.sleep, 1000)\n"
+        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
+        "with stoppable(lambda: 'go on.', within_s=1000):\n"
+        "    try:\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(1000)\n"
+        "    finally:\n"
+        f"        {closing}\n"
+    )
+    code, said = told_after(script, signal.SIGTERM)
+    assert code == 143
+    assert said == "cliphand: stopped by SIGTERM; go on.\n"
+
+
+def test_a_block_that_does_not_end_is_ended() -> None:
+    script = (
+        "import time\n"
+        "from cliphand.cli.stopping import stoppable\n"
+        "with stoppable(lambda: 'go on.', within_s=0.1):\n"
+        "    while True:\n"
+        "        try:\n"
+        "            print('ready', flush=True)\n"
+        "            time.sleep(1000)\n"
+        "        except BaseException:\n"
+        "            pass\n"
+    )
+    code, said = told_after(script, signal.SIGINT)
+    assert code == 130
+    assert said == "cliphand: stopped by SIGINT; go on.\n"
+
+
+def test_a_signal_that_arrives_in_a_finaliser_ends_a_block_without_a_traceback() -> None:
+    """A run has some hundred finalisers and callbacks an epoch: import locks, connections, weak references."""
+    script = (
+        "import time\n"
+        "from cliphand.cli.stopping import stoppable\n"
+        "class Finalised:\n"
+        "    def __del__(self):\n"
+        "        print('ready', flush=True)\n"
+        "        time.sleep(1000)\n"
+        "with stoppable(lambda: 'go on.', within_s=0.1):\n"
+        "    Finalised()\n"
+        "    time.sleep(1000)\n"
+    )
+    code, said = told_after(script, signal.SIGTERM)
+    assert (code, said) == (143, "cliphand: stopped by SIGTERM; go on.\n")
+
+
+def test_a_block_without_a_signal_leaves_the_handlers_as_they_were() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with stoppable(lambda: ""):
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

@@ -26,7 +26,6 @@ from cliphand.checkpoint import load_checkpoint
 from cliphand.checkpoint_place import RUN_FILE
 from cliphand.claims import work_name
 from cliphand.cli import app
-from cliphand.cli.stopping import stoppable
 from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
 from cliphand.training.ranks import Rank, train_in_processes
@@ -503,64 +502,6 @@ def test_a_signal_to_the_whole_group_ends_a_run_in_order(command: Command) -> No
     assert "go on with --resume" in said
     assert "Traceback" not in said
     check_whole(command.out)
-
-
-@pytest.mark.parametrize("closing", ["pass", "raise RuntimeError('a worker is gone')"])
-def test_nothing_runs_after_a_block_that_was_stopped(tmp_path: Path, closing: str) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import atexit, threading, time\n"
-        "from cliphand.cli.stopping import stoppable\n"
-        "atexit.register(time.sleep, 1000)\n"
-        "threading.Thread(target=time.sleep, args=(1000,)).start()\n"
-        "with stoppable(lambda: 'go on.', within_s=1000):\n"
-        "    try:\n"
-        "        print('ready', flush=True)\n"
-        "        time.sleep(1000)\n"
-        "    finally:\n"
-        f"        {closing}\n"
-    )
-    code, said = told_after(script, signal.SIGTERM)
-    assert code == 143
-    assert said == "cliphand: stopped by SIGTERM; go on.\n"
-
-
-def test_a_block_that_does_not_end_is_ended(tmp_path: Path) -> None:
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import time\n"
-        "from cliphand.cli.stopping import stoppable\n"
-        "with stoppable(lambda: 'go on.', within_s=0.1):\n"
-        "    while True:\n"
-        "        try:\n"
-        "            print('ready', flush=True)\n"
-        "            time.sleep(1000)\n"
-        "        except BaseException:\n"
-        "            pass\n"
-    )
-    code, said = told_after(script, signal.SIGINT)
-    assert code == 130
-    assert said == "cliphand: stopped by SIGINT; go on.\n"
-
-
-def told_after(script: Path, number: signal.Signals) -> tuple[int, str]:
-    """Exit code and stderr of a script that is sent a signal when it has said that it is ready."""
-    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
-        try:
-            assert child.stdout is not None
-            assert child.stdout.readline() == "ready\n"
-            child.send_signal(number)
-            _, said = child.communicate(timeout=60)
-        finally:
-            child.kill()
-    return child.returncode, said
-
-
-def test_a_block_without_a_signal_leaves_the_handlers_as_they_were() -> None:
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    with stoppable(lambda: ""):
-        assert signal.getsignal(signal.SIGINT) != before[0]
-    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 
 def children_of(pid: int) -> list[int]:

@@ -6,7 +6,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from types import FrameType
 
@@ -32,8 +32,9 @@ def stoppable(advice: Callable[[], str], *, within_s: float = WITHIN_S) -> Itera
 
     The block is left by an exception, so that what it opened is closed. When it has ended, or has not in time, as in
     the middle of a long computation outside Python, the process ends at once: nothing after the block runs, the
-    interpreter's shut-down included, and a block must leave nothing half-written under a final name. A signal that the
-    process was started to ignore stays ignored.
+    interpreter's shut-down included, and a block must leave nothing half-written under a final name. Where Python lets
+    no exception out, as in a finaliser, the signal's is lost there without a word, and the block ends in time or is
+    ended. A signal that the process was started to ignore stays ignored.
 
     Args:
         advice: what the line says after the signal's name.
@@ -43,7 +44,7 @@ def stoppable(advice: Callable[[], str], *, within_s: float = WITHIN_S) -> Itera
         yield
         return
     end = _End(advice)
-    with _wakeup() as wakeup, _handlers() as arrived:
+    with _wakeup() as wakeup, _handlers() as arrived, _finalisers_silent_after(arrived):
         watch = threading.Thread(target=_end_in_time, args=(wakeup, end, within_s), daemon=True)
         watch.start()
         try:
@@ -119,3 +120,19 @@ def _handlers() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def _finalisers_silent_after(arrived: Sequence[int]) -> Iterator[None]:
+    """Once a signal has arrived, print no traceback of what a finaliser or a callback raises: mostly `Stopped`."""
+    before = sys.unraisablehook
+
+    def tell(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not arrived:
+            before(unraisable)
+
+    sys.unraisablehook = tell
+    try:
+        yield
+    finally:
+        sys.unraisablehook = before
