@@ -41,6 +41,8 @@ class CropConfig:
         margin: side of the `mask` and `joints` box over the longer side of what it holds.
         mean: subtracted from RGB in [0, 1].
         std: divides after that.
+        second_look: a photograph is cut twice: the joints of the first look turn the second until bone 0-9 points up.
+            Costs a second call of the network; a model that was trained on nearly upright hands is better for it.
     """
 
     rule: Literal["whole", "centre", "mask", "joints"] = "centre"
@@ -48,6 +50,7 @@ class CropConfig:
     margin: Annotated[float, Interval(ge=1, le=10)] = 1.5
     mean: tuple[Mean, Mean, Mean] = (0.5, 0.5, 0.5)
     std: tuple[Deviation, Deviation, Deviation] = (0.5, 0.5, 0.5)
+    second_look: bool = False
 
 
 @checked
@@ -136,6 +139,9 @@ class AugmentConfig:
         difficulty: of views that are composed from rendered layers: 0 puts hands in soft light before plain walls,
             1 uses all there is. Photographs do not change with it.
         upright: hands are turned until bone 0-9 points up, and rotated from there; needs joints.
+        level_share: of the views, which stay within `level_deg` of where they would be without rotation; the others
+            use the whole of `rotation_deg`. A model that looks twice sees such hands at its second look.
+        level_deg: their bound.
         curriculum: share of a run over which rotation and difficulty grow from nothing to their bounds. An encoder that
             starts from random weights learns upright hands first several times sooner.
     """
@@ -148,6 +154,8 @@ class AugmentConfig:
     noise: Share = 0.03
     difficulty: Share = 1.0
     upright: bool = False
+    level_share: Share = 0.0
+    level_deg: Annotated[float, Interval(ge=0, le=180)] = 30.0
     curriculum: Share = 0.0
 
 

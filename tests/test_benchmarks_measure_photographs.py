@@ -5,12 +5,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from dots_hand import DOTS_SIDE, DotsEngine, draw_dots
 from linear_hand import SIDE, TrueHand
 
-from benchmarks.measure.photographs import Photographs, Root, end_to_end, read_batch, to_metres
+from benchmarks.measure.photographs import Photographs, Root, end_to_end, look, pipelined, read_batch, to_metres
 from cliphand.config import CropConfig
 from cliphand.data.freihand import FreiHand, open_freihand
 from cliphand.errors import InputError
+from cliphand.hand import MIDDLE_MCP, WRIST
+from engines.hands.prepare import Preparer
 
 
 @pytest.fixture(scope="module")
@@ -116,3 +119,50 @@ def test_the_joints_rule_without_joints_is_refused(data: FreiHand) -> None:
     photographs = photographs_of(dataclasses.replace(data, xyz=None), rule="joints", root="scale")
     with pytest.raises(InputError, match="needs joint labels"):
         read_batch(photographs, [0])
+
+
+@pytest.fixture
+def dots(freihand_folder: Callable[..., Path]) -> Photographs:
+    """Photographs that show wrist and middle knuckle as dots, for a model that looks twice."""
+    data = open_freihand(freihand_folder(n_labels=3), "evaluation")
+    for index in range(3):
+        wrist, knuckle = (pixel(data, index, joint) for joint in (WRIST, MIDDLE_MCP))
+        assert cv2.imwrite(str(data.image_path(index)), draw_dots(224, wrist, knuckle)[..., ::-1])
+    crop = CropConfig(rule="joints", margin=2.0, second_look=True)
+    return Photographs(data=data, crop=crop, input_size=DOTS_SIDE, root="truth")
+
+
+def pixel(data: FreiHand, index: int, joint: int) -> tuple[float, float]:
+    u, v, w = data.K[index] @ data.xyz[index, joint]
+    return float(u / w), float(v / w)
+
+
+def test_the_second_look_shows_hands_upright_and_its_k_projects_onto_them(dots: Photographs) -> None:
+    engine = DotsEngine()
+    first = read_batch(dots, range(3))
+    batch, output = look(engine, dots, first)
+    assert len(engine.shown) == 2
+    for index in range(3):
+        right, down = (output.joints_uvd[index, MIDDLE_MCP] - output.joints_uvd[index, WRIST])[:2]
+        assert abs(right) < 0.02 < -down
+        for joint in (WRIST, MIDDLE_MCP):
+            u, v, w = batch.K[index] @ dots.data.xyz[index, joint]
+            np.testing.assert_allclose(output.joints_uvd[index, joint, :2] * DOTS_SIDE, (u / w, v / w), atol=0.4)
+    assert np.abs(first.K - batch.K).max() > 1  # they did not stand upright before
+
+
+def test_every_way_from_photographs_to_metres_looks_twice(dots: Photographs) -> None:
+    indices = range(3)
+    batch, output = look(DotsEngine(), dots, read_batch(dots, indices))
+    expected = to_metres(dots, indices, batch=batch, output=output)[1]
+    np.testing.assert_array_equal(end_to_end(DotsEngine(), dots, indices), expected)
+    with Preparer(dots.crop, DOTS_SIDE, workers=2) as preparer:
+        for verts in pipelined(DotsEngine(), dots, [indices] * 2, preparer):
+            np.testing.assert_array_equal(verts, expected)
+
+
+def test_a_model_that_looks_once_is_called_once(dots: Photographs) -> None:
+    once = dataclasses.replace(dots, crop=dataclasses.replace(dots.crop, second_look=False))
+    engine, first = DotsEngine(), read_batch(once, range(3))
+    assert look(engine, once, first)[0] is first
+    assert len(engine.shown) == 1

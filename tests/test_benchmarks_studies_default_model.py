@@ -34,7 +34,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """What the recipe leaves, with small networks and ten hands."""
     out = tmp_path_factory.mktemp("default") / "model"
     with pytest.MonkeyPatch.context() as patch:
-        steps = tuple(small(step, side_px=side) for step, side in zip(default_model.STEPS, (32, 64), strict=True))
+        steps = tuple(small(step, side_px=side) for step, side in zip(default_model.STEPS, (32, 32, 64), strict=True))
         patch.setattr(default_model, "STEPS", steps)
         patch.setattr(default_model, "EVALUATION", 2)
         patch.setattr(pictures, "DRAWN", 16)
@@ -46,9 +46,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def test_the_recipe_goes_from_nothing_to_figures_and_does_no_step_twice(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert [len(read_history(made / name)) for name in ("joints", "mesh")] == [2, 1]
+    assert [len(read_history(made / name)) for name in ("joints", "joints_again", "mesh")] == [2, 2, 1]
     mesh = load_checkpoint(made / "mesh" / "best")
-    assert str(mesh.facts["start"]).endswith("joints/best")
+    assert str(mesh.facts["start"]).endswith("joints_again/best")
     default_model.main()
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["rows"][0]["images"] == 2

@@ -52,6 +52,24 @@ def test_a_view_is_a_byte_image_of_the_asked_side() -> None:
     assert view.crop.dtype == np.uint8
 
 
+def turned_deg(matrix: np.ndarray) -> float:
+    return float(np.degrees(np.arctan2(matrix[1, 0], matrix[0, 0])))
+
+
+def test_a_share_of_the_views_stays_level_and_the_others_turn_all_the_way() -> None:
+    turns = np.abs(
+        [turned_deg(drawn(seed, rotation_deg=180, level_share=0.75, level_deg=10)[1]) for seed in range(400)]
+    )
+    # A quarter is drawn from the whole circle, an eighteenth of which is level too.
+    assert np.mean(turns <= 10) == pytest.approx(0.75 + 0.25 / 18, abs=0.07)
+    assert turns.max() > 150
+
+
+def test_level_views_stay_within_the_rotation() -> None:
+    turns = [turned_deg(drawn(seed, rotation_deg=5, level_share=1.0, level_deg=30)[1]) for seed in range(50)]
+    assert 3 < np.abs(turns).max() <= 5
+
+
 def test_the_picture_follows_the_matrix_through_turn_scale_and_shift() -> None:
     for seed in range(10):
         crop, matrix = drawn(seed, rotation_deg=180, scale=0.3, shift=0.1)

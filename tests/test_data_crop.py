@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliphand.config import CropConfig
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise, turn_matrix, upright_rad
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
+from cliphand.hand import MIDDLE_MCP, WRIST
 
 SHAPE = (120, 200)  # height, width
 
@@ -168,3 +169,24 @@ def test_importing_leaves_the_threads_of_opencv_alone() -> None:
         "assert cv2.getNumThreads() == 3; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@given(st.floats(-math.pi, math.pi), st.floats(0.01, 90), st.floats(20, 400))
+def test_a_crop_that_is_turned_upright_shows_bone_0_9_pointing_up(angle: float, length: float, side: float) -> None:
+    joints = np.zeros((21, 3))
+    joints[WRIST, :2] = (90, 30)
+    joints[MIDDLE_MCP, :2] = joints[WRIST, :2] + (length * math.cos(angle), length * math.sin(angle))
+    matrix = crop_matrix(Box(99.5, 59.5, side), 64)
+    seen = np.stack([apply(matrix, *joint[:2]) for joint in joints])
+    turned = turn_matrix(float(upright_rad(seen)), 64) @ matrix
+    right, down = apply(turned, *joints[MIDDLE_MCP, :2]) - apply(turned, *joints[WRIST, :2])
+    np.testing.assert_allclose((right, down), (0, -length * 64 / side), atol=1e-9 * 64)
+    # The crop's middle stays where it is.
+    np.testing.assert_allclose(apply(turned, 99.5, 59.5), (31.5, 31.5), atol=1e-9)
+
+
+def test_joints_that_are_not_finite_turn_nothing() -> None:
+    joints = np.zeros((2, 21, 3))
+    joints[0, WRIST] = np.nan
+    joints[1, MIDDLE_MCP, 1] = -1
+    np.testing.assert_allclose(upright_rad(joints), 0, atol=1e-12)

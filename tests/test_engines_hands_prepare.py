@@ -29,12 +29,32 @@ def matrix_of(place: int, shape: tuple[int, int]) -> np.ndarray:
 @pytest.mark.parametrize("workers", [1, 3])
 def test_a_batch_is_what_the_crop_module_makes_to_the_bit(paths: list[Path], workers: int) -> None:
     with Preparer(UNEVEN, SIDE, workers=workers) as preparer:
-        images, matrices = preparer.read(paths, matrix_of)
+        read = preparer.read(paths, matrix_of)
+        images, matrices = read.images, read.matrices
     assert (images.dtype, images.shape, images.flags.c_contiguous) == (np.float32, (4, 3, SIDE, SIDE), True)
     for place, path in enumerate(paths):
         matrix = matrix_of(place, (224, 224))
         np.testing.assert_array_equal(matrices[place], matrix)
         np.testing.assert_array_equal(images[place], normalise(cut(read_image(path), matrix, side_px=SIDE), UNEVEN))
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_photographs_that_were_read_are_cut_again_without_their_files(
+    paths: list[Path], tmp_path: Path, workers: int
+) -> None:
+    copies = [tmp_path / path.name for path in paths]
+    for copy, path in zip(copies, paths, strict=True):
+        copy.write_bytes(path.read_bytes())
+    matrices = np.stack([matrix_of(place + 5, (224, 224)) for place in range(4)])
+    with Preparer(UNEVEN, SIDE, workers=workers) as preparer:
+        first = preparer.read(copies, matrix_of)
+        for copy in copies:
+            copy.unlink()
+        again = preparer.again(first, matrices)
+    np.testing.assert_array_equal(again.matrices, matrices)
+    for place, path in enumerate(paths):
+        expected = normalise(cut(read_image(path), matrices[place], side_px=SIDE), UNEVEN)
+        np.testing.assert_array_equal(again.images[place], expected)
 
 
 @pytest.mark.parametrize("workers", [1, 2])

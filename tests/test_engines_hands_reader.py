@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from dots_hand import DOTS_SIDE, DotsEngine, draw_dots
 from linear_hand import SIDE, TrueHand
 
 from benchmarks.measure.photographs import Photographs
@@ -118,3 +119,19 @@ def test_a_photograph_much_larger_than_the_training_pictures_needs_a_box(data: F
     reader = TrueHand(Photographs(data=data, crop=CropConfig(), input_size=SIDE, root="truth"))
     with pytest.raises(InputError, match=r"phone.png is 1200 x 900 px; .*central 130 px.*--box X Y SIDE"):
         list(read_hands(reader, [path], CropConfig(), model=Path("model.onnx")))
+
+
+@pytest.mark.parametrize("angle_deg", [-170, -60, 0, 45, 120])
+def test_a_model_that_looks_twice_sees_the_hand_upright_and_finds_it_where_it_is(
+    angle_deg: float, tmp_path: Path
+) -> None:
+    wrist = np.array([150.0, 120.0])
+    knuckle = wrist + 30 * np.array([np.sin(np.radians(angle_deg)), -np.cos(np.radians(angle_deg))])
+    assert cv2.imwrite(str(tmp_path / "dots.png"), draw_dots(300, tuple(wrist), tuple(knuckle))[..., ::-1])
+    crop, engine = CropConfig(second_look=True), DotsEngine()
+    (hand,) = read_hands(engine, [tmp_path / "dots.png"], crop, model=Path("model.onnx"), box=Box(150.0, 120.0, 128.0))
+    np.testing.assert_allclose(hand.joints_px[[WRIST, MIDDLE_MCP]], [wrist, knuckle], atol=1.0)
+    right, down = (hand.joints_uvd[MIDDLE_MCP] - hand.joints_uvd[WRIST])[:2] * DOTS_SIDE
+    assert abs(right) < 1 < -down
+    assert hand.confidence > 0.9  # the moved crops are turned alike, or the dots would seem to move
+    assert len(engine.shown) == 2 + len(MOVES)

@@ -16,6 +16,7 @@ from benchmarks.contestants.plans import skipped_lines
 from benchmarks.measure.accuracy import AUC_RANGES_MM
 from benchmarks.measure.intervals import Ratio
 from benchmarks.measure.isolated import Isolated
+from benchmarks.measure.photographs import SECOND_LOOK
 from benchmarks.measure.roofline import Roofline
 from cliphand.files import SHORT_HASH
 
@@ -199,7 +200,8 @@ def title(report: Report) -> str:
         f"{_facts(report.training)}",
         f"data: {data['path']}, {data['split']} split, {data['images']} images",
         *_floor(data["regressor_pa_pjpe_mm"]),
-        f"crop: {crop['rule']}{CROP_NOTES.get(str(crop['rule']), '')}, {crop['input_size']} px",
+        f"crop: {crop['rule']}{CROP_NOTES.get(str(crop['rule']), '')}, {crop['input_size']} px"
+        + (f", {SECOND_LOOK}; latency and FPS are of one look, end to end of both" if crop.get("second_look") else ""),
         f"protocol: {report.protocol}",
         f"speed: {report.machine['cpu']}, {report.machine['cores']} cores, load before {report.machine['load']}, "
         f"threads {_threads(speed)}; engines interleaved, up to {speed['calls']} calls or "

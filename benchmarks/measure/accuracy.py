@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.measure.photographs import Photographs, read_batch, to_metres
+from benchmarks.measure.photographs import Photographs, look, read_batch, to_metres
 from cliphand.arrays import FloatArray
 from cliphand.camera import MM_PER_M
 from cliphand.data.freihand import SPLITS, FreiHand, open_freihand
@@ -105,9 +105,9 @@ def predict(
     verts = {name: np.empty((n_images, N_VERTICES, 3)) for name in engines}
     for start in range(0, n_images, PREDICTION_BATCH):
         indices = range(start, min(start + PREDICTION_BATCH, n_images))
-        batch = read_batch(photographs, indices)
+        first = read_batch(photographs, indices)
         for name, engine in engines.items():
-            output = engine(batch.images)
+            batch, output = look(engine, photographs, first)
             joints_m, verts_m = to_metres(photographs, indices, batch=batch, output=output)
             lixel[name][start : indices.stop], verts[name][start : indices.stop] = joints_m, verts_m
         if progress is not None:

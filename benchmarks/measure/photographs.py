@@ -9,18 +9,21 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_and_bone, root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix
+from cliphand.data.crop import crop_box, crop_matrix, turn_matrix, upright_rad
 from cliphand.data.freihand import FreiHand
 from cliphand.data.photograph import read_mask
 from cliphand.errors import InputError
 from engines.base import Engine, HandOutput
-from engines.hands.prepare import Preparer, prepared_ahead
+from engines.hands.prepare import Prepared, Preparer, prepared_ahead
 
 Root = Literal["truth", "scale"]
 ROOT_SENTENCES: dict[Root, str] = {
     "truth": "ground-truth wrist depth and bone 0-9 turn uvd into metres",
     "scale": "depth solved from the predicted uvd, K and the published length of bone 9-10",
 }
+
+
+SECOND_LOOK = "looked at twice, the second time turned until the hand that the first look found points up"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,12 +58,17 @@ class Batch:
     """Crops ready for an engine.
 
     Attributes:
-        images: (B, 3, S, S) float32, normalised.
+        prepared: the crops, and the photographs that they were cut from.
         K: (B, 3, 3) camera frame to crop pixels.
     """
 
-    images: FloatArray
+    prepared: Prepared
     K: FloatArray
+
+    @property
+    def images(self) -> FloatArray:
+        """(B, 3, S, S) float32, normalised."""
+        return self.prepared.images
 
 
 def read_batch(photographs: Photographs, indices: Sequence[int], preparer: Preparer | None = None) -> Batch:
@@ -75,11 +83,33 @@ def read_batch(photographs: Photographs, indices: Sequence[int], preparer: Prepa
         InputError: an image is missing or broken, or the crop rule needs a label that the data lacks.
     """
     data = photographs.data
-    images, matrices = (preparer or Preparer(photographs.crop, photographs.input_size)).read(
+    prepared = (preparer or Preparer(photographs.crop, photographs.input_size)).read(
         [data.image_path(index) for index in indices],
         lambda place, shape: _matrix(photographs, indices[place], shape),
     )
-    return Batch(images=images, K=matrices @ data.K[[data.label_index(index) for index in indices]])
+    return Batch(prepared, prepared.matrices @ data.K[[data.label_index(index) for index in indices]])
+
+
+def look(
+    engine: Engine, photographs: Photographs, batch: Batch, preparer: Preparer | None = None
+) -> tuple[Batch, HandOutput]:
+    """An engine's hands and the batch that shows them, which is another where the model looks twice.
+
+    Args:
+        engine: any.
+        photographs: say whether there is a second look.
+        batch: of the first.
+        preparer: None works on one image at a time.
+    """
+    output = engine(batch.images)
+    if not photographs.crop.second_look:
+        return batch, output
+    side = photographs.input_size
+    angles_rad = upright_rad(output.joints_uvd.astype(np.float64))
+    turns = np.stack([turn_matrix(angle_rad, side) for angle_rad in angles_rad])
+    preparer = preparer or Preparer(photographs.crop, side)
+    second = Batch(preparer.again(batch.prepared, turns @ batch.prepared.matrices), turns @ batch.K)
+    return second, engine(second.images)
 
 
 def to_metres(
@@ -114,8 +144,8 @@ def end_to_end(
     Returns:
         (B, 778, 3) metres, camera frame.
     """
-    batch = read_batch(photographs, indices, preparer)
-    return to_metres(photographs, indices, batch=batch, output=engine(batch.images))[1]
+    batch, output = look(engine, photographs, read_batch(photographs, indices, preparer), preparer)
+    return to_metres(photographs, indices, batch=batch, output=output)[1]
 
 
 def pipelined(
@@ -123,8 +153,9 @@ def pipelined(
 ) -> Iterator[FloatArray]:
     """What `end_to_end` gives for each batch, while a thread reads the next one."""
     ahead = prepared_ahead(lambda indices: read_batch(photographs, indices, preparer), batches)
-    for indices, batch in zip(batches, ahead, strict=True):
-        yield to_metres(photographs, indices, batch=batch, output=engine(batch.images))[1]
+    for indices, first in zip(batches, ahead, strict=True):
+        batch, output = look(engine, photographs, first)  # the preparer is at work on the next
+        yield to_metres(photographs, indices, batch=batch, output=output)[1]
 
 
 def _matrix(photographs: Photographs, index: int, image_shape: tuple[int, int]) -> FloatArray:

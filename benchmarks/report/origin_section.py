@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from benchmarks.measure.photographs import ROOT_SENTENCES
+from benchmarks.measure.photographs import ROOT_SENTENCES, SECOND_LOOK
 from benchmarks.report.bench_file import BenchFile, SpeedRow, smallest_batch, speedup
 from benchmarks.report.measured import Measured
 from benchmarks.report.page import Section, Table
@@ -107,7 +107,8 @@ def origin_section(
         "exported by": f"cliphand {manifest.cliphand_version}, commit {manifest.commit}",
         "reported at commit": git_commit(),
         "data": f"{data.root}, {data.split} split, {measured.n_images} of {len(data)} images",
-        "crop": f"{crop.rule} ({detail}), then {manifest.input_size} px",
+        "crop": f"{crop.rule} ({detail}), then {manifest.input_size} px"
+        + (f"; {SECOND_LOOK}" if crop.second_look else ""),
         "depth": f"root {photographs.root}: {ROOT_SENTENCES[photographs.root]}",
         **{name: str(machine[key]) for key, name in MACHINE.items() if machine.get(key) is not None},
     }

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.measure.photographs import SECOND_LOOK
 from cliphand.checked import to_json
 from cliphand.checkpoint import Checkpoint
 from cliphand.errors import InputError
@@ -17,6 +18,7 @@ ERRORS = {
     "data": "data",
     "images": "images",
     "pa_pjpe_mm": "joints of the mesh",
+    "one_look_pa_pjpe_mm": "after one look",
     "lixel_pa_pjpe_mm": "joint regressor",
     "mean_pose_pa_pjpe_mm": "mean pose",
     "difference_interval_mm": "mesh's minus mean pose, 95 %",
@@ -51,7 +53,8 @@ def card(checkpoint: Checkpoint, manifest: Manifest, parity: Row, evidence: Evid
     facts = {
         "network": f"{model.backbone}, {model.input_size} px, {manifest.exporter['parameters']:,} weights, "
         f"{manifest.exporter['gflop']:.2f} GFLOP an image",
-        "crop": f"rule {checkpoint.crop.rule}, margin {checkpoint.crop.margin}",
+        "crop": f"rule {checkpoint.crop.rule}, margin {checkpoint.crop.margin}"
+        + (f"; {SECOND_LOOK}" if checkpoint.crop.second_look else ""),
         "sha256 of the weights": checkpoint.sha256,
         "trained at commit": checkpoint.facts.get("commit", "unknown"),
         "exported at commit": manifest.commit,

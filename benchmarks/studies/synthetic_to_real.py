@@ -37,6 +37,7 @@ class StudyRow:
 
     Attributes:
         pa_pjpe_mm: of the joints regressed from the predicted mesh.
+        one_look_pa_pjpe_mm: the same where each photograph is looked at only once.
         lixel_pa_pjpe_mm: of the joint regressor's own joints.
         mean_pose_pa_pjpe_mm: of the mean training pose.
         difference_mm: model minus mean pose.
@@ -47,6 +48,7 @@ class StudyRow:
     data: str
     images: int
     pa_pjpe_mm: float
+    one_look_pa_pjpe_mm: float
     lixel_pa_pjpe_mm: float
     mean_pose_pa_pjpe_mm: float
     difference_mm: float
@@ -83,15 +85,20 @@ def predict_split(engine: EagerEngine, checkpoint: Checkpoint, folder: Path) -> 
 
 def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder: Path) -> StudyRow:
     data, hands = predict_split(engine, checkpoint, folder)
-    model, lixel, constant = (
+    once = hands
+    if checkpoint.crop.second_look:
+        one_look = dataclasses.replace(checkpoint, crop=dataclasses.replace(checkpoint.crop, second_look=False))
+        once = predict_split(engine, one_look, folder)[1]
+    model, lixel, constant, once_only = (
         per_image_pa_pjpe_mm(dataclasses.replace(hands, xyz=xyz), data)
-        for xyz in (hands.xyz, hands.lixel_xyz, constant_prediction(guess, len(data)))
+        for xyz in (hands.xyz, hands.lixel_xyz, constant_prediction(guess, len(data)), once.xyz)
     )
     difference = model - constant
     return StudyRow(
         data=str(folder),
         images=len(data),
         pa_pjpe_mm=float(model.mean()),
+        one_look_pa_pjpe_mm=float(once_only.mean()),
         lixel_pa_pjpe_mm=float(lixel.mean()),
         mean_pose_pa_pjpe_mm=float(constant.mean()),
         difference_mm=float(difference.mean()),
@@ -103,7 +110,7 @@ def _row(engine: EagerEngine, checkpoint: Checkpoint, guess: FloatArray, folder:
 def table(rows: list[StudyRow]) -> Table:
     """The rows for people."""
     result = Table(title="PA-PJPE in mm of a model that saw synthetic hands only")
-    for heading in ("data", "images", "model", "lixel", "mean pose", "difference (95 %)", "better on"):
+    for heading in ("data", "images", "model", "one look", "lixel", "mean pose", "difference (95 %)", "better on"):
         result.add_column(heading, justify="left" if heading == "data" else "right")
     for row in rows:
         low, high = row.difference_interval_mm
@@ -111,6 +118,7 @@ def table(rows: list[StudyRow]) -> Table:
             row.data,
             str(row.images),
             f"{row.pa_pjpe_mm:.2f}",
+            f"{row.one_look_pa_pjpe_mm:.2f}",
             f"{row.lixel_pa_pjpe_mm:.2f}",
             f"{row.mean_pose_pa_pjpe_mm:.2f}",
             f"{row.difference_mm:+.2f} ({low:+.2f} to {high:+.2f})",

@@ -51,7 +51,10 @@ def draw_matrix(box: Box, config: AugmentConfig, rng: np.random.Generator, *, si
     """(3, 3) from source pixels to the pixels of a crop that is scaled, turned and shifted within the bounds."""
     drawn_side_px = box.side_px * rng.uniform(1 - config.scale, 1 + config.scale)
     shift_x, shift_y = drawn_side_px * rng.uniform(-config.shift, config.shift, 2)
-    angle_deg = rng.uniform(-config.rotation_deg, config.rotation_deg)
+    bound_deg = config.rotation_deg
+    if config.level_share > 0 and rng.uniform() < config.level_share:
+        bound_deg = min(bound_deg, config.level_deg)
+    angle_deg = rng.uniform(-bound_deg, bound_deg)
     drawn = Box(box.centre_x + shift_x, box.centre_y + shift_y, drawn_side_px, box.angle_rad)
     return crop_matrix(drawn, side_px, angle_rad=math.radians(angle_deg))
 

@@ -14,6 +14,7 @@ import numpy as np
 from cliphand.arrays import BoolArray, ByteArray, FloatArray
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
+from cliphand.hand import MIDDLE_MCP, WRIST
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +116,25 @@ def crop_matrix(box: Box, side_px: int, *, angle_rad: float = 0.0) -> FloatArray
     matrix[:2, :2] = linear
     matrix[:2, 2] = (side_px - 1) / 2 - linear @ (box.centre_x, box.centre_y)
     return matrix
+
+
+def upright_rad(joints_uv: FloatArray) -> FloatArray:
+    """The angle that turns hands until bone 0-9 points up, clockwise on the screen.
+
+    Args:
+        joints_uv: (..., 21, 2 or more), u to the right and v down.
+
+    Returns:
+        (...) radians; 0 where a joint is not finite.
+    """
+    right, down = np.moveaxis(joints_uv[..., MIDDLE_MCP, :2] - joints_uv[..., WRIST, :2], -1, 0)
+    return np.asarray(np.nan_to_num(-math.pi / 2 - np.arctan2(down, right)))
+
+
+def turn_matrix(angle_rad: float, side_px: int) -> FloatArray:
+    """(3, 3) pixels of a crop to pixels of the same crop turned about its middle, clockwise on the screen."""
+    middle = (side_px - 1) / 2
+    return crop_matrix(Box(middle, middle, side_px), side_px, angle_rad=angle_rad)
 
 
 def resize_matrix(from_px: int, to_px: int) -> FloatArray:

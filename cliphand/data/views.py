@@ -3,7 +3,6 @@
 A crop's turn and zoom live in its camera matrix (crop matrix @ K); camera coordinates never change.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,14 +12,13 @@ from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import camera_to_uvd, root_and_bone
 from cliphand.config import AugmentConfig, CropConfig
 from cliphand.data.augment import draw_matrix, draw_view
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, upright_rad
 from cliphand.data.freihand import FreiHand
 from cliphand.data.layers.compose import compose
 from cliphand.data.layers.dense import DenseTargets, dense_targets
 from cliphand.data.layers.store import LAYER_PX, layer_matrix
 from cliphand.data.photograph import read_image, read_mask
 from cliphand.errors import InputError
-from cliphand.hand import MIDDLE_MCP, WRIST
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +140,7 @@ def _composed(
 
 
 def evaluation_view(dataset: FreiHand, image_index: int, crop: CropConfig, side_px: int) -> EvaluationView:
-    """Cut one photograph by the crop rule alone.
+    """Cut one photograph by the crop rule alone; for a model that looks twice, turned upright as its labels say.
 
     Args:
         dataset: a split; labels are needed only by the rule `joints`, masks only by the rule `mask`.
@@ -155,8 +153,9 @@ def evaluation_view(dataset: FreiHand, image_index: int, crop: CropConfig, side_
     """
     image = read_image(dataset.image_path(image_index))
     box = source_box(dataset, image_index, image_shape=image.shape[:2], crop=crop)
-    matrix = crop_matrix(box, side_px)
     label = dataset.label_index(image_index)
+    joints_uv = dataset.joints_uv(label) if crop.second_look else None
+    matrix = crop_matrix(box, side_px, angle_rad=0.0 if joints_uv is None else float(upright_rad(joints_uv)))
     return EvaluationView(
         crop=cut(image, matrix, side_px=side_px), matrix=matrix, K_crop=matrix @ dataset.K[label], label_index=label
     )
@@ -187,8 +186,7 @@ def _training_box(
     joints_uv = dataset.joints_uv(dataset.label_index(image_index))
     if joints_uv is None:
         raise InputError(f"{dataset.label_path('xyz')} does not exist; upright views are turned by the joints.")
-    right, down = joints_uv[MIDDLE_MCP] - joints_uv[WRIST]
-    return replace(box, angle_rad=-math.pi / 2 - math.atan2(down, right))
+    return replace(box, angle_rad=float(upright_rad(joints_uv)))
 
 
 def _labelled(dataset: FreiHand, image_index: int, crop: ByteArray, matrix: FloatArray) -> TrainingView:

@@ -25,11 +25,13 @@ AUGMENT_OPTIONS = {
     "noise": "noise",
     "difficulty": "difficulty",
     "upright": "upright",
+    "level_share": "level_share",
+    "level": "level_deg",
     "curriculum": "curriculum",
 }
 LOSS_OPTIONS = {f"weight_{field.name}": field.name for field in dataclasses.fields(LossConfig)}
 TEXT_OPTIONS = {"text_tower": "tower", "prompt_joints": "joints"}
-CROP_OPTIONS = {"crop": "rule", "crop_side": "side_px", "crop_margin": "margin"}
+CROP_OPTIONS = {"crop": "rule", "crop_side": "side_px", "crop_margin": "margin", "second_look": "second_look"}
 MODEL_OPTIONS = {
     name: name for name in ("backbone", "input_size", "attention", "heads", "depths", "lixel_channels", "joint_feature")
 }

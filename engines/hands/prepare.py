@@ -6,6 +6,7 @@ The figures are those of `cliphand.data.crop.normalise`, to the bit: 256 values 
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +25,21 @@ N_LEVELS = 256
 MatrixOf = Callable[[int, tuple[int, int]], FloatArray]  # place in the batch, (H, W) -> (3, 3) source to crop pixels
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A batch of B photographs.
+
+    Attributes:
+        images: (B, 3, S, S) float32, normalised, for an engine.
+        matrices: (B, 3, 3) source to crop pixels.
+        photographs: B of (H, W, 3) uint8 RGB, which they were cut from.
+    """
+
+    images: FloatArray
+    matrices: FloatArray
+    photographs: tuple[ByteArray, ...]
+
+
 class Preparer(Closing):
     """Fills batches, one photograph on each core. Use it as a context manager so that its threads end.
 
@@ -38,31 +54,39 @@ class Preparer(Closing):
         self._tables = _tables(crop)
         self._pool = ThreadPoolExecutor(workers) if workers > 1 else None
 
-    def read(self, paths: Sequence[Path], matrix_of: MatrixOf) -> tuple[FloatArray, FloatArray]:
+    def read(self, paths: Sequence[Path], matrix_of: MatrixOf) -> Prepared:
         """A batch of photographs.
 
         Args:
             paths: B image files.
             matrix_of: where each is cut.
 
-        Returns:
-            Images (B, 3, S, S) float32 for an engine, and the matrices (B, 3, 3) from source to crop pixels.
-
         Raises:
             InputError: an image is missing or broken, or `matrix_of` raises it.
         """
-        images = np.empty((len(paths), 3, self.input_size, self.input_size), np.float32)
-        matrices = np.empty((len(paths), 3, 3))
 
-        def fill(place: int) -> None:
+        def read(place: int) -> tuple[ByteArray, FloatArray]:
             photograph = read_image(paths[place])
-            matrices[place] = matrix_of(place, (photograph.shape[0], photograph.shape[1]))
-            self.normalise_into(images[place], cut(photograph, matrices[place], side_px=self.input_size))
+            return photograph, matrix_of(place, (photograph.shape[0], photograph.shape[1]))
 
-        places = range(len(paths))
-        # Draining the iterator raises what a worker raised.
-        list(map(fill, places) if self._pool is None else self._pool.map(fill, places))
-        return images, matrices
+        return self._filled(read, len(paths))
+
+    def again(self, prepared: Prepared, matrices: FloatArray) -> Prepared:
+        """The photographs of a batch, cut by other matrices (B, 3, 3)."""
+        return self._filled(lambda place: (prepared.photographs[place], matrices[place]), len(matrices))
+
+    def _filled(self, source: Callable[[int], tuple[ByteArray, FloatArray]], count: int) -> Prepared:
+        """A batch of what `source` gives for each place: a photograph and how to cut it."""
+        images = np.empty((count, 3, self.input_size, self.input_size), np.float32)
+
+        def fill(place: int) -> tuple[ByteArray, FloatArray]:
+            photograph, matrix = source(place)
+            self.normalise_into(images[place], cut(photograph, matrix, side_px=self.input_size))
+            return photograph, matrix
+
+        run = map if self._pool is None else self._pool.map
+        photographs, matrices = zip(*run(fill, range(count)), strict=True)
+        return Prepared(images, np.stack(matrices), photographs)
 
     def normalise_into(self, out: FloatArray, crop: ByteArray) -> None:
         """Normalise a crop (S, S, 3) uint8 into `out` (3, S, S) float32."""

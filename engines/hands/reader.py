@@ -6,19 +6,19 @@ it: right in shape up to perspective, without a size or a distance.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from cliphand.arrays import FloatArray
+from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig, require
-from cliphand.data.crop import FROM_LABELS, Box, crop_box, crop_matrix, cut, normalise
+from cliphand.data.crop import FROM_LABELS, Box, crop_box, crop_matrix, cut, normalise, upright_rad
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from cliphand.hand import WRIST
-from engines.base import Engine
+from engines.base import Engine, HandOutput
 from engines.hands.photograph_camera import Camera
 from engines.hands.prepare import prepared_ahead
 from engines.hands.steadiness import confidence, moved_boxes, movement
@@ -65,7 +65,7 @@ class Hand:
     confidence: float
 
 
-_Prepared = tuple[tuple[int, int], list[FloatArray], list[FloatArray]]  # (H, W); crops; source to crop pixels
+_Prepared = tuple[ByteArray, Box]  # photograph; where the hand is
 
 
 def _give_up(path: Path, error: InputError) -> None:
@@ -100,15 +100,11 @@ def read_hands(
             and the crop's rule needs labels, or its centred box is of pictures much smaller than the photograph; or the
             network gives NaN or infinity.
     """
-    side = engine.input_size
 
     def prepare(path: Path) -> _Prepared:
         photograph = read_image(path, upright=True)
         shape = (photograph.shape[0], photograph.shape[1])
-        place = _own_box(path, crop, shape) if box is None else _within(box, shape, path)
-        matrices = [crop_matrix(each, side) for each in (place, *moved_boxes(place))]
-        crops = [normalise(cut(photograph, matrix, side_px=side), crop)[None] for matrix in matrices]
-        return shape, crops, matrices
+        return photograph, _own_box(path, crop, shape) if box is None else _within(box, shape, path)
 
     def attempt(path: Path) -> _Prepared | InputError:
         try:
@@ -120,31 +116,42 @@ def read_hands(
         try:
             if isinstance(prepared, InputError):
                 raise prepared
-            hand = _read(engine, path, prepared, model=model, camera=camera)
+            hand = _read(engine, path, prepared, crop, model=model, camera=camera)
         except InputError as error:
             failed(path, error)
         else:
             yield hand
 
 
-def _read(engine: Engine, path: Path, prepared: _Prepared, *, model: Path, camera: Camera | None) -> Hand:
+def _read(
+    engine: Engine, path: Path, prepared: _Prepared, crop: CropConfig, *, model: Path, camera: Camera | None
+) -> Hand:
     """The hand of one prepared photograph; errors as `read_hands`."""
     side = engine.input_size
-    shape, crops, matrices = prepared
+    photograph, place = prepared
+    shape = (photograph.shape[0], photograph.shape[1])
     known = None if camera is None else (camera.matrix(shape), camera.scale_m)
-    first, *moved = (engine(each) for each in crops)
-    for output in (first, *moved):
+
+    def look(at: Box) -> tuple[HandOutput, FloatArray]:
+        matrix = crop_matrix(at, side)
+        output = engine(normalise(cut(photograph, matrix, side_px=side), crop)[None])
         _check_finite(output.joints_uvd, output.verts_uvd, model=model, image=path)
+        return output, matrix
+
+    if crop.second_look:
+        joints_uvd = look(place)[0].joints_uvd[0].astype(np.float64)
+        place = replace(place, angle_rad=place.angle_rad + float(upright_rad(joints_uvd)))
+    looks = [look(each) for each in (place, *moved_boxes(place))]
+    first, matrix = looks[0]
     first_px, *moved_px = (
-        _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side)
-        for output, matrix in zip((first, *moved), matrices, strict=True)
+        _to_pixels(output.joints_uvd[0].astype(np.float64), np.linalg.inv(matrix), side) for output, matrix in looks
     )
     made = make_hand(
         path,
         first.joints_uvd[0],
         first.verts_uvd[0],
         shape=shape,
-        matrix=matrices[0],
+        matrix=matrix,
         side_px=side,
         camera=known,
         confidence=confidence(movement(first_px, np.stack(moved_px))),

@@ -23,7 +23,7 @@ DOUBT_BELOW = 0.5
 def moved_boxes(box: Box) -> list[Box]:
     """The box moved and zoomed a little in each of the ways in MOVES."""
     side = box.side_px
-    return [Box(box.centre_x + x * side, box.centre_y + y * side, zoom * side) for x, y, zoom in MOVES]
+    return [Box(box.centre_x + x * side, box.centre_y + y * side, zoom * side, box.angle_rad) for x, y, zoom in MOVES]
 
 
 def movement(joints_px: FloatArray, moved_px: FloatArray) -> float:
