@@ -16,7 +16,7 @@ from cliphand.checked import from_json
 from cliphand.checkpoint_place import CONFIG, OF_A_RUN, RUN_FILE, WEIGHTS, checkpoint_folder
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, require_file, sha256_of
+from cliphand.files import read_json_object, require_file, require_folder, sha256_of
 
 FORMAT = 2
 UNBOUND_FORMAT = 1  # before weights and config held hashes
@@ -101,9 +101,14 @@ def config_sha256(config: Mapping[str, object]) -> str:
 
 
 def _no_checkpoint(folder: Path) -> InputError:
-    """The sentence about a folder without a config: a run that has no checkpoint yet is told apart."""
+    """The sentence about a folder without a config: a run that has no checkpoint yet is told apart.
+
+    Raises:
+        InputError: there is no such folder.
+    """
     run = folder.parent if folder.name in OF_A_RUN else folder
     if not (run / RUN_FILE).is_file() or checkpoint_folder(run) != run:
+        require_folder(folder, advice="give a checkpoint or a run folder, as `cliphand train` writes them")
         return InputError(f"{folder} is not a checkpoint: it holds no {CONFIG}; give one that `cliphand train` wrote.")
     return InputError(
         f"{run} is a run of which no epoch has finished, so it has no checkpoint yet; resume it: `cliphand train "

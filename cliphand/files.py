@@ -154,18 +154,37 @@ def require_file(path: Path, *, largest_bytes: int | None = None, advice: str = 
     Raises:
         InputError: there is no file at `path`, it is something else, or it is larger than `largest_bytes`.
     """
-    try:
-        info = path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(f"{path} does not exist; {advice}.") from None
-    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"{str(path)!r} cannot be read ({reason}); {advice}.") from None
+    info = _look(path, advice)
     if not stat.S_ISREG(info.st_mode):
         what = "a folder" if stat.S_ISDIR(info.st_mode) else "a pipe, socket or device"
         raise InputError(f"{path} is {what}; {advice}.")
     if largest_bytes is not None and info.st_size > largest_bytes:
         raise InputError(f"{path} has {info.st_size} bytes; such a file has at most {largest_bytes}: {advice}.")
+
+
+def require_folder(path: Path, *, advice: str) -> None:
+    """Refuse what is no folder.
+
+    Raises:
+        InputError: there is nothing at `path`, or something else.
+    """
+    if not stat.S_ISDIR(_look(path, advice).st_mode):
+        raise InputError(f"{path} is no folder; {advice}.")
+
+
+def _look(path: Path, advice: str) -> os.stat_result:
+    """What stands at a path, links followed.
+
+    Raises:
+        InputError: nothing, or it cannot be seen.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        raise InputError(f"{path} does not exist; {advice}.") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with a null byte
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"{str(path)!r} cannot be read ({reason}); {advice}.") from None
 
 
 def read_json_object(path: Path) -> Mapping[str, object]:

@@ -225,7 +225,7 @@ def unwritten(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_is_no_checkpoint_is_refused_before_pytorch_is_imported(
     unwritten: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "is not a checkpoint" in refused(capsys, "export", tmp_path / "nowhere", watched=tmp_path)
+    assert "is not a checkpoint" in refused(capsys, "export", tmp_path, watched=tmp_path)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     sentence = refused(capsys, "export", tmp_path / "run", watched=tmp_path)
@@ -235,7 +235,7 @@ def test_what_is_no_checkpoint_is_refused_before_pytorch_is_imported(
 # what is given with --fp16, where EMPTY is an empty folder, and what is said
 UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
     "no calibration images": (("--calibration", "EMPTY"), "training_K.json does not exist; the training split needs"),
-    "no such folder": (("--calibration", "EMPTY/absent"), "is not a folder; give a folder in FreiHAND's layout"),
+    "no such folder": (("--calibration", "EMPTY/absent"), "does not exist; give a folder in FreiHAND's layout"),
     "nothing to judge by": (("--gate-data", "EMPTY"), "evaluation_K.json does not exist; the evaluation split needs"),
     "a name of no graph": (("--keep-fp32", "nothing-matches"), "'nothing-matches' is to be kept in FP32"),
     "a rule of no table": (

@@ -267,14 +267,14 @@ def test_a_checkpoint_to_learn_from_is_looked_at_before_pytorch_is_imported(
     data = freihand_folder(n_labels=1, size_px=64)
     common = ("--data", data, "--out", tmp_path / "out", "--hand", tmp_path / "hand.npz")
     sentence = refused(capsys, "train", *common, f"--{option}", given, watched=tmp_path)
-    assert f"{tmp_path / 'nowhere'} is not a checkpoint" in sentence
+    assert f"{tmp_path / 'nowhere'} does not exist; give a checkpoint" in sentence
 
 
 @pytest.mark.usefixtures("untouched")
 def test_data_without_a_training_split_is_refused_before_pytorch_is_imported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for data, says in ((tmp_path / "nowhere", "is not a folder"), (tmp_path, "needs the field 'K'")):
+    for data, says in ((tmp_path / "nowhere", "nowhere does not exist"), (tmp_path, "needs the field 'K'")):
         sentence = refused(capsys, "train", "--data", data, "--out", tmp_path / "out", watched=tmp_path)
         assert says in sentence
         assert sentence.endswith("give a folder in FreiHAND's layout.")

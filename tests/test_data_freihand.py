@@ -155,7 +155,7 @@ def test_evaluation_needs_k(folder: Path) -> None:
 
 
 def test_a_folder_that_does_not_exist_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="nowhere is not a folder"):
+    with pytest.raises(InputError, match="nowhere does not exist"):
         open_freihand(tmp_path / "nowhere", "training")
 
 
@@ -195,7 +195,7 @@ def test_files_that_are_no_images_are_left_alone(folder: Path) -> None:
 
 def test_a_missing_image_folder_is_an_error(folder: Path) -> None:
     shutil.rmtree(folder / "evaluation" / "rgb")
-    with pytest.raises(InputError, match="evaluation/rgb is not a folder"):
+    with pytest.raises(InputError, match="evaluation/rgb does not exist"):
         open_freihand(folder, "evaluation")
 
 

@@ -5,13 +5,15 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from linear_hand import save_export
+from refusal import refused
 
 from cliphand.data.label_file import read_labels
 from cliphand.data.photograph import read_image, read_mask
 from cliphand.data.predictions import read_predictions
 from cliphand.errors import InputError
 from cliphand.files import read_json_object, sha256_of
-from cliphand.hand import load_hand
+from cliphand.hand import HandTopology, load_hand
 from cliphand.mano import read_mano
 from cliphand.released import read_released
 from engines.artefact.graph_file import read_graph
@@ -87,3 +89,58 @@ def test_a_huge_file_is_refused_before_it_is_read(tmp_path: Path) -> None:
         stream.truncate(10**10)  # takes no space
     with pytest.raises(InputError, match="has 10000000000 bytes"):
         read_json_object(path)
+
+
+# a command with a file or folder that is not there, and how the advice begins
+FOLDER_OF_DATA = "give a folder in FreiHAND's layout"
+CHECKPOINT = "give a checkpoint or a run folder, as `cliphand train` writes them"
+EXPORT = "give a folder that `cliphand export` wrote"
+TRAIN = ("train", "--data", "data", "--out", "made")
+ABSENT: dict[str, tuple[tuple[str, ...], str]] = {
+    "train, data": (("train", "--data", "nowhere", "--out", "made"), FOLDER_OF_DATA),
+    "train, start": ((*TRAIN, "--start", "nowhere"), CHECKPOINT),
+    "train, start's weights": ((*TRAIN, "--start", "nowhere/model.safetensors"), CHECKPOINT),
+    "train, teacher": ((*TRAIN, "--teacher", "nowhere"), CHECKPOINT),
+    "train, fine-tune": ((*TRAIN, "--quantise-aware", "nowhere"), CHECKPOINT),
+    "train, config": ((*TRAIN, "--config", "nowhere"), "give the path of a file"),
+    "train, hand": ((*TRAIN, "--hand", "nowhere"), ""),
+    "export": (("export", "nowhere", "--no-tensorrt"), CHECKPOINT),
+    "export, best": (("export", "nowhere/best", "--no-tensorrt"), CHECKPOINT),
+    "bench": (("bench", "nowhere", "--data", "data"), EXPORT),
+    "bench, data": (("bench", "export", "--data", "nowhere"), FOLDER_OF_DATA),
+    "bench, checkpoint": (("bench", "export", "--data", "data", "--checkpoint", "nowhere"), ""),
+    "report": (("report", "nowhere", "--data", "data"), EXPORT),
+    "report, data": (("report", "export", "--data", "nowhere"), FOLDER_OF_DATA),
+    "report, checkpoint": (("report", "export", "--data", "data", "--checkpoint", "nowhere"), ""),
+    "report, bench": (("report", "export", "--data", "data", "--bench", "nowhere"), ""),
+    "predict": (("predict", "nowhere", "--export", "export"), ""),
+    "predict, export": (("predict", "data/training/rgb/00000000.jpg", "--export", "nowhere"), EXPORT),
+    "inspect": (("inspect", "nowhere"), EXPORT),
+    "build": (("build", "nowhere"), EXPORT),
+    "build, data": (("build", "export", "--gate-data", "nowhere"), FOLDER_OF_DATA),
+    "score": (("score", "nowhere", "--data", "data"), ""),
+    "hand": (("hand", "nowhere", "--out", "made.npz"), ""),
+    "import-released": (("import-released", "nowhere", "--out", "made"), ""),
+    "synth, backgrounds": (("synth", "--out", "made", "--backgrounds", "nowhere"), "name a folder of photographs"),
+    "data check": (("data", "check", "nowhere"), FOLDER_OF_DATA),
+    "data allow": (("data", "allow", "nowhere", "bone"), FOLDER_OF_DATA),
+}
+
+
+@pytest.fixture(scope="module")
+def begun(hand_topology: HandTopology, freihand_folder: Callable[..., Path]) -> Path:
+    """A folder with `data` and `export`."""
+    data = freihand_folder(n_labels=1)
+    save_export(data.parent / "place" / "export", hand_topology)
+    return data.rename(data.parent / "place" / "data").parent
+
+
+@pytest.mark.parametrize("command", ABSENT)
+def test_what_does_not_exist_is_said_not_to(
+    command: str, begun: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(begun)
+    words, advice = ABSENT[command]
+    sentence = refused(capsys, *words, watched=begun)
+    assert sentence.startswith("nowhere")
+    assert f"does not exist; {advice}" in sentence

@@ -35,7 +35,7 @@ TARGETS: dict[str, tuple[str, ...]] = {
 }
 # What the sentence begins with, and the words of the command.
 DATA: dict[str, tuple[str, tuple[str, ...]]] = {
-    "no folder": ("nowhere is not a folder", ("train", "--data", "nowhere", "--out", VACANT)),
+    "no folder": ("nowhere does not exist", ("train", "--data", "nowhere", "--out", VACANT)),
     "no labels": (f"{BARE}/training_verts.json does not exist", ("train", "--data", BARE, "--out", VACANT)),
     "surface": (
         f"{PLAIN} holds no layers, so nothing tells what a cell shows of the hand; give --weight-surface 0,",

@@ -75,8 +75,11 @@ def build(
     from engines.artefact.manifest import read_manifest
     from engines.tensorrt.plan import BatchRange, BuildSettings, parse_range
     from engines.tensorrt.process import buildable_flavours
+    from export.gate.images import GateRequest, check_gate
 
     read_manifest(folder)  # a folder that is none is worth the first sentence
+    if gate_data is not None:
+        check_gate(GateRequest(gate_data))  # which nothing reads where no plan can be run
     settings = BuildSettings(
         profiles=tuple(parse_range(text) for text in batches or ()) or (BatchRange(),),
         level=level,

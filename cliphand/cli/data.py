@@ -32,12 +32,14 @@ def check(
     from cliphand.data.freihand import SPLITS, label_path, open_freihand
     from cliphand.data.synthetic.record import refuse_unfinished
     from cliphand.errors import InputError
+    from cliphand.files import require_folder
     from cliphand.kinds import LABEL_SHEET
 
     if picture is not None:
         if picture.suffix.lower() != ".png":
             raise InputError(f"{picture} is written as PNG; name a file that ends in .png.")
         check_file(picture, LABEL_SHEET)
+    require_folder(folder, advice="give a folder in FreiHAND's layout")
     refuse_unfinished(folder)
     present = [split for split in SPLITS if (folder / split).exists() or label_path(folder, split, "K").exists()]
     if not present:
@@ -81,10 +83,9 @@ def allow(
     Every command that opens the folder heeds it. The checks of an earlier `allow` that are not named are made again.
     """
     from cliphand.data.plausible import write_allowed
-    from cliphand.errors import InputError
+    from cliphand.files import require_folder
 
-    if not folder.is_dir():
-        raise InputError(f"{folder} is not a folder; give a folder in FreiHAND's layout.")
+    require_folder(folder, advice="give a folder in FreiHAND's layout")
     typer.echo(f"{write_allowed(folder, tuple(checks))}: {', '.join(sorted(set(checks)))} may fail")
 
 

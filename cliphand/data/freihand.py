@@ -23,6 +23,7 @@ from cliphand.data.photograph import image_size
 from cliphand.data.plausible import PROJECTION, Fault, Labels, check_plausible, implausible, read_allowed
 from cliphand.data.synthetic.record import refuse_lost_layers, refuse_unfinished
 from cliphand.errors import InputError
+from cliphand.files import require_folder
 
 Split = Literal["training", "evaluation"]
 SPLITS: tuple[Split, ...] = ("training", "evaluation")
@@ -111,8 +112,7 @@ def require_split(root: Path, split: Split, *, also: Sequence[str] = ()) -> None
         InputError: the folder, a file of labels, or the layers of a set that was rendered in layers is missing, or the
             set is still in the making.
     """
-    if not root.is_dir():
-        raise InputError(f"{root} is not a folder; give a folder in FreiHAND's layout.")
+    require_folder(root, advice="give a folder in FreiHAND's layout")
     refuse_unfinished(root)
     for field in (*REQUIRED_FIELDS[split], *also):
         path = label_path(root, split, field)
@@ -273,10 +273,8 @@ def _has_masks(folder: Path, n_labels: int) -> bool:
 
 def _count_numbered(folder: Path) -> int:
     """How many files 00000000.jpg, 00000001.jpg, ... a folder holds; a gap or another JPEG name is an error."""
-    try:
-        names = os.listdir(folder)  # noqa: PTH208  # 130,240 names: no Path for each
-    except OSError:
-        raise InputError(f"{folder} is not a folder; it must hold the images 00000000.jpg, 00000001.jpg, ...") from None
+    require_folder(folder, advice="it must hold the images 00000000.jpg, 00000001.jpg, ...")
+    names = os.listdir(folder)  # noqa: PTH208  # 130,240 names: no Path for each
     matches = {name: _IMAGE_NAME.fullmatch(name) for name in names if name.lower().endswith((".jpg", ".jpeg"))}
     strange = sorted(name for name, match in matches.items() if match is None and not name.startswith("."))
     if strange:

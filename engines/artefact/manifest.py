@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval
 from cliphand.checked import checked, from_json
 from cliphand.config import CropConfig, require
 from cliphand.errors import InputError
-from cliphand.files import read_json_object, sha256_of, write_json
+from cliphand.files import read_json_object, require_folder, sha256_of, write_json
 from cliphand.hand import HAND_NAME, JOINT_NAMES, HandTopology, load_hand, topology_sha256
 from engines.base import INPUT_NAME, OUTPUT_SHAPES, input_shape
 
@@ -144,6 +144,7 @@ def read_manifest(directory: Path) -> Manifest:
             with other tensors or joints than this version runs.
     """
     path = directory / MANIFEST_NAME
+    require_folder(directory, advice="give a folder that `cliphand export` wrote")
     require(path.exists(), f"{directory} has no {MANIFEST_NAME}; give a folder that `cliphand export` wrote.")
     value = dict(read_json_object(path))
     version = value.get("format_version")

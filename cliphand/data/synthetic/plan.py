@@ -9,6 +9,7 @@ from cliphand.data.synthetic.photos import NO_PHOTOS, Photos, look_at_photos
 from cliphand.data.synthetic.record import RECORD, Record, read_record
 from cliphand.data.synthetic.sample import SPLITS
 from cliphand.errors import InputError
+from cliphand.files import require_folder
 
 WORK = ".cliphand_synth"  # what is not yet part of the set; gone once it is
 GENERATOR = 7  # raised whenever the same seed gives other bytes
@@ -47,8 +48,7 @@ def make_plan(
         raise InputError(f"--kind is {kind}; valid are {', '.join(KINDS)}.")
     photos = NO_PHOTOS
     if backgrounds is not None:
-        if not backgrounds.is_dir():
-            raise InputError(f"--backgrounds {backgrounds} is not a folder; name a folder of photographs.")
+        require_folder(backgrounds, advice="name a folder of photographs with --backgrounds")
         if not KINDS[kind].cluttered:
             raise InputError(f"--kind {kind} has backgrounds of one colour; leave out --backgrounds or ask for varied.")
         photos = look_at_photos(backgrounds)
