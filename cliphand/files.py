@@ -25,6 +25,14 @@ SHORT_HASH = 12  # digits of a hash that people read
 LARGEST_JSON = 64 * 2**20  # bytes; the benchmark of a large export has one
 LARGEST_DEPTH = 32
 LONGEST_INTEGER = 4000  # digits; Python itself refuses to read more than 4,300
+JSON_WORDS: Mapping[type, str] = {
+    type(None): "null",
+    list: "a list",
+    str: "a text",
+    bool: "true or false",
+    int: "a number",
+    float: "a number",
+}
 
 
 @contextmanager
@@ -187,8 +195,12 @@ def _look(path: Path, advice: str) -> os.stat_result:
         raise InputError(f"{str(path)!r} cannot be read ({reason}); {advice}.") from None
 
 
-def read_json_object(path: Path) -> Mapping[str, object]:
+def read_json_object(path: Path, *, what: str = "a JSON object") -> Mapping[str, object]:
     """Read a JSON object.
+
+    Args:
+        path: of the file.
+        what: such a file holds, for the sentence about one that holds no object.
 
     Raises:
         InputError: the file is missing, is not JSON (which knows no NaN), names a key twice, is nested deeper than
@@ -207,7 +219,7 @@ def read_json_object(path: Path) -> Mapping[str, object]:
     except (ValueError, RecursionError, OSError) as error:
         raise InputError(f"{path} is not readable as JSON ({json_fault(error)}); write it again.") from None
     if not isinstance(value, dict):
-        raise InputError(f"{path} holds a JSON {type(value).__name__}; it must hold an object.")
+        raise InputError(f"{path} holds {JSON_WORDS[type(value)]}; it must hold {what}.")
     return cast("Mapping[str, object]", value)
 
 

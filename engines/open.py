@@ -88,9 +88,11 @@ def open_engine(
         raise InputError(f"{path} failed the parity gate; export it again, or ask for rejected graphs.")
     runners = RUNNERS.get(CHECKPOINT if path.is_dir() else file_kind(path))
     if runners is None:
-        raise InputError(f"{path} ends in {path.suffix!r}; engines run {sorted(RUNNERS)} and checkpoint folders.")
+        raise InputError(
+            f"{path} ends in {path.suffix!r}; engines run {', '.join(sorted(RUNNERS))} and checkpoint folders."
+        )
     if engine is not None and engine not in runners:
-        raise InputError(f"{path} does not run in {engine!r}; engines for it are {sorted(runners)}.")
+        raise InputError(f"{path} does not run in {engine!r}; engines for it are {', '.join(sorted(runners))}.")
     if not path.exists():
         raise InputError(f"{path} does not exist; give a model file or a checkpoint.")
     precision, input_size = _declared(path)

@@ -279,7 +279,7 @@ def test_a_graph_that_moves_the_hand_is_outside_the_gate(export: Path, data: Pat
 
 
 def test_an_unknown_engine_is_refused() -> None:
-    with pytest.raises(InputError, match=r"there is no engine \['tflite'\] for ONNX graphs; valid are \['onnxruntime'"):
+    with pytest.raises(InputError, match="there is no engine tflite for ONNX graphs; valid are onnxruntime, "):
         BenchRequest(export=Path(), data=Path(), runners=("tflite",))
 
 

@@ -181,7 +181,7 @@ def test_no_data_and_no_benchmark_is_one_sentence(export: Path, tmp_path: Path) 
 
 
 def test_what_cannot_run_is_refused_with_what_can(export: Path) -> None:
-    with pytest.raises(InputError, match=r"\['abacus'\]; engines for ONNX graphs are \['onnxruntime'"):
+    with pytest.raises(InputError, match="is abacus; engines for ONNX graphs are onnxruntime, "):
         ReportRequest(export, runners=("abacus",))
     with pytest.raises(InputError, match="n_images is 0"):
         ReportRequest(export, n_images=0)

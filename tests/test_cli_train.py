@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,12 +20,14 @@ from cliphand.cli.train_options import SETTLED, check_options, plan_run
 from cliphand.cli.train_run import make_run
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
+from cliphand.data.identity import data_identity
 from cliphand.errors import InputError
 from cliphand.files import write_json
-from cliphand.hand import HandTopology
+from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
+from cliphand.training.dataset import EpochSampler
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, run_facts
@@ -83,6 +86,38 @@ def test_the_end_says_what_comes_next(
     monkeypatch.setattr("cliphand.training.loop.train_hand", lambda run, resume, tell: run.out)
     train(data=data, out=tmp_path / "run", hand=hand_file, stage=stage, batch=1, validation_fraction=0.0)
     assert capsys.readouterr().out.rstrip().endswith("next: " + after.format(data=data, out=tmp_path / "run"))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"batch": 100}, "--batch 100 is more than the 4 training images of an epoch: an epoch is one step, in which"),
+        ({"batch": 3, "devices": 2}, "--batch 3 in 2 processes is more than the 4 training images of an epoch"),
+        ({"batch": 100, "repeats": 25}, ""),
+        ({"batch": 4}, ""),
+    ],
+)
+def test_a_batch_of_more_than_all_images_is_told(
+    options: dict[str, int],
+    says: str,
+    hand_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    freihand_folder: Callable[..., Path],
+) -> None:
+    monkeypatch.setattr("cliphand.training.loop._train", lambda *_: None)
+    monkeypatch.setattr("cliphand.training.loop.train_in_processes", lambda *_, **__: None)
+    data = freihand_folder(n_labels=4, size_px=64)
+    usual = {"validation_fraction": 0.0, "accelerator": "cpu"}
+    train(data=data, out=tmp_path / "run", hand=hand_file, **usual, **options)
+    said = " ".join(capsys.readouterr().out.split())
+    assert says in said
+    assert ("--batch" in said) == bool(says)
+    if says and "devices" not in options:  # and so it is
+        seen = Counter(position for _, position in EpochSampler(range(4), train=TrainConfig(**options)))
+        assert set(seen.values()) == {25}
+        assert "each image comes 25 times" in said
 
 
 def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_file: Path) -> None:
@@ -204,10 +239,18 @@ def test_options_given_win_over_the_file_and_a_file_may_say_little(hand_file: Pa
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        ({"trian": {}}, r"mine.json has a section 'trian'; valid are \['model', 'crop', 'train'"),
+        ({"trian": {}}, "mine.json has a section 'trian'; valid are model, crop, train, recipe, start and what a run"),
+        (None, "^[^ ]*mine.json holds null; it must hold a JSON object with any of the sections model, crop, train, "),
+        (
+            [{}],
+            "^[^ ]*mine.json holds a list; it must hold a JSON object with any of the sections model, crop, train, ",
+        ),
+        ({"recipe": {"wieghts": {}}}, "^[^ ]*mine.json: recipe: wieghts is unknown; valid is weights, and what a run"),
+        ({"recipe": {"calibration_images": 4}}, "^[^ ]*mine.json: recipe: calibration_images is unknown;"),
+        ({"recipe": {"weights": {}}}, "recipe: weights are of what a teacher says; give --teacher as well"),
         ({"train": {"epochs": 0}}, "mine.json: train: epochs is 0; it must be at least 1"),
         ({"train": {"epoch": 1}}, "mine.json: train: epoch is unknown"),
-        ({"recipe": {"teacher": "abc"}}, "is of a run with --teacher; name that checkpoint with --teacher as well"),
+        ({"recipe": {"teacher": "abc"}}, "is of a run with --teacher; name that checkpoint with --teacher too"),
         ({"recipe": 3}, "recipe is 3; it must be a JSON object"),
         ({"start": 3}, "start is 3; it must be a path"),
         ({"start": ""}, 'start is ""; it must be a path'),
@@ -222,7 +265,7 @@ def test_options_given_win_over_the_file_and_a_file_may_say_little(hand_file: Pa
         ({"train": {"loss": {"clip": True}}}, "^[^ ]*mine.json: train: loss.clip is True; it must be a valid number"),
     ],
 )
-def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: dict[str, object], says: str) -> None:
+def test_a_file_that_is_no_configuration_is_refused(tmp_path: Path, content: object, says: str) -> None:
     file = tmp_path / "mine.json"
     file.write_text(json.dumps(content))
     with pytest.raises(InputError, match=says):
@@ -322,8 +365,33 @@ def test_resuming_with_other_options_names_what_the_run_has_and_what_was_given(
     assert "only --epochs and --workers may differ" in sentence
 
 
+@pytest.mark.usefixtures("untouched")
+@pytest.mark.parametrize("other", ["labels", "hand", "no record"])
+def test_resuming_on_other_data_is_refused_before_pytorch_is_imported(
+    other: str,
+    tmp_path: Path,
+    hand_file: Path,
+    freihand_folder: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data, hand = freihand_folder(n_labels=1, size_px=64), hand_file
+    out = begin(tmp_path / "out", BEGUN, data=None if other == "no record" else data, hand=hand)
+    says = f"{out} does not say which data it began with"
+    if other == "labels":
+        data = freihand_folder(n_labels=1, size_px=64, seed=1)
+        says = f"{out} was started with other data (K, xyz, verts, scale differ); resume with what it was started with"
+    if other == "hand":
+        topology = load_hand(hand_file)
+        hand = tmp_path / "other.npz"
+        save_hand(dataclasses.replace(topology, template=topology.template * 1.0001), hand)
+        says = f"{out} was started with another hand.npz; resume with what it was started with"
+    common = ("--data", data, "--hand", hand, "--out", out, "--resume")
+    assert refused(capsys, "train", *common, *typed(BEGUN), watched=tmp_path).startswith(says)
+
+
 def test_a_record_gives_what_its_run_is_resumed_with(
     tmp_path: Path,
+    hand_file: Path,
     freihand_folder: Callable[..., Path],
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
@@ -332,8 +400,9 @@ def test_a_record_gives_what_its_run_is_resumed_with(
         raise InputError("the run was made")
 
     monkeypatch.setattr("cliphand.cli.train_run.make_run", stop)
-    out = begin(tmp_path / "out", BEGUN)
-    common = ("--data", freihand_folder(n_labels=1, size_px=64), "--out", out, "--resume")
+    data = freihand_folder(n_labels=1, size_px=64)
+    out = begin(tmp_path / "out", BEGUN, data=data, hand=hand_file)
+    common = ("--data", data, "--hand", hand_file, "--out", out, "--resume")
     for options in (typed(BEGUN), ("--config", out / "run.json"), (*typed(BEGUN), "--epochs", 7, "--workers", 0)):
         assert refused(capsys, "train", *common, *options, watched=tmp_path) == "the run was made"
 
@@ -353,10 +422,13 @@ def test_resuming_with_another_start_or_teacher_names_both(
     assert "no --teacher" in sentence
 
 
-def begin(out: Path, options: dict[str, object]) -> Path:
+def begin(out: Path, options: dict[str, object], *, data: Path | None = None, hand: Path | None = None) -> Path:
     """A run folder as one of these options has it after an epoch, as far as a look at it goes."""
     out.mkdir()
-    write_json(out / "run.json", plan_run(options).facts(), None)
+    of_data = {}
+    if data is not None and hand is not None:
+        of_data = {"identity": data_identity(open_freihand(data, "training"), load_hand(hand))}
+    write_json(out / "run.json", plan_run(options).facts() | of_data, None)
     (out / "resume.ckpt").touch()
     return out
 

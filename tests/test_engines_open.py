@@ -37,9 +37,7 @@ def test_a_graph_for_another_crop_than_the_manifest_says_is_refused(tmp_path: Pa
 
 
 def test_a_file_no_engine_runs_is_refused_with_the_valid_endings(tmp_path: Path) -> None:
-    with pytest.raises(
-        InputError, match=r"ends in '\.tflite'; engines run \['\.onnx', '\.plan', '\.pt2', '\.safetensors'\]"
-    ):
+    with pytest.raises(InputError, match=r"ends in '\.tflite'; engines run \.onnx, \.plan, \.pt2, \.safetensors and"):
         open_engine(tmp_path / "model.tflite")
 
 
@@ -75,7 +73,7 @@ def test_an_engine_is_chosen_by_name(tmp_path: Path) -> None:
 
 
 def test_an_engine_that_does_not_run_such_files_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"does not run in 'tensorrt'; engines for it are \['onnxruntime', 'onnxr"):
+    with pytest.raises(InputError, match=r"does not run in 'tensorrt'; engines for it are onnxruntime, onnxr"):
         open_engine(save_onnx(tmp_path / "model.onnx"), engine="tensorrt")
 
 

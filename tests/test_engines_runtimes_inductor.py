@@ -190,7 +190,7 @@ def test_files_that_are_no_package_are_refused_before_anything_runs(tmp_path: Pa
     with pytest.raises(InputError, match="is not an AOTInductor package"):
         InductorEngine(tmp_path / "model.pt2")
     foreign = save_package(tmp_path / "foreign.pt2", {"AOTI_DEVICE_KEY": "cpu"})
-    with pytest.raises(InputError, match=r"does not state \['cliphand_input_size', 'cliphand_precision'\]"):
+    with pytest.raises(InputError, match="does not state cliphand_input_size, cliphand_precision;"):
         InductorEngine(foreign)
 
 

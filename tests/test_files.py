@@ -88,7 +88,7 @@ def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path: Path,
         (b"\xff\xfe", "is not readable as JSON"),
         (b'{"a": ' * 100_000, "is not readable as JSON"),
         (b"[1, 2]", "holds a JSON list"),
-        (b"null", "holds a JSON NoneType"),
+        (b"null", "holds null; it must hold a JSON object"),
     ],
 )
 def test_a_file_without_a_json_object_is_refused_by_name(tmp_path: Path, content: bytes, says: str) -> None:

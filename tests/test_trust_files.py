@@ -69,7 +69,10 @@ REFUSED = {
     "a float that overflows": (b'{"a": 1e999}', "1e999 is no finite number"),
     "bytes that are no text": (b'{"a": "\xff\xfe"}', "not readable as JSON"),
     "a key twice": (b'{"a": 1, "b": {"c": 1, "c": 2}}', "key 'c' stands there twice"),
-    "a list": (b"[1]", "must hold an object"),
+    "a list": (b"[1]", r"holds a list; it must hold a JSON object\.$"),
+    "a number": (b"1.5", r"holds a number; it must hold a JSON object\.$"),
+    "a text": (b'"model"', r"holds a text; it must hold a JSON object\.$"),
+    "true": (b"true", r"holds true or false; it must hold a JSON object\.$"),
     "nothing": (b"", "not readable as JSON"),
 }
 

@@ -91,7 +91,8 @@ class BenchRequest:
     def __post_init__(self) -> None:
         """Check names."""
         unknown = sorted(set(self.runners) - set(RUNNERS[".onnx"]))
-        require(not unknown, f"there is no engine {unknown} for ONNX graphs; valid are {list(RUNNERS['.onnx'])}.")
+        known = ", ".join(RUNNERS[".onnx"])
+        require(not unknown, f"there is no engine {', '.join(unknown)} for ONNX graphs; valid are {known}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,7 +73,7 @@ class ReportRequest:
     def __post_init__(self) -> None:
         """Check names."""
         unknown, known = sorted(set(self.runners) - set(RUNNERS[".onnx"])), sorted(RUNNERS[".onnx"])
-        require(not unknown, f"--engine is {unknown}; engines for ONNX graphs are {known}.")
+        require(not unknown, f"--engine is {', '.join(unknown)}; engines for ONNX graphs are {', '.join(known)}.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -240,7 +240,7 @@ def main(
     usual = [] if latency_only or which == "backbones" else list(variants)
     trained = usual if train is None else train
     unknown = sorted(set(trained) - set(variants))
-    require(not unknown, f"there is no variant {unknown}; valid are {list(variants)}.")
+    require(not unknown, f"there is no variant {', '.join(unknown)}; valid are {', '.join(variants)}.")
     config = dataclasses.replace(FROM_SCRATCH, epochs=epochs, precision=fastest_precision())
     taught_by = None if teacher is None else load_checkpoint(teacher)
     shared = Study(data, out, config, SpeedSettings(calls=calls, seconds=seconds), threads, taught_by)

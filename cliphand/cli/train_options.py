@@ -30,6 +30,7 @@ from cliphand.training.same_options import refuse_other_options
 
 if TYPE_CHECKING:
     from cliphand.checkpoint_config import CheckpointConfig
+    from cliphand.hand import HandTopology
 
 Options = Mapping[str, object]  # those that were given, by their parameters' names
 BRANCHES = ("clip", "heatmaps", "heatmaps_2d", "surface")  # terms of what is not deployed, or not of points
@@ -159,7 +160,7 @@ def check_inputs(plan: Plan, options: Options, *, data: Path, out: Path, resume:
 
     Raises:
         InputError: there is no training split or no checkpoint to start from, an option needs layers that the data do
-            not have, or the run that is to go on was started with other options.
+            not have, or the run that is to go on was started with other options or on other labels.
     """
     from cliphand.data.freihand import require_split
     from cliphand.data.layers.scenery import require_layers
@@ -170,8 +171,22 @@ def check_inputs(plan: Plan, options: Options, *, data: Path, out: Path, resume:
             require_layers(data, "training", option=flag(option))
     now = plan.facts()
     if resume:
+        from cliphand.data.identity import hand_identity, label_identity, refuse_other_data
+
         before = read_json_object(out / RUN_FILE)
         refuse_other_options({**before, "recipe": _known(before.get("recipe"))}, now, out=out)
+        hand = hand_of(plan, options, data)
+        told = label_identity(data, "training") | ({} if hand is None else hand_identity(hand))
+        refuse_other_data(before.get("identity"), told, run=out, whole=False)  # images take longer, so come later
+
+
+def hand_of(plan: Plan, options: Options, data: Path) -> "HandTopology | None":
+    """The topology of the file that is named, or of the data; None where the checkpoint that is learnt from has it."""
+    from cliphand.hand import HAND_NAME, load_hand
+
+    needed = plan.teacher or plan.quantised
+    path = path_of(options, "hand") or (data / HAND_NAME if needed is None else None)
+    return None if path is None else load_hand(path)
 
 
 def _known(recipe: object) -> dict[str, object]:
@@ -211,7 +226,7 @@ def _preset(options: Options) -> ModelConfig:
     from cliphand.presets import PRESETS
 
     name = str(options.get("preset", DEFAULT_PRESET))
-    require(name in PRESETS, f"preset '{name}' is unknown; valid are {list(PRESETS)}.")
+    require(name in PRESETS, f"preset '{name}' is unknown; valid are {', '.join(PRESETS)}.")
     return PRESETS[name]
 
 

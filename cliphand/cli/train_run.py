@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliphand.cli.train_options import Options, Plan, path_of, plan_run
+from cliphand.cli.train_options import Options, Plan, hand_of, plan_run
 from cliphand.config import require
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
     """
     plan = plan_run(options)
     needed = plan.teacher or plan.quantised
-    hand = _hand(options, None if needed else data)
+    hand = hand_of(plan, options, data)
 
     from cliphand.checkpoint import load_checkpoint
     from cliphand.training.loop import Run
@@ -37,14 +37,6 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
         start=plan.start,
         recipe=_recipe(plan, checkpoint, data),
     )
-
-
-def _hand(options: Options, data: Path | None) -> "HandTopology | None":
-    """The topology of the file that is named, or of the data; None where there is neither."""
-    from cliphand.hand import HAND_NAME, load_hand
-
-    path = path_of(options, "hand") or (None if data is None else data / HAND_NAME)
-    return None if path is None else load_hand(path)
 
 
 def _topology(hand: "HandTopology | None", checkpoint: "Checkpoint | None") -> "HandTopology":

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cliphand.camera import MM_PER_M
-from cliphand.data.freihand import FreiHand
+from cliphand.data.freihand import FreiHand, Split, label_path
 from cliphand.data.label_file import FIELD_SHAPES
 from cliphand.data.plausible import HAND, read_allowed
 from cliphand.errors import InputError
@@ -37,20 +37,31 @@ def data_identity(data: FreiHand, topology: HandTopology) -> dict[str, str]:
     Raises:
         InputError: a file cannot be read any more.
     """
-    fields = {field: sha256_of(data.label_path(field)) for field in FIELD_SHAPES if getattr(data, field) is not None}
     images = _sizes_sha256(data.image_path(index) for index in range(len(data)))
     masks = {"masks": _sizes_sha256(_masks(data))} if data.has_masks else {}
     layers = {"layers": _sizes_sha256(data.layers.files())} if data.layers is not None else {}
-    return {**fields, "images": images, **masks, **layers, HAND: topology_sha256(topology)}
+    return {**label_identity(data.root, data.split), "images": images, **masks, **layers, **hand_identity(topology)}
 
 
-def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path) -> None:
+def label_identity(root: Path, split: Split) -> dict[str, str]:
+    """The part of `data_identity` that is in labels: known within a moment, because none is parsed."""
+    paths = {field: label_path(root, split, field) for field in FIELD_SHAPES}
+    return {field: sha256_of(path) for field, path in paths.items() if path.exists()}
+
+
+def hand_identity(topology: HandTopology) -> dict[str, str]:
+    """The part of `data_identity` that is the hand."""
+    return {HAND: topology_sha256(topology)}
+
+
+def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path, whole: bool = True) -> None:
     """Refuse to go on with a run on other data or another hand.
 
     Args:
         before: what `data_identity` gave when the run began, as its JSON file holds it.
-        now: what it gives now.
+        now: what it gives now, or a part of that.
         run: the run folder, named in errors.
+        whole: whether what is not in `now` differs.
 
     Raises:
         InputError: they differ, or the run has no record of its data.
@@ -60,7 +71,8 @@ def refuse_other_data(before: object, now: Mapping[str, str], *, run: Path) -> N
             f"{run} does not say which data it began with, so it cannot be told whether these are the same; "
             "start again in a new folder."
         )
-    other = [name for name in {**now, **before} if before.get(name) != now.get(name)]
+    names = {**now, **before} if whole else now
+    other = [name for name in names if before.get(name) != now.get(name)]
     if other:
         what = "another hand.npz" if other == [HAND] else f"other data ({', '.join(other)} differ)"
         raise InputError(

@@ -177,6 +177,23 @@ class EpochSampler(Sampler[tuple[int, int]]):
         yield from order[: self.global_length][self.rank :: self.processes]
 
 
+def large_batch_line(n_images: int, train: TrainConfig) -> str | None:
+    """A line for the user where one step takes more than all images of an epoch, else None.
+
+    Args:
+        n_images: that are trained on.
+        train: batch, processes and passes.
+    """
+    together = train.batch * train.devices
+    if together <= n_images * train.repeats:
+        return None
+    batch = f"--batch {train.batch}" + (f" in {train.devices} processes" if train.devices > 1 else "")
+    return (
+        f"{batch} is more than the {n_images} training images of an epoch: an epoch is one step, in which each image "
+        f"comes {together / n_images:.2g} times, in other views."
+    )
+
+
 class Labelled(NamedTuple):
     """One image for validation, with what turns its uvd into metres under the authors' protocol.
 

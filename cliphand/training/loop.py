@@ -20,7 +20,7 @@ from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.checkpoint_place import LAST, RUN_FILE
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
-from cliphand.data.freihand import FreiHand, open_freihand
+from cliphand.data.freihand import FreiHand, open_freihand, validation_split
 from cliphand.data.identity import data_identity, refuse_other_hand
 from cliphand.data.layers.scenery import require_layers
 from cliphand.errors import RunError
@@ -33,6 +33,7 @@ from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.accelerator import accelerator_of
 from cliphand.training.bar import EpochBar
+from cliphand.training.dataset import large_batch_line
 from cliphand.training.loaders import make_loaders
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
@@ -111,9 +112,10 @@ def train_hand(
     """
     check_place(run.out, resume=resume)
     data = open_freihand(run.data, "training")
-    cut_off = cut_off_line(data, run.crop)
-    if cut_off is not None:
-        tell(cut_off)
+    fit_labels, _ = validation_split(data.n_labels, run.train.validation_fraction, run.train.seed)
+    for remark in (cut_off_line(data, run.crop), large_batch_line(len(fit_labels) * data.n_versions, run.train)):
+        if remark is not None:
+            tell(remark)
     start = None if run.start is None else load_checkpoint(run.start)
     line = None if start is None else partly_taken(run.model, start)
     if line is not None:

@@ -185,9 +185,8 @@ def check_artefact(manifest: Manifest, path: Path) -> Artefact:
     """
     artefact = manifest.artefacts.get(path.name)
     if artefact is None:
-        raise InputError(
-            f"{path} is not in the {MANIFEST_NAME} beside it, which lists {sorted(manifest.artefacts)}; export again."
-        )
+        listed = ", ".join(sorted(manifest.artefacts))
+        raise InputError(f"{path} is not in the {MANIFEST_NAME} beside it, which lists {listed}; export again.")
     require(path.is_file(), f"{path} does not exist, but {MANIFEST_NAME} lists it; export again.")
     require(
         path.stat().st_size == artefact.bytes and describe(path, precision=artefact.precision) == artefact,
@@ -225,7 +224,7 @@ def _check(fixed: _Fixed, manifest: Manifest, *, source: str) -> None:
         require(given == valid, f"{source}: {role} are {_spell(given)}; engines run {_spell(valid)}.")
     require(
         fixed.joint_order == JOINT_NAMES,
-        f"{source}: joint_order is {list(fixed.joint_order)}; this version runs {list(JOINT_NAMES)}.",
+        f"{source}: joint_order is {', '.join(fixed.joint_order)}; this version runs {', '.join(JOINT_NAMES)}.",
     )
 
 

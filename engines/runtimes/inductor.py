@@ -127,7 +127,10 @@ def read_facts(path: Path) -> dict[str, str]:
     except UNREADABLE as error:
         raise InputError(f"{path} is not an AOTInductor package ({error}); export it again.") from None
     missing = {PRECISION_KEY, SIZE_KEY, "AOTI_DEVICE_KEY"} - set(facts)
-    require(not missing, f"{path} does not state {sorted(missing)}; it is no package of this project: export it again.")
+    require(
+        not missing,
+        f"{path} does not state {', '.join(sorted(missing))}; it is no package of this project: export it again.",
+    )
     side = facts[SIZE_KEY]
     require(
         side.isdecimal() and len(side) < 6 and int(side) > 0,

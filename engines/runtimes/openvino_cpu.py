@@ -240,7 +240,8 @@ def _input_size(model: _Model, path: Path) -> int:
     outputs = {port.get_any_name(): port for port in model.outputs}
     for role, given, valid in (("inputs", inputs, {INPUT_NAME}), ("outputs", outputs, set(OUTPUT_SHAPES))):
         if set(given) != valid:
-            raise InputError(f"{path} has {role} {sorted(given)}; an engine needs {sorted(valid)}: export it again.")
+            has, needs = (", ".join(sorted(names)) or "no names" for names in (given, valid))
+            raise InputError(f"{path} has {role} {has}; an engine needs {needs}: export it again.")
     side = _shape(inputs[INPUT_NAME])[-1]
     shapes = {INPUT_NAME: input_shape(side), **OUTPUT_SHAPES}
     for name, port in (inputs | outputs).items():

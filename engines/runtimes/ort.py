@@ -119,7 +119,8 @@ def _input_size(session: ort.InferenceSession, path: Path) -> int:
     outputs = {node.name: node for node in session.get_outputs()}
     for role, given, valid in (("inputs", inputs, {INPUT_NAME}), ("outputs", outputs, set(OUTPUT_SHAPES))):
         if set(given) != valid:
-            raise InputError(f"{path} has {role} {sorted(given)}; an engine needs {sorted(valid)}: export it again.")
+            has, needs = (", ".join(sorted(names)) or "no names" for names in (given, valid))
+            raise InputError(f"{path} has {role} {has}; an engine needs {needs}: export it again.")
     side = inputs[INPUT_NAME].shape[-1] if inputs[INPUT_NAME].shape else None
     if not isinstance(side, int):
         raise InputError(f"{path} takes '{INPUT_NAME}' {inputs[INPUT_NAME].shape}; the crop's side must be fixed.")

@@ -135,7 +135,10 @@ class Keep:
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.fewer) - set(RULE_NAMES))
-        require(not unknown, f"there is no rule {unknown} in the precision table; it has {list(RULE_NAMES)}.")
+        require(
+            not unknown,
+            f"there is no rule {', '.join(unknown)} in the precision table; it has {', '.join(RULE_NAMES)}.",
+        )
         astray = next((name for name in self.more if name.partition("/")[0] not in ROOTS), None)
         require(
             astray is None,
