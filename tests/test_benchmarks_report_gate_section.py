@@ -19,7 +19,7 @@ def row(name: str, *failures: str) -> Row:
         "artefact": name,
         "engine": "onnxruntime",
         "precision": "fp32",
-        "images": 5,
+        "images": 50,
         "pa_pjpe_mm": 2.776,
         "delta_pa_pjpe_mm": -1e-9,
         "delta_pa_pjpe_ci_mm": [-0.1, 0.2],
@@ -56,10 +56,20 @@ def test_the_engines_that_pass_are_told_beside_the_one_that_fails() -> None:
     assert "model.onnx in openvino bf16 is not: too far." in found.sentence
 
 
-def test_an_engine_that_names_its_precision_is_not_told_it_twice() -> None:
-    rounded = row("model.fp16.onnx") | {"engine": "onnxruntime, FP16 rounded", "precision": "fp16"}
-    found = verdict([row("model.fp16.onnx") | {"precision": "fp16"}, rounded], [])
-    assert found.sentence.endswith("model.fp16.onnx in onnxruntime fp16 and onnxruntime, FP16 rounded.")
+def test_emulated_arithmetic_is_called_so_and_explained() -> None:
+    rounded = row("model.int8.onnx") | {"engine": "onnxruntime, FP16 rounded", "precision": "int8"}
+    rows = [row("model.int8.onnx") | {"precision": "int8"}, rounded]
+    found = verdict(rows, [])
+    assert found.sentence.endswith("model.int8.onnx in onnxruntime int8 and onnxruntime int8, FP16 emulated.")
+    section = parity_section(rows, [], where="", why_not="")
+    assert "rounded to FP16 after its node, as on a GPU." in " ".join(section.sentences)
+    assert "rounded" not in " ".join(parity_section(rows[:1], [], where="", why_not="").sentences)
+
+
+@pytest.mark.parametrize("failures", [(), ("too far",)])
+def test_a_verdict_on_few_images_says_so(failures: tuple[str, ...]) -> None:
+    found = verdict([row("model.onnx")], [row("model.onnx", *failures) | {"images": 8}])
+    assert found.sentence.endswith(" Compared on 8 images; under 50 images a gate says little.")
 
 
 def test_a_rejected_graph_is_told_beside_those_that_ship() -> None:
@@ -89,7 +99,17 @@ def test_the_tables_show_figures_with_signs_and_say_what_is_missing() -> None:
     here, at_export = section.parts
     assert isinstance(here, Table)
     assert isinstance(at_export, Table)
-    expected = ["model.onnx", "onnxruntime fp32", "5", "2.78", "+0.0000", "-0.1000 to +0.2000", "-", "0.0700", "passed"]
+    expected = [
+        "model.onnx",
+        "onnxruntime fp32",
+        "50",
+        "2.78",
+        "+0.0000",
+        "-0.1000 to +0.2000",
+        "-",
+        "0.0700",
+        "passed",
+    ]
     assert list(here.rows[0]) == expected
     assert at_export.rows[0][-1] == "rejected"
     empty = parity_section([], [], where="here", why_not="PyTorch is left out")

@@ -164,6 +164,10 @@ NAN = "NaN or infinity on noise"
     [
         ({"passed": True, "noise": {"vertices_p99_mm": 0.0125}}, "gate: passed on noise, vertices p99 0.0125"),
         ({"passed": True, "noise": {}, "photographs": {}}, "gate: passed on the photographs"),
+        (
+            {"passed": True, "noise": {}, "photographs": {"images": 8}},
+            "gate: passed on the photographs (compared on 8 images; under 50 images a gate says little)",
+        ),
         ({"passed": False, "failures": [NAN]}, f"gate: FAILED, set aside: {NAN}"),
         ("not executed here", "gate: not executed here"),
     ],

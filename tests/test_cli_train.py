@@ -91,14 +91,16 @@ def test_the_end_says_what_comes_next(
 @pytest.mark.parametrize(
     ("options", "says"),
     [
+        ({"batch": 100, "weight_clip": 0.0, "text_tower": "random"}, "--text-tower does nothing in this run: without"),
+        ({"batch": 100, "stage": "joints", "weight_normals": 1.0}, "--weight-normals does nothing in stage joints"),
         ({"batch": 100}, "--batch 100 is more than the 4 training images of an epoch: an epoch is one step, in which"),
         ({"batch": 3, "devices": 2}, "--batch 3 in 2 processes is more than the 4 training images of an epoch"),
         ({"batch": 100, "repeats": 25}, ""),
         ({"batch": 4}, ""),
     ],
 )
-def test_a_batch_of_more_than_all_images_is_told(
-    options: dict[str, int],
+def test_a_batch_of_more_than_all_images_and_options_that_do_nothing_are_told(
+    options: dict[str, object],
     says: str,
     hand_file: Path,
     tmp_path: Path,
@@ -114,8 +116,9 @@ def test_a_batch_of_more_than_all_images_is_told(
     said = " ".join(capsys.readouterr().out.split())
     assert says in said
     assert ("--batch" in said) == bool(says)
+    assert ("nothing" in said) == (len(options) == 3)
     if says and "devices" not in options:  # and so it is
-        seen = Counter(position for _, position in EpochSampler(range(4), train=TrainConfig(**options)))
+        seen = Counter(position for _, position in EpochSampler(range(4), train=TrainConfig(batch=options["batch"])))
         assert set(seen.values()) == {25}
         assert "each image comes 25 times" in said
 

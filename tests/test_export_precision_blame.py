@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from planted_graphs import OUTLIER, OVERFLOW, planted_workshop, request_on, save_planted_export
 
 from cliphand.hand import HandTopology
+from export.gate.parity import ROUNDED
 from export.precision.blame import Trial, find_blame
-from export.precision.judge import ROUNDED
 
 GROUPS = {"encoder": [f"e{i}" for i in range(7)], "heatmap": ["h0"], "mesh": [f"m{i}" for i in range(12)]}
 NODES = [node for nodes in GROUPS.values() for node in nodes]

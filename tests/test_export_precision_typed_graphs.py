@@ -1,5 +1,6 @@
 """An export folder with its typed graphs: accepted or rejected, listed, proven, and told in parity.json."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from planted_graphs import OUTLIER, planted_workshop, request_on, save_planted_export
+from rich.console import Console
 
 from cliphand.checkpoint import save_checkpoint
+from cliphand.cli.parity import print_parity
 from cliphand.config import CropConfig, ModelConfig
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
@@ -121,6 +124,17 @@ def test_the_proof_and_the_kept_nodes_are_told(written: tuple[Path, ParityReport
     assert whole["proof"]["layers"]["CONVOLUTION INT8"] == 3
     assert 0.5 < whole["int8_ranges"]["image"] <= 1
     assert {entry["node"] for entry in content["ranges"]} >= {"encoder/first/Conv", "mesh_regressor/MatMul"}
+
+
+def test_what_is_printed_says_how_few_images_judged_and_what_emulated_means(
+    written: tuple[Path, ParityReport],
+) -> None:
+    print_parity(written[1], Console(file=(printed := io.StringIO()), width=200))
+    said = printed.getvalue()
+    count = written[1].verdicts[0].rows[0].images
+    assert f"\nCompared on {count} images; under 50 images a gate says little.\n" in said
+    assert "onnxruntime int8, FP16 emulated" in said
+    assert "\nFP16 emulated: ONNX Runtime computes FP16 nodes of a graph in FP32 on a CPU; there every" in said
 
 
 def test_the_fp16_file_is_half_of_the_fp32_file(written: tuple[Path, ParityReport]) -> None:

@@ -119,8 +119,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(
         (folder / f"{process_prefix()}{NO_PROCESS}-0a.jpg").write_bytes(b"half")  # by a killed one
     seen: list[int] = []
     make_dataset(plan(root), workers=0, progress=lambda _, done, __: seen.append(done))
-    assert seen[0] == 0  # the first word, before the hand is built
-    assert seen[1] >= images  # nothing is made twice
+    assert seen[0] >= images  # the first word, before the hand is built; nothing is made twice
     assert content(root) == content(reference)
 
 
@@ -172,7 +171,7 @@ def test_more_images_are_added_to_a_finished_set(reference: Path, tmp_path: Path
     make_dataset(plan(root, train=CHUNK, evaluation=1), workers=0)
     seen: list[int] = []
     make_dataset(plan(root), workers=0, progress=lambda what, done, _: seen.append(done) if what == RENDERING else None)
-    assert seen[1] == CHUNK  # the evaluation image is part of a larger part now
+    assert seen[0] == CHUNK  # the evaluation image is part of a larger part now
     assert content(root) == content(reference)
 
 

@@ -1,10 +1,15 @@
 """Bad values and bad targets are refused before anything heavy is imported: a typing error costs no seconds."""
 
+import inspect
 import json
 import subprocess
 import sys
 
 import pytest
+
+from cliphand.cli.app import COMMANDS
+from cliphand.cli.idle import IDLE as RULES
+from cliphand.cli.idle import TOLD
 
 FOREIGN, VACANT = "foreign.txt", "made"  # a file that no command wrote, and a place where nothing stands
 PLAIN, BARE = "plain", "bare"  # sets without layers, and without vertices
@@ -33,7 +38,6 @@ TARGETS: dict[str, tuple[str, ...]] = {
     "import-released": ("import-released", "w.pth.tar", "--out", FOREIGN),
     "import-released, table": ("import-released", "w.pth.tar", "--out", VACANT, "--json", FOREIGN),
 }
-# What the sentence begins with, and the words of the command.
 DATA: dict[str, tuple[str, tuple[str, ...]]] = {
     "no folder": ("nowhere does not exist", ("train", "--data", "nowhere", "--out", VACANT)),
     "no labels": (f"{BARE}/training_verts.json does not exist", ("train", "--data", BARE, "--out", VACANT)),
@@ -50,9 +54,56 @@ DATA: dict[str, tuple[str, tuple[str, ...]]] = {
         ("train", "--data", PLAIN, "--out", VACANT, "--difficulty", "1"),
     ),
 }
+EXPORT = ("export", "run", "--out", VACANT)
+LOWER = "is about graphs of lower precision; give --fp16 or --int8 as well.\n"
+# an option that does nothing, and what is said of it
+IDLE: dict[str, tuple[str, tuple[str, ...]]] = {
+    **{
+        f"export, {word}": (f"--{word} {LOWER}", (*EXPORT, f"--{word}", *values))
+        for word, *values in (
+            ("calibration", "data"),
+            ("calibration-images", "4"),
+            ("calibration-method", "entropy"),
+            ("seed", "1"),
+            ("gate-data", "data"),
+            ("gate-split", "training"),
+            ("images", "8"),
+            ("tolerance-mm", "1"),
+            ("keep-fp32", "encoder"),
+            ("drop-rule", "softmax"),
+            ("search-s", "1"),
+            ("auto",),
+            ("threads", "1"),
+        )
+    },
+    "export, entropy": (
+        "--calibration-method is about INT8's ranges; give --int8 as well.\n",
+        (*EXPORT, "--fp16", "--calibration-method", "entropy"),
+    ),
+    "export, no search": (
+        "--auto keeps what a search finds; give --search-s more than 0.\n",
+        (*EXPORT, "--int8", "--auto", "--search-s", "0"),
+    ),
+    "bench": ("--processes counts", ("bench", "exp", "--data", "data", "--processes", "4", "--side-by-side", "0")),
+    "predict": ("--cache names", ("predict", "photo.jpg", "--cache", "kept", "--no-cache")),
+    "train, side": (
+        "--crop-side is the side of the crop `centre`; give --crop centre as well.\n",
+        (*TRAIN, "--out", VACANT, "--crop-side", "90", "--crop", "joints"),
+    ),
+    "train, side of a file": (
+        "--crop-side is the side of the crop `centre`",
+        (*TRAIN, "--out", VACANT, "--crop-side", "90", "--config", "joints.json"),
+    ),
+    "train, margin": ("--crop-margin is the margin", (*TRAIN, "--out", VACANT, "--crop-margin", "2")),
+    "train, steps": (
+        "--step-epochs is of the schedule `step`; give --schedule step as well.\n",
+        (*TRAIN, "--out", VACANT, "--step-epochs", "9", "--schedule", "cosine"),
+    ),
+}
 ROWS = {f"value: {name}": words for name, words in VALUES.items()} | {
     f"target: {name}": words for name, words in TARGETS.items()
 }
+BEGUN = {"data": DATA, "idle": IDLE}  # tables of how the sentence begins, with the words of the command
 # Both are wrong: the value is told.
 FIRST = (*TRAIN, "--out", FOREIGN, "--epochs", "0")
 # What is heavy can be found, as where it is installed, and imported only at the price of a traceback.
@@ -99,8 +150,10 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int | None
         for field in fields:
             (place / folder / f"training_{field}.json").write_text("[]")
     (place / "surface.json").write_text('{"train": {"loss": {"surface": 1.0}}}')
+    (place / "joints.json").write_text('{"crop": {"rule": "joints"}}')
     before = sorted(path.name for path in place.iterdir())
-    rows = json.dumps(ROWS | {"first": FIRST} | {name: words for name, (_, words) in DATA.items()})
+    begun = {f"{kind}: {name}": words for kind, table in BEGUN.items() for name, (_, words) in table.items()}
+    rows = json.dumps(ROWS | {"first": FIRST} | begun)
     done = subprocess.run([sys.executable, "-c", SCRIPT, rows], cwd=place, capture_output=True, text=True, check=True)
     assert sorted(path.name for path in place.iterdir()) == before
     return {row: (code, said) for row, (code, said) in json.loads(done.stdout.splitlines()[-1]).items()}
@@ -117,14 +170,21 @@ def test_it_is_refused_before_anything_heavy_is_imported(row: str, told: dict[st
     assert row.startswith("value") or named in said or FOREIGN in said
 
 
-@pytest.mark.parametrize("row", DATA)
-def test_data_that_cannot_be_trained_on_are_refused_before_anything_heavy_is_imported(
-    row: str, told: dict[str, tuple[int | None, str]]
+@pytest.mark.parametrize(("kind", "row"), [(kind, row) for kind, table in BEGUN.items() for row in table])
+def test_what_cannot_be_used_or_does_nothing_is_refused_before_anything_heavy_is_imported(
+    kind: str, row: str, told: dict[str, tuple[int | None, str]]
 ) -> None:
-    code, said = told[row]
+    code, said = told[f"{kind}: {row}"]
     assert code == 2, said
-    assert said.startswith(f"cliphand: {DATA[row][0]}")
+    assert said.startswith(f"cliphand: {BEGUN[kind][row][0]}")
     assert said.count("\n") == 1
+
+
+def test_the_rules_of_idle_options_are_of_options_that_there_are() -> None:
+    commands = {command.__name__: command for command in COMMANDS}
+    for command, rules in (*RULES.items(), ("train", TOLD)):
+        known = set(inspect.signature(commands[command]).parameters)
+        assert {option for rule in rules for option in rule.options} <= known
 
 
 def test_a_value_is_told_before_a_target(told: dict[str, tuple[int | None, str]]) -> None:

@@ -9,7 +9,7 @@ from benchmarks.contestants.exported import Skipped
 from benchmarks.report.page import Section, Table, Verdict
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
-from export.gate.parity import Row
+from export.gate.parity import EMULATED, ROUNDED, Row, engine_words, few_images
 
 HEAD = (
     "graph",
@@ -61,6 +61,8 @@ def verdict(
     told = [f"Within tolerance of PyTorch: {within}."] if passed else []
     told += [f"{where} is not: {_failures(row)}." for where, row in failed.items()]
     told += [f"{name} was rejected at export: {_failures(row)}." for name, row in rejected.items()]
+    few = few_images(row.get("images") for row in rows)
+    told += [] if few is None else [f"{few}."]
     if failed or not passed:
         count = len(failed) + sum(map(len, passed.values()))
         headline = f"Gate failed for {len(failed)} of {count}" if passed else "Gate failed"
@@ -95,6 +97,8 @@ def parity_section(
         parts.append(Table(f"Measured for this report, on {where}", HEAD, [_cells(row) for row in here], n_words=2))
     else:
         sentences.append(why_not)
+    if any(row.get("engine") == ROUNDED for row in (*at_export, *here)):
+        sentences.append(f"{EMULATED}.")
     sentences += [f"{sentence}." for sentence in stale]
     if at_export:
         parts.append(Table(f"At export ({PARITY_NAME})", HEAD, [_cells(row) for row in at_export], n_words=2))
@@ -135,9 +139,7 @@ def _shipped(file: str) -> str:
 
 
 def _engine(row: Facts) -> str:
-    """Engine and precision, unless the gate's own name of the engine tells it: `onnxruntime, FP16 rounded`."""
-    engine, precision = str(row.get("engine", MISSING)), str(row.get("precision", MISSING))
-    return engine if precision in engine.lower() else f"{engine} {precision}"
+    return engine_words(str(row.get("engine", MISSING)), str(row.get("precision", MISSING)))
 
 
 def _where(row: Facts) -> str:

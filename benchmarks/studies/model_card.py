@@ -11,6 +11,7 @@ from cliphand.checkpoint import Checkpoint
 from cliphand.errors import InputError
 from cliphand.files import read_json_object
 from engines.artefact.manifest import Manifest
+from export.gate.parity import engine_words
 
 Row = Mapping[str, object]
 MAKING = ("step", "input_px", "epochs", "views", "learning_rate", "precision", "validation_mm")
@@ -60,7 +61,11 @@ def card(checkpoint: Checkpoint, manifest: Manifest, parity: Row, evidence: Evid
         "exported at commit": manifest.commit,
         "licence": "Apache-2.0",
     }
-    judged = [row for row in _rows(parity) if row.get("artefact") in manifest.artefacts]
+    judged = [
+        {**row, "engine": engine_words(str(row.get("engine")), str(row.get("precision")))}
+        for row in _rows(parity)
+        if row.get("artefact") in manifest.artefacts
+    ]
     parts = [
         "# The model that comes with cliphand",
         "CLIP-Hand3D's image branch, trained on this project's rendered hands alone: no labelled photograph, no "

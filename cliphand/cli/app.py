@@ -12,6 +12,7 @@ from cliphand.cli.data import app as data_app
 from cliphand.cli.doctor import doctor
 from cliphand.cli.export import export
 from cliphand.cli.hand import hand
+from cliphand.cli.idle import without_idle
 from cliphand.cli.import_released import import_released
 from cliphand.cli.inspect import inspect
 from cliphand.cli.licences import licences
@@ -51,7 +52,7 @@ COMMANDS = (
     import_released,
 )
 for command in COMMANDS:
-    app.command()(within_ranges(with_extras(command)))
+    app.command()(within_ranges(without_idle(with_extras(command))))
 app.add_typer(data_app, name="data")
 
 

@@ -154,6 +154,8 @@ def sentence(plan: "BuiltPlan") -> str:
 
 def verdict(record: "PlanRecord") -> str:
     """What the gate says of a plan, in half a sentence."""
+    from export.gate.parity import few_images
+
     parity = record.findings.get("parity")
     if not isinstance(parity, dict):
         note = record.findings.get("graph_on_noise")
@@ -161,11 +163,13 @@ def verdict(record: "PlanRecord") -> str:
     failures = parity.get("failures")
     if failures:
         return f"gate: FAILED, set aside: {'; '.join(str(failure) for failure in failures)}"
-    judged = "the photographs" if "photographs" in parity else "noise"
+    compared = parity.get("photographs")
+    judged = "noise" if compared is None else "the photographs"
+    few = few_images([compared.get("images")]) if isinstance(compared, dict) else None
     noise = parity.get("noise")
     p99 = noise.get("vertices_p99_mm") if isinstance(noise, dict) else None
     near = f", vertices p99 {p99:.3g} mm from its graph's on noise" if isinstance(p99, float) else ""
-    return f"gate: passed on {judged}{near}"
+    return f"gate: passed on {judged}{near}{f' ({few[:1].lower()}{few[1:]})' if few else ''}"
 
 
 def build_shown(

@@ -124,10 +124,13 @@ def _parity_table(rows: Sequence[Mapping[str, object]]) -> "Table":
     from rich import box
     from rich.table import Table
 
+    from export.gate.parity import engine_words
+
     title = "parity.json: on real images, mm"
     table = Table(*PARITY, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        cells = [row.get(key) for key in PARITY]
+        words = {"engine": engine_words(str(row.get("engine")), str(row.get("precision")))}
+        cells = [(row | words).get(key) for key in PARITY]
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table
 

@@ -6,6 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.bench.table import plain_text
+from export.gate.parity import EMULATED, ROUNDED, engine_words, few_images
 
 if TYPE_CHECKING:
     from export.gate.parity import Row
@@ -24,6 +25,13 @@ def print_parity(report: "ParityReport", console: Console) -> None:
         for row in verdict.rows:
             table.add_row(*_cells(row))
     console.print(plain_text(table), soft_wrap=True, markup=False, highlight=False)
+    rows = [row for verdict in report.verdicts for row in verdict.rows]
+    remarks = (
+        few_images(row.images for row in rows),
+        EMULATED if any(row.engine == ROUNDED for row in rows) else None,
+    )
+    for remark in filter(None, remarks):
+        console.print(f"{remark}.", soft_wrap=True, markup=False, highlight=False)
     for verdict in report.verdicts:
         for sentence in _sentences(verdict):
             console.print(sentence, soft_wrap=True, markup=False, highlight=False)
@@ -40,7 +48,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
     interval, distances = row.delta_pa_pjpe_ci_mm, row.vertex_distance_mm
     return (
         row.artefact,
-        row.engine,
+        engine_words(row.engine, row.precision),
         _number(row.pa_pjpe_mm, ".2f"),
         _number(row.delta_pa_pjpe_mm, "+.3f"),
         "-" if interval is None else f"{interval[0]:+.3f} to {interval[1]:+.3f}",
@@ -53,7 +61,11 @@ def _cells(row: "Row") -> tuple[str, ...]:
 
 def _sentences(verdict: "Verdict") -> list[str]:
     """What failed and what the search found."""
-    told = [f"{verdict.name} in {row.engine}: {'; '.join(row.failures)}." for row in verdict.rows if row.failures]
+    told = [
+        f"{verdict.name} in {engine_words(row.engine, row.precision)}: {'; '.join(row.failures)}."
+        for row in verdict.rows
+        if row.failures
+    ]
     told += [] if verdict.refusal is None else [verdict.refusal]
     if verdict.proof is not None and verdict.proof.tensorrt is None:
         why = verdict.proof.why_not

@@ -44,7 +44,7 @@ def progress_bars(
             if not tasks:
                 drawn.enter_context(bar)
             if what not in tasks:
-                tasks[what] = bar.add_task(what, total=total or None, rate="")
+                tasks[what] = bar.add_task(what, total=total or None, completed=done, rate="")
             task = tasks[what]
             speed = bar.tasks[task].speed if rate else None
             bar.update(

@@ -44,6 +44,7 @@ def train(
     from rich.console import Console
 
     from cliphand.claims import check_folder
+    from cliphand.cli.idle import idle_lines, refuse_idle
     from cliphand.cli.stopping import stoppable
     from cliphand.cli.train_options import check_inputs, check_options, plan_run
     from cliphand.files import remove_leftovers
@@ -59,8 +60,12 @@ def train(
     check_options(given)
     check_folder(out, RUN)
     check_place(out, resume=resume)
-    check_inputs(plan_run(given), given, data=data, out=out, resume=resume)
+    plan = plan_run(given)
+    refuse_idle("train", given, plan.deciding())
+    check_inputs(plan, given, data=data, out=out, resume=resume)
     remove_leftovers(out)
+    for line in idle_lines(given, plan.deciding()):
+        console.print(line, highlight=False, soft_wrap=True)
 
     from cliphand.cli.train_run import make_run
 

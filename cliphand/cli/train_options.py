@@ -87,6 +87,12 @@ class Plan:
             "start_sha256": None if start is None else start.sha256,
         }
 
+    def deciding(self) -> dict[str, object]:
+        """What decides whether an option does anything, by parameter; see `cliphand.cli.idle`."""
+        train = self.train
+        decide = {"stage": train.stage, "schedule": train.schedule, "weight_clip": train.loss.clip}
+        return {"crop": self.crop.rule, **decide}
+
 
 def check_options(options: Options) -> None:
     """Refuse what can be refused without a file, and without torch.

@@ -5,7 +5,7 @@ Pure comparisons: `export.precision.typed_graphs` keeps a graph that passes and 
 Joints are regressed from the vertices, as the authors evaluate.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -21,6 +21,12 @@ from cliphand.metrics import aligned_point_errors, point_errors
 RESAMPLES = 2000
 BOUND_OVER_TOLERANCE = 10  # on distances of vertices: alignment would hide a mesh that moves as a whole
 INTERVAL_PERCENT = (2.5, 97.5)
+FEW_IMAGES = 50  # below which single images decide the means
+ROUNDED = "onnxruntime, FP16 rounded"  # in parity.json: ONNX Runtime on what `export.precision.rounding` makes
+EMULATED = (
+    "FP16 emulated: ONNX Runtime computes FP16 nodes of a graph in FP32 on a CPU; there every FP16 tensor is rounded "
+    "to FP16 after its node, as on a GPU"
+)
 SEED = 0
 
 
@@ -125,6 +131,19 @@ class _Change:
     reference: float | None = None
     delta: float | None = None
     interval: tuple[float, float] | None = None
+
+
+def engine_words(engine: str, precision: str) -> str:
+    """What people read for an engine of parity.json and the precision of its graph."""
+    return f"onnxruntime {precision}, FP16 emulated" if engine == ROUNDED else f"{engine} {precision}"
+
+
+def few_images(counts: Iterable[object]) -> str | None:
+    """A sentence, without its full stop, where one of the numbers of compared images is small, else None."""
+    fewest = min((count for count in counts if isinstance(count, int)), default=FEW_IMAGES)
+    if fewest >= FEW_IMAGES:
+        return None
+    return f"Compared on {fewest} image{'s' if fewest > 1 else ''}; under {FEW_IMAGES} images a gate says little"
 
 
 def compare(

@@ -15,11 +15,10 @@ from engines.base import Engine
 from engines.runtimes.openvino_cpu import OpenVinoEngine
 from engines.runtimes.ort import OrtEngine
 from export.gate.images import GateImages
-from export.gate.parity import Hands, Row, Tolerance, compare
+from export.gate.parity import ROUNDED, Hands, Row, Tolerance, compare, engine_words
 from export.precision.rounding import holds_half, write_rounded
 
 Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
-ROUNDED = "onnxruntime, FP16 rounded"  # see `export.precision.rounding`
 LATENCY_CALLS = 5
 
 
@@ -72,7 +71,7 @@ class Judge:
         return float(np.median(times[1:])) * 1000
 
     def _row(self, engine: Engine, name: str, artefact: str, precision: str) -> Row:
-        total, what = len(self.gate.indices), f"comparing {artefact} in {name}"
+        total, what = len(self.gate.indices), f"comparing {artefact} in {engine_words(name, precision)}"
         hands = self.gate.predict(engine, self.joint_regressor, progress=lambda done: self.progress(what, done, total))
         return compare(
             hands,

@@ -20,7 +20,7 @@ from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME, save_hand
 
 Progress = Callable[[str, int, int], None]  # what is done, images of it, images in all
-CHECKING, RENDERING = "checking", "rendering"
+CHECKING, MENDING, RENDERING = "checking", "mending", "rendering"
 _ORDER = SPLITS[::-1]  # evaluation first: a set cut short can still be evaluated on
 
 
@@ -30,7 +30,7 @@ def make_dataset(plan: Plan, *, workers: int, progress: Progress | None = None) 
     Args:
         plan: what to make.
         workers: processes; 0 renders in this one.
-        progress: called with CHECKING or RENDERING, images done, and images in all.
+        progress: called with CHECKING, MENDING or RENDERING, images done, and images in all; what is there is done.
 
     Raises:
         InputError: the folder holds something else, another process is writing it, the extra `synthetic` is missing,
@@ -66,7 +66,7 @@ def _mend(plan: Plan, workers: int, progress: Progress) -> None:
     if tasks or not hand.exists():
         save_hand(stored_model(plan).topology, hand)
     for number, _ in enumerate(rendered(plan, tasks, workers), 1):
-        progress(RENDERING, number, len(tasks))
+        progress(MENDING, number, len(tasks))
 
 
 def _make(plan: Plan, before: Record | None, workers: int, progress: Progress) -> None:
@@ -83,17 +83,16 @@ def _make(plan: Plan, before: Record | None, workers: int, progress: Progress) -
         plan.root.mkdir(parents=True, exist_ok=True)
         if before is None:
             write_record(plan.root, record_of(plan, complete=False))
-        progress(RENDERING, 0, total)  # building the hand takes seconds
         sweep(plan.root)
         for split in SPLITS if before else ():
             unpack_lists(plan.root, split)
+        tasks = _missing(plan)
+        done = total - sum(len(task.images) for task in tasks)
+        progress(RENDERING, done, total)  # building the hand takes seconds
         model = stored_model(plan)
         save_hand(model.topology, staged(plan.root) / HAND_NAME)
         if KINDS[plan.kind].layered:
             write_pictures(plan.root, seed=plan.seed, photos=plan.backgrounds.used)
-        tasks = _missing(plan)
-        done = total - sum(len(task.images) for task in tasks)
-        progress(RENDERING, done, total)
         for task in rendered(plan, tasks, workers):
             done += len(task.images)
             progress(RENDERING, done, total)
