@@ -87,7 +87,7 @@ def written(
 def test_the_command_prints_the_verdict_and_where_the_report_is(written: tuple[Path, Result]) -> None:
     path, result = written
     assert result.exit_code == 0, result.output
-    few = "Compared on 3 images; under 50 images a gate says little."
+    few = "Compared on 4 images; under 50 images a gate says little."
     assert f"Gate passed. Within tolerance of PyTorch: model.onnx in onnxruntime fp32. {few}" in result.stdout
     assert f"{path} (figures as PNG in {path.with_name('report_figures')})" in result.stdout
     check_targets(path)  # the next report may replace this one
@@ -133,7 +133,7 @@ def test_a_graph_that_its_engine_refuses_costs_no_other_its_place_and_the_exit_c
     assert result.exit_code == 1
     assert result.stdout.startswith(
         "Gate passed, 1 graph skipped. Within tolerance of PyTorch: model.onnx in onnxruntime fp32. "
-        "Compared on 3 images; under 50 images a gate says little. model.fp16.onnx was skipped and is not judged: "
+        "Compared on 4 images; under 50 images a gate says little. model.fp16.onnx was skipped and is not judged: "
     )
     assert ". The mesh of this model is not trained" in result.stdout.splitlines()[0]
     assert "onnxruntime, model.fp16.onnx: skipped: " in result.stdout
