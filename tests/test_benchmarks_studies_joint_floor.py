@@ -13,6 +13,7 @@ import torch
 from benchmarks.studies import hand_fit, joint_floor
 from benchmarks.studies.hand_fit import fit_hands, joint_form, pose_joints
 from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, random_hand
+from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.poses import random_rotations
 from cliphand.data.synthetic.rig import N_SHAPES, pose_hand, shape_hand
 from cliphand.errors import InputError
@@ -46,13 +47,14 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("few_steps")
 def test_a_rendered_hand_has_next_to_no_floor_for_its_own_joints(model: HandModel) -> None:
     rng = np.random.default_rng(2)
-    mesh = np.stack([random_hand(rng, model, spread=0.0).mesh for _ in range(2)])
+    gestures = KINDS["plain"]  # hands that show something: fingers that bend at will press into folds
+    mesh = np.stack([random_hand(rng, model, spread=0.0, kind=gestures).mesh for _ in range(4)])
     real = model.topology.joint_regressor @ mesh
     own, other = (
         np.linalg.norm(fit_hands(joint_form(model, regressor), real, shapes=False) - real, axis=-1).mean()
         for regressor in (model.topology.joint_regressor, model.skeleton_regressor)
     )
-    assert own < 1e-3  # metres: what `unfold` moves, and the descent's last steps
+    assert own < 8e-4  # metres: what `unfold` moves, and the descent's last steps
     assert other > 2 * own
 
 

@@ -28,6 +28,7 @@ from cliphand.claims import work_name
 from cliphand.cli import app
 from cliphand.errors import InputError, RunError
 from cliphand.hand import load_hand, save_hand
+from cliphand.training import loop
 from cliphand.training.ranks import Rank, train_in_processes
 from cliphand.training.run_place import RESUME_FILE, read_history
 from cliphand.training.state import SealedState, read_state
@@ -529,3 +530,26 @@ def test_a_killed_runs_workers_end(command: Command) -> None:
         assert len(workers) >= 2
         os.kill(pid, signal.SIGKILL)
         await_that(lambda: not any(alive(worker) for worker in workers))
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photograph_that_vanishes_while_training_is_one_sentence(
+    workers: int,
+    freihand_folder: Callable[..., Path],
+    command: Command,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    data = freihand_folder(n_labels=2, size_px=64)
+    lost, make = data / "training" / "rgb" / "00000001.jpg", loop.make_trainer
+
+    def lose(*given: object) -> object:
+        lost.unlink()
+        return make(*given)
+
+    monkeypatch.setattr("cliphand.training.loop.make_trainer", lose)
+    code = dataclasses.replace(command, data=data).here(monkeypatch, workers=workers)
+    said = capsys.readouterr().err
+    assert code == 2
+    assert f"cliphand: {lost} does not exist; " in said
+    assert "Traceback" not in said

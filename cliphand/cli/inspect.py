@@ -129,8 +129,8 @@ def _parity_table(rows: Sequence[Mapping[str, object]]) -> "Table":
     title = "parity.json: on real images, mm"
     table = Table(*PARITY, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     for row in rows:
-        words = {"engine": engine_words(str(row.get("engine")), str(row.get("precision")))}
-        cells = [(row | words).get(key) for key in PARITY]
+        told = {**row, "engine": engine_words(str(row.get("engine")), str(row.get("precision")))}
+        cells = [told.get(key) for key in PARITY]
         table.add_row(*(f"{cell:.4f}" if isinstance(cell, float) else str(cell) for cell in cells))
     return table
 

@@ -80,6 +80,14 @@ def _start_worker(worker: int) -> None:
     cv2.setNumThreads(0)
 
 
+def own_sentence(error: InputError) -> str:
+    """What an error says; of one that was raised in a loader's process, PyTorch makes a text that ends in it."""
+    text = str(error)
+    if not text.startswith("Caught "):
+        return text
+    return text.rstrip().splitlines()[-1].partition(f"{type(error).__name__}: ")[2]
+
+
 class PromptTokens:
     """Prompts to token ids, refused where CLIP's context would cut them."""
 

@@ -23,7 +23,7 @@ from cliphand.data.cut_off import cut_off_line
 from cliphand.data.freihand import FreiHand, open_freihand, validation_split
 from cliphand.data.identity import data_identity, refuse_other_hand
 from cliphand.data.layers.scenery import require_layers
-from cliphand.errors import RunError
+from cliphand.errors import InputError, RunError
 from cliphand.files import write_json
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, TextBranch
@@ -34,7 +34,7 @@ from cliphand.provenance import git_commit, library_versions
 from cliphand.training.accelerator import accelerator_of
 from cliphand.training.bar import EpochBar
 from cliphand.training.dataset import large_batch_line
-from cliphand.training.loaders import make_loaders
+from cliphand.training.loaders import make_loaders, own_sentence
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
 from cliphand.training.recipe import Recipe
@@ -183,6 +183,8 @@ def _train(job: Job, rank: Rank, data: FreiHand, resumed: SealedState) -> None:
         try:
             with _quiet():
                 trainer.fit(module, pairs, labelled, ckpt_path=path, weights_only=True)
+        except InputError as error:
+            raise InputError(own_sentence(error)) from None
         except FloatingPointError as error:
             raise RunError(f"{error}; {_way_on(run)}.") from None
 
