@@ -9,6 +9,7 @@ import os
 import runpy
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -37,6 +38,11 @@ ATTEMPTS = refused_connections()
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a script's background; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL_DIR = Path(__file__).resolve().parents[2] / "shared" / "real"
+LONG_FILES = {  # though of few tests
+    *("test_benchmarks_studies_joint_floor", "test_benchmarks_studies_variants", "test_cli_quickstart"),
+    *("test_engines_runtimes_inductor", "test_engines_tensorrt_models", "test_light_install", "test_released"),
+    *("test_synthetic_dataset", "test_trust_faults", "test_trust_training"),
+}
 # Vertices per ring of the mitten, from the open rim at the wrist to the pole at the fingertips: 778 in all.
 RINGS = (16, 24, *(32,) * 22, 20, 13, 1)
 HAND_LENGTH_M = 0.19
@@ -51,6 +57,17 @@ FINGER_LINES = (
 )
 SKIN = (90, 140, 200)  # BGR
 FINGER_COLOURS = ((60, 60, 255), (60, 200, 255), (80, 220, 80), (255, 160, 60), (220, 60, 220))  # BGR
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """`pytest -n 2 --dist loadfile` deals out the files in the order below."""
+    config.option.loadscopereorder = False
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, then those of most tests: at the end no core waits long for another's last file."""
+    tests = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.stem not in LONG_FILES, -tests[item.path]))
 
 
 @pytest.fixture(autouse=True)

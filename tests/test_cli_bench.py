@@ -10,6 +10,7 @@ from typer.testing import CliRunner, Result
 from benchmarks.bench.fuller import measured_again
 from benchmarks.bench.run import BenchRequest
 from benchmarks.measure.isolated import IsolatedSettings
+from benchmarks.measure.roofline import Roofline
 from cliphand.cli.app import main
 from cliphand.cli.bench import bench
 from cliphand.errors import InputError
@@ -35,6 +36,12 @@ def export(tmp_path: Path, hand_topology: HandTopology, monkeypatch: pytest.Monk
     """exports/first under the current folder, with its checkpoint."""
     monkeypatch.chdir(tmp_path)
     return save_export_with_checkpoint(tmp_path / "exports" / "first", hand_topology, monkeypatch)
+
+
+@pytest.fixture(autouse=True)
+def roof(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What its measurement finds has tests of its own."""
+    monkeypatch.setattr("benchmarks.bench.run.measure_roofline", lambda threads: Roofline({"fp32": 100.0}, threads))
 
 
 def run(*arguments: object) -> Result:

@@ -11,7 +11,7 @@ import torch
 import typer
 from checkpoint_files import edit_config, rebind
 from refusal import refused, run
-from small_hand import TINY
+from small_hand import TINY, export_graph_once
 from typed_graphs import save_typed_export
 
 from cliphand.checkpoint import save_checkpoint
@@ -24,6 +24,12 @@ from cliphand.model.hand_model import HandModel, level_templates
 from engines.artefact.manifest import Manifest, read_manifest, write_manifest
 from export.folder.inductor_package import PackageCheck
 from export.precision.calibration import HeldOut
+
+
+@pytest.fixture(autouse=True)
+def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All tests export one model."""
+    monkeypatch.setattr("export.folder.write.export_graph", export_graph_once)
 
 
 @pytest.fixture(scope="module")

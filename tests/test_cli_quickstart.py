@@ -7,6 +7,7 @@ import cv2
 import pytest
 from small_hand import TINY, tiny_checkpoint
 
+from benchmarks.measure.interleaved import SpeedSettings
 from cliphand import pretrained
 from cliphand.cli import quickstart as chain
 from cliphand.config import CropConfig
@@ -19,11 +20,20 @@ from cliphand.training.run_place import read_history
 from engines.artefact.manifest import read_manifest
 
 
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few timed calls, and no plans, which take most of an export's time."""
+    few = SpeedSettings(warmup_calls=1, calls=3, seconds=1.0)
+    monkeypatch.setattr("benchmarks.measure.interleaved.SpeedSettings", lambda **_: few)
+    monkeypatch.setattr("export.precision.proof.why_not_built", lambda _: "it is not asked here")
+    monkeypatch.setattr("cliphand.cli.export._flavours", lambda _: ((), None))
+
+
 def test_a_model_from_nothing_leaves_data_run_export_benchmark_and_pictures(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("anny", reason="needs the extra 'synthetic'")
-    monkeypatch.setattr(chain, "TRAIN_IMAGES", 40)
+    monkeypatch.setattr(chain, "TRAIN_IMAGES", 16)
     monkeypatch.setattr(chain, "EVALUATION_IMAGES", 6)
     monkeypatch.setattr(chain, "EPOCHS", 1)
     monkeypatch.setitem(PRESETS, "small", TINY)

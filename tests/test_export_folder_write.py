@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from small_hand import CONFIG, SIDE, small_hand
+from small_hand import CONFIG, SIDE, export_graph_once, small_hand
 
 from cliphand.checkpoint import save_checkpoint
 from cliphand.claims import check_folder
@@ -40,7 +40,9 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory, hand_topology: HandTopo
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     out = tmp_path_factory.mktemp("exports") / "small"
-    export_checkpoint(checkpoint, out, tensorrt=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(folder_module, "export_graph", export_graph_once)
+        export_checkpoint(checkpoint, out, tensorrt=False)
     return out
 
 
@@ -104,7 +106,10 @@ def test_a_graph_that_tensorrt_rejects_leaves_the_old_export_in_place(
     assert (out / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
 
 
-def test_tensorrt_for_rtx_parses_and_builds_the_graph(tmp_path: Path, checkpoint: Path) -> None:
+def test_tensorrt_for_rtx_parses_and_builds_the_graph(
+    tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
+    monkeypatch.setattr(folder_module, "export_graph", export_graph_once)
     manifest = export_checkpoint(checkpoint, tmp_path / "export")
     assert manifest.exporter["tensorrt_rtx"] == trt.__version__

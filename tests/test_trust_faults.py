@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import multiprocessing
 import os
 import random
 import re
@@ -20,6 +19,7 @@ import cv2
 import onnx
 import pytest
 import torch
+from forked import server_with
 from small_hand import TINY
 
 from cliphand.checkpoint import save_checkpoint
@@ -63,17 +63,14 @@ class Command:
 @pytest.fixture(scope="module")
 def server() -> ForkServerContext:
     """Processes that start with the libraries imported, so that a kill hits the command's own work."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [
-            "cliphand.cli.app",
-            "export.folder.write",
-            "benchmarks.bench.run",
-            "benchmarks.report.build",
-            "engines.runtimes.eager",
-        ]
+    return server_with(
+        "cliphand.cli.app",
+        "export.folder.write",
+        "benchmarks.bench.run",
+        "benchmarks.report.build",
+        "engines.runtimes.eager",
+        "built_hand",
     )
-    return context
 
 
 def run_command(words: tuple[str, ...], log: Path) -> None:

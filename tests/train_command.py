@@ -3,11 +3,12 @@
 A server that has imported everything forks them: each is a process as real as any, without the seconds of its imports.
 """
 
-import multiprocessing
 import os
 import sys
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
+
+from forked import server_with
 
 TINY = {
     "backbone": "test_resnet",
@@ -37,9 +38,8 @@ def arguments(data: Path, hand: Path, out: Path, /, *flags: str, **options: obje
 
 def start(words: list[str], log: Path, *, own_group: bool = False) -> ForkServerProcess:
     """The command as a process, in a process group of its own if asked; what it prints goes to the end of a file."""
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cliphand.cli.app", "cliphand.training.loop", "train_command"])
-    process = context.Process(target=run, args=(words, log, own_group))
+    server = server_with("cliphand.cli.app", "cliphand.cli.train_run", "cliphand.training.loop", "train_command")
+    process = server.Process(target=run, args=(words, log, own_group))
     process.start()
     return process
 
