@@ -18,6 +18,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 
 from cliphand.hand import BONES, HandTopology, check_topology, save_hand
 from engines.host.available import raised_at_import
@@ -37,6 +38,8 @@ os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(NO_NETWORK), os.env
 ATTEMPTS = refused_connections()
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # in a script's background; children would inherit it
     signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 REAL_DIR = Path(__file__).resolve().parents[2] / "shared" / "real"
 LONG_FILES = {  # though of few tests
     *("test_benchmarks_studies_joint_floor", "test_benchmarks_studies_variants", "test_cli_quickstart"),

@@ -5,17 +5,24 @@ a run that it made, has started one, it is ended first.
 """
 
 import multiprocessing
+import os
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
+from pathlib import Path
+
+import pytest
 
 _ours: list[tuple[str, ...]] = []
 
 
 def server_with(*modules: str) -> ForkServerContext:
-    """A context whose server has imported these modules."""
+    """A context whose server has imported these modules, of which some may be of the tests."""
+    context = multiprocessing.get_context("forkserver")
     if _ours != [modules]:
         forkserver._forkserver._stop()
+        context.set_forkserver_preload(list(modules))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+            forkserver.ensure_running()
         _ours[:] = [modules]
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(modules))
     return context

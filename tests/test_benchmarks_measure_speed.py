@@ -132,7 +132,7 @@ def test_engines_are_timed_at_the_batch_asked_for_and_end_to_end_reads_every_fil
             batches.append(len(images))
             return super().__call__(images)
 
-    settings = SpeedSettings(warmup_calls=0, calls=3, seconds=5)
+    settings = SpeedSettings(warmup_calls=0, calls=3, seconds=600)
     with Watched(save_onnx(tmp_path / "model.onnx"), threads=1) as engine:
         speed = measure_speed({"ort": engine}, photographs, 5, settings=settings)["ort"]
     assert set(batches) == {5}  # more than there are photographs: they come round again

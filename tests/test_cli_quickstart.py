@@ -1,5 +1,6 @@
 """The whole chain in miniature, for real."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from small_hand import TINY, tiny_checkpoint
 
 from benchmarks.measure.interleaved import SpeedSettings
 from cliphand import pretrained
+from cliphand.cli import bench
 from cliphand.cli import quickstart as chain
 from cliphand.config import CropConfig
 from cliphand.data.synthetic import pictures
@@ -24,7 +26,8 @@ from engines.artefact.manifest import read_manifest
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A few timed calls, and no plans, which take most of an export's time."""
     few = SpeedSettings(warmup_calls=1, calls=3, seconds=1.0)
-    monkeypatch.setattr("benchmarks.measure.interleaved.SpeedSettings", lambda **_: few)
+    measure = bench.measure
+    monkeypatch.setattr(bench, "measure", lambda request: measure(dataclasses.replace(request, speed=few)))
     monkeypatch.setattr("export.precision.proof.why_not_built", lambda _: "it is not asked here")
     monkeypatch.setattr("cliphand.cli.export._flavours", lambda _: ((), None))
 

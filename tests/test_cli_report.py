@@ -194,7 +194,7 @@ def browser() -> Iterator["sync_api.Browser"]:
     if found is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is on the path")
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"], timeout=600_000)
         yield browser
         browser.close()
 
@@ -206,11 +206,12 @@ def test_a_browser_without_network_shows_every_chart(
     size = {"width": width_px, "height": 844}
     with browser.new_context(viewport=size, color_scheme=scheme, offline=True) as context:
         page, said = context.new_page(), []
+        page.set_default_timeout(600_000)  # milliseconds; nothing here comes near it
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
         page.on("request", lambda request: request.url.startswith(("file:", "data:")) or said.append(request.url))
         page.goto(written[0].as_uri())
-        page.wait_for_selector("html[data-drawn]", timeout=60_000)
+        page.wait_for_selector("html[data-drawn]")
         assert said == []
         charts = page.evaluate(
             "[...document.querySelectorAll('.chart')].map((chart) => [chart.dataset.chart, chart.clientWidth, "

@@ -39,7 +39,7 @@ def refuse_to_parse(*_: object) -> None:
     raise AssertionError("parsed again")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     scales=st.lists(st.floats(1e-9, 1e9), min_size=1, max_size=20),
     block=st.integers(2, 40),

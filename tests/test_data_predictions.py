@@ -14,7 +14,7 @@ XYZ = np.arange(2 * 21 * 3).reshape(2, 21, 3) / 100
 VERTS = np.arange(2 * 778 * 3).reshape(2, 778, 3) / 1000
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(xyz=hnp.arrays(np.float64, (2, 21, 3), elements=st.floats(allow_nan=False, allow_infinity=False)))
 def test_what_is_written_is_read_to_the_bit(tmp_path: Path, xyz: np.ndarray) -> None:
     write_predictions(tmp_path / "pred.json", xyz, VERTS)

@@ -11,7 +11,7 @@ from export.graph.subpixel import PHASES, PhaseHead, SubpixelUpsampling, even_fi
 JOINTS = 3
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**31 - 1),
     channels=st.tuples(st.integers(1, 5), st.integers(1, 4)),
@@ -29,7 +29,7 @@ def test_phases_interleaved_are_the_transposed_convolution(
         torch.testing.assert_close(ours, conv(x).relu(), atol=1e-6, rtol=1e-5)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(seed=st.integers(0, 2**31 - 1), extent=st.tuples(st.integers(1, 5), st.integers(1, 5)))
 def test_heads_on_phases_are_the_heads_on_the_map_with_even_bins_first(seed: int, extent: tuple[int, int]) -> None:
     torch.manual_seed(seed)

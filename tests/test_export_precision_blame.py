@@ -31,7 +31,7 @@ def needs(*nodes: str) -> Callable[[frozenset[str]], Trial]:
 
 
 @given(st.sets(st.sampled_from(NODES), min_size=1, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_search_names_exactly_the_nodes_that_are_needed(faulty: set[str]) -> None:
     blame = find_blame(GROUPS, needs(*faulty), budget_s=60)
     assert set(blame.nodes) == faulty

@@ -51,7 +51,7 @@ def run(*commands: list[object]) -> list[Outcome]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=300,
+        timeout=900,
     )
     assert result.returncode == 0, result.stderr
     return [(code, said) for code, said in json.loads(result.stdout.splitlines()[-1])]

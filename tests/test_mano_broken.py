@@ -50,7 +50,7 @@ PIECES = [
 ARRAY = b"cnumpy.core.multiarray\n_reconstruct\n)R(K\x01"
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(before=st.lists(st.sampled_from(PIECES), max_size=12), after=st.lists(st.sampled_from(PIECES), max_size=12))
 def test_any_mixture_of_valid_pieces_is_refused_in_a_sentence(
     tmp_path: Path, before: list[bytes], after: list[bytes]

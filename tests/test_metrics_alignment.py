@@ -27,7 +27,7 @@ def official_alignment(target: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     return guess @ rotation.T * scale * size + centre
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(0, 2**32 - 1), st.floats(0.2, 5))
 def test_a_turned_scaled_and_moved_hand_aligns_onto_the_truth(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)

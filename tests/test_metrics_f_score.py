@@ -37,7 +37,7 @@ def test_a_distance_equal_to_the_threshold_does_not_count() -> None:
     assert f_scores(target + np.array([0, 0.015, 0]), target)[0, 1] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 2**32 - 1), st.floats(0.0001, 0.03))
 def test_the_search_finds_what_the_definition_says(seed: int, noise_m: float) -> None:
     rng = np.random.default_rng(seed)

@@ -15,7 +15,7 @@ def moved(pose: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
     return rng.uniform(0.5, 2, (count, 1, 1)) * pose @ turns + rng.standard_normal((count, 1, 3))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1))
 def test_the_mean_of_one_hand_in_many_places_is_that_hand(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -17,7 +17,7 @@ def test_an_error_equal_to_the_threshold_is_correct() -> None:
     assert curve.tolist() == [0, 0.25, 0.75, 0.75]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(hnp.arrays(np.float64, (3, 4), elements=st.sampled_from([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 9.0])))
 def test_the_curve_is_the_share_of_errors_at_or_below_each_threshold(errors: np.ndarray) -> None:
     thresholds = np.array([0.0, 1.0, 2.0, 3.0])

@@ -30,7 +30,7 @@ def plain(conv: SeparableHeatmapConv, uvd: Tensor) -> Tensor:
     return functional.conv2d(volume(uvd, CONFIG), conv.weight.flatten(1, 2), padding=1)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31 - 1), st.sampled_from([1, 3]), st.floats(0.2, 1.6))
 def test_separable_convolution_is_the_convolution_of_the_volume(seed: int, batch: int, spread: float) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -16,7 +16,7 @@ def sampled(maps: Tensor, uv: Tensor) -> Tensor:
     return grid.squeeze(3).transpose(1, 2)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**31 - 1), st.integers(1, 9), st.integers(1, 9))
 def test_hat_sampling_is_grid_sample_inside_and_outside(seed: int, height: int, width: int) -> None:
     generator = torch.Generator().manual_seed(seed)

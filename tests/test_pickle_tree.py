@@ -32,7 +32,7 @@ def read(data: bytes, known: Collection[str] = ()) -> object:
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(value=PLAIN)
 def test_plain_values_are_read_as_python_wrote_them(protocol: int, value: object) -> None:
     assert read(pickle.dumps(value, protocol)) == value
@@ -183,7 +183,7 @@ def test_a_state_reaches_neither_a_class_nor_a_dict() -> None:
             read(target + b"N}U\x07__new__K\x01s\x86b.", known=["chumpy.ch.Ch"])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.binary(max_size=60))
 def test_any_bytes_give_a_tree_or_an_input_error(data: bytes) -> None:
     try:

@@ -232,7 +232,7 @@ def test_poses_are_free_of_penetration(model: HandModel) -> None:
     assert not any(penetrates(model.rig, heads, poses.random_rotations(rng, model.rig, heads)) for _ in range(150))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(seed=st.integers(0, 2**31))
 def test_angles_stay_within_limits_and_a_bent_finger_does_not_spread(seed: int) -> None:
     angles = poses.random_angles(np.random.default_rng(seed))
@@ -261,7 +261,7 @@ def test_flexion_bends_towards_the_palm_by_the_angle(model: HandModel) -> None:
 finite = st.floats(-1, 1, allow_nan=False, width=32)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(ends=hnp.arrays(np.float64, (4, 3), elements=finite))
 def test_segment_distance_is_the_smallest_over_both_segments(ends: NDArray[np.float64]) -> None:
     p0, p1, q0, q1 = ends

@@ -33,7 +33,7 @@ from cliphand.training.ranks import Rank, train_in_processes
 from cliphand.training.run_place import RESUME_FILE, read_history
 from cliphand.training.state import SealedState, read_state
 
-LIMIT_S = 300  # for a process to do what is waited for; none comes near it, whatever else runs
+LIMIT_S = 900  # for a process to do what is waited for; none comes near it, whatever else runs
 # On one machine and thread a resumed run repeats the other's arithmetic; one epoch more or less moves the metrics by
 # more than a hundred times this share.
 SAME = 1e-5

@@ -239,13 +239,15 @@ def test_a_folder_that_another_process_writes_is_refused_until_it_dies(
     target = tmp_path / "target"
     program = (
         "import sys, time\nfrom pathlib import Path\nfrom cliphand.claims import held\n"
-        "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+        "with held(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(10_000)\n"
     )
     with subprocess.Popen([sys.executable, "-c", program, str(target)], stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
-        other.stdout.readline()
-        assert "another process is writing" in refused(COMMANDS[command](target, export), tmp_path, monkeypatch)
-        other.send_signal(signal.SIGKILL)
+        try:
+            other.stdout.readline()
+            assert "another process is writing" in refused(COMMANDS[command](target, export), tmp_path, monkeypatch)
+        finally:
+            other.send_signal(signal.SIGKILL)
     with held(target):
         assert not target.exists()
 
