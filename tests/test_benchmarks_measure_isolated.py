@@ -84,10 +84,10 @@ def test_engines_open_for_several_callers(model: Path, runner: str) -> None:
 @pytest.mark.parametrize("runner", ["onnxruntime", "openvino"])
 def test_processes_count_what_ends_in_the_window_they_share(model: Path, runner: str) -> None:
     pytest.importorskip(runner, reason="not installed")
-    found = process_throughput(model, runner, processes=2, seconds=0.3)
+    found = process_throughput(model, runner, processes=2, seconds=1.0)  # each gets the processor within that
     assert found.workers == 2
     assert found.images_per_s > 0
-    assert round(found.images_per_s * 0.3, 6).is_integer()
+    assert round(found.images_per_s, 6).is_integer()
 
 
 def test_a_process_that_fails_is_one_sentence_and_leaves_no_other_behind(tmp_path: Path) -> None:

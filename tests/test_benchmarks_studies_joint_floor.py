@@ -18,8 +18,6 @@ from cliphand.data.synthetic.poses import random_rotations
 from cliphand.data.synthetic.rig import N_SHAPES, pose_hand, shape_hand
 from cliphand.errors import InputError
 
-SETS = Path("/work/shared/real")
-
 
 @pytest.fixture(scope="module")
 def model() -> HandModel:
@@ -70,11 +68,11 @@ def test_a_folder_without_joints_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
-@pytest.mark.skipif(not (SETS / "freihand5").is_dir(), reason="the real photographs' joints are not there")
+@pytest.mark.real
 def test_moved_joints_lower_freihands_floor(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    real_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("sys.argv", ["joint_floor", "--real", str(SETS / "freihand5")])
+    monkeypatch.setattr("sys.argv", ["joint_floor", "--real", str(real_dir / "freihand5")])
     joint_floor.main()
     rows = {row["joints"]: row for row in json.loads(capsys.readouterr().out.splitlines()[-1])["rows"]}
     before, after = rows["skeleton"], rows["labelled"]
