@@ -246,7 +246,7 @@ UNFIT: dict[str, tuple[tuple[str, ...], str]] = {
     "a name of no graph": (("--keep-fp32", "nothing-matches"), "'nothing-matches' is to be kept in FP32"),
     "a rule of no table": (
         ("--drop-rule", "softmaxes"),
-        "no rule softmaxes in the precision table; it has softmax",
+        "no rule softmaxes in the precision table; it has bins, gaussians, ",
     ),
 }
 
