@@ -183,6 +183,14 @@ def test_what_was_measured_alone_has_a_table_of_its_own_with_the_reasons() -> No
     assert "each engine alone" not in table_text(REPORT)
 
 
+def test_a_model_that_looks_twice_says_which_times_are_of_one_look() -> None:
+    crop = {"rule": "centre", "input_size": 256, "second_look": True}
+    text = table_text(dataclasses.replace(REPORT, crop=crop))
+    assert "crop: centre, 256 px, looked at twice" in text
+    assert "latency and FPS are of one look, end to end of both" in text
+    assert "looked at twice" not in table_text(REPORT)
+
+
 def test_a_crop_about_the_true_joints_is_called_an_upper_bound() -> None:
     report = dataclasses.replace(REPORT, crop={"rule": "joints", "input_size": 256})
     assert "crop: joints (about the true joints: an upper bound), 256 px" in table_text(report)

@@ -129,6 +129,25 @@ def test_an_evaluation_view_holds_the_hand_where_k_projects_it(dataset: FreiHand
             assert uv.max() < SIDE - 1
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_a_model_that_looks_twice_is_judged_on_hands_that_their_labels_turn_upright(
+    dataset: FreiHand, rule: str
+) -> None:
+    for index in range(len(dataset)):
+        view = evaluation_view(dataset, index, CropConfig(rule=rule, second_look=True), SIDE)
+        wrist, knuckle = ((view.K_crop @ dataset.xyz[view.label_index, joint]) for joint in (0, 9))
+        right, down = knuckle[:2] / knuckle[2] - wrist[:2] / wrist[2]
+        assert abs(right) < 1e-6 < -down
+
+
+def test_evaluation_without_labels_turns_nothing(freihand_folder: MakeFolder) -> None:
+    folder = freihand_folder(n_labels=2)
+    (folder / "evaluation_xyz.json").unlink()
+    data = open_freihand(folder, "evaluation")
+    views = [evaluation_view(data, 0, CropConfig(second_look=second), SIDE) for second in (False, True)]
+    np.testing.assert_array_equal(views[0].crop, views[1].crop)
+
+
 def test_the_mask_box_and_the_joints_box_see_the_same_hand(dataset: FreiHand) -> None:
     by_mask, by_joints = (
         source_box(dataset, 5, image_shape=(224, 224), crop=CropConfig(rule=rule)) for rule in ("mask", "joints")
