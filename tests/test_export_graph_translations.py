@@ -40,7 +40,7 @@ class Attending(nn.Module):
 
 def run(model: nn.Module, path: Path, images: Tensor) -> tuple[onnx.ModelProto, np.ndarray, np.ndarray]:
     """The graph, its joints and the model's."""
-    graph = trace(model.eval(), images.shape[3], translations=TRANSLATIONS)
+    graph = trace(model.eval(), images.shape[3], translations=TRANSLATIONS).graph
     onnx.save(graph, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     return graph, session.run(list(OUTPUT_SHAPES)[:1], {"image": images.numpy()})[0], model(images)[0].numpy()

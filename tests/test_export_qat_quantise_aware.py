@@ -25,9 +25,17 @@ from cliphand.training.run_place import read_history
 from export.graph.deploy_model import example_images
 from export.graph.fold import live_fold
 from export.graph.inventory import FLOP
+from export.graph.trace import Trace
 from export.precision.calibration import CalibrationRequest, read_calibration
-from export.qat.fake_quantise import FakeQuantisation, QuantisedInput, round_activation, round_weight
-from export.qat.quantise_aware import QuantiseAware, calibrated_graph, find_places, measure
+from export.qat.fake_quantise import (
+    QuantisedInput,
+    RoundedProgram,
+    quantised_places,
+    quantiser,
+    round_activation,
+    round_weight,
+)
+from export.qat.quantise_aware import QuantiseAware, calibrated_trace, check_ranges, measure
 
 MODEL = dataclasses.replace(CONFIG, backbone="test_resnet")
 STILL = AugmentConfig(rotation_deg=0, scale=0, shift=0, colour=0, blur_px=0, noise=0)
@@ -54,8 +62,13 @@ class Placed:
 
     model: HandModel
     images: torch.Tensor
+    trace: Trace
     graph: onnx.ModelProto
     places: tuple[QuantisedInput, ...]
+
+    @property
+    def program(self) -> RoundedProgram:
+        return RoundedProgram(self.trace.program, self.places)
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +76,8 @@ def placed() -> Placed:
     pytest.importorskip("modelopt", reason="needs the extra 'train'")
     model = small_hand(MODEL)
     images = example_images(4, MODEL.input_size)
-    graph = calibrated_graph(model, images, MODEL.input_size)
-    return Placed(model, images, graph, find_places(model, graph.graph, images[:1]))
+    trace, graph = calibrated_trace(model, images, MODEL.input_size)
+    return Placed(model, images, trace, graph, quantised_places(graph.graph, trace))
 
 
 def summed_axes(node: onnx.NodeProto, position: int, rank: int) -> set[int]:
@@ -106,7 +119,7 @@ def test_every_quantised_input_of_the_graph_is_found(placed: Placed) -> None:
 
 
 def test_ranges_are_those_of_the_exporters_calibration(placed: Placed) -> None:
-    ranges = measure(live_fold(placed.model), placed.places, placed.images)
+    ranges = measure(live_fold(placed.model), placed.program, placed.images)
     for place in placed.places:
         if place.axis is None:
             assert ranges[place] == pytest.approx(place.largest, rel=1e-5), place.node
@@ -122,19 +135,53 @@ def test_it_computes_what_the_int8_graph_computes(placed: Placed, tmp_path: Path
     ranges = {place: place.largest for place in placed.places}
     with torch.no_grad():
         fp32 = folded(placed.images)
-        with FakeQuantisation(folded, placed.places, ranges):
-            ours = folded(placed.images)
+        ours = placed.program.compute(folded, placed.images, round_input=quantiser(ranges))
     # A sum that rounds to the other side moves a value by a whole level, and what follows with it.
     for mine, graphs, exact, share in zip(ours, int8, fp32, (0.1, 0.5), strict=True):
         assert np.abs(mine.numpy() - graphs).mean() < share * np.abs(exact.numpy() - graphs).mean()
 
 
-def test_a_place_that_is_not_found_again_is_refused(placed: Placed) -> None:
-    graph = onnx.GraphProto.FromString(placed.graph.graph.SerializeToString())
-    node = next(node for node in graph.node if node.op_type == "MaxPool")
-    node.name = "encoder/elsewhere/MaxPool"
+def renamed(graph: onnx.ModelProto, names: dict[str, str]) -> onnx.GraphProto:
+    copied = onnx.GraphProto.FromString(graph.graph.SerializeToString())
+    for node in copied.node:
+        node.name = names.get(node.name, node.name)
+    return copied
+
+
+def test_a_node_that_stands_for_no_operation_is_refused(placed: Placed) -> None:
+    graph = renamed(placed.graph, {"encoder/backbone/maxpool/MaxPool": "encoder/elsewhere/MaxPool"})
     with pytest.raises(InputError, match=r"'encoder/elsewhere/MaxPool'.*cannot be trained quantisation-aware"):
-        find_places(placed.model, graph, placed.images[:1])
+        quantised_places(graph, placed.trace)
+
+
+def test_an_exporter_that_does_not_tell_the_operations_is_refused(placed: Placed) -> None:
+    silent = dataclasses.replace(placed.trace, operations={})
+    with pytest.raises(InputError, match="does not tell which operation"):
+        quantised_places(placed.graph.graph, silent)
+
+
+def test_two_nodes_of_one_operation_are_refused(placed: Placed) -> None:
+    first, second = [place.node for place in placed.places if "/Add" in place.node][:2]
+    operations = dict(placed.trace.operations)
+    twice = dataclasses.replace(placed.trace, operations=operations | {second: operations[first]})
+    with pytest.raises(InputError, match=rf"'{second}'.*is also that of {first}"):
+        quantised_places(placed.graph.graph, twice)
+
+
+def test_nodes_in_each_others_places_are_refused(placed: Placed) -> None:
+    adds = sorted((place.largest, place.node) for place in placed.places if "/Add" in place.node)
+    first, second = adds[0][1], adds[-1][1]
+    swapped = renamed(placed.graph, {first: second, second: first})
+    program = RoundedProgram(placed.trace.program, quantised_places(swapped, placed.trace))
+    check_ranges(measure(live_fold(placed.model), placed.program, placed.images))
+    with pytest.raises(InputError, match=r"/Add.*it reads up to"):
+        check_ranges(measure(live_fold(placed.model), program, placed.images))
+
+
+def test_an_operation_without_such_an_input_is_refused(placed: Placed) -> None:
+    place = next(place for place in placed.places if place.node.endswith("/MaxPool"))
+    with pytest.raises(InputError, match="its input 1 is none of max_pool2d"):
+        RoundedProgram(placed.trace.program, [dataclasses.replace(place, position=1)])
 
 
 def test_rounding_passes_gradients_inside_the_range_only() -> None:
@@ -164,9 +211,9 @@ def harm(model: HandModel) -> None:
 
 def int8_vertices(model: HandModel, placed: Placed, images: torch.Tensor) -> torch.Tensor:
     folded = live_fold(model)
-    ranges = measure(folded, placed.places, images)
-    with torch.no_grad(), FakeQuantisation(folded, placed.places, ranges):
-        return folded(images)[1]
+    ranges = measure(folded, placed.program, images)
+    with torch.no_grad():
+        return placed.program.compute(folded, images, round_input=quantiser(ranges))[1]
 
 
 def test_training_recovers_more_than_half_of_what_int8_costs(
@@ -190,7 +237,7 @@ def test_training_recovers_more_than_half_of_what_int8_costs(
     start = load_checkpoint(tmp_path / "start")
     data = freihand_folder(n_labels=4, size_px=64)
     # The places are those of the same network: calibrating once more would take most of this test's time.
-    monkeypatch.setattr("export.qat.quantise_aware.calibrated_graph", lambda *_: placed.graph)
+    monkeypatch.setattr("export.qat.quantise_aware.rounded_program", lambda *_: placed.program)
     run = Run(
         data=data,
         topology=hand_topology,

@@ -95,7 +95,7 @@ def study(
     with tempfile.TemporaryDirectory() as scratch:
         paths = {name: Path(scratch) / f"{name}.onnx" for name in forms}
         for name, form in forms.items():
-            onnx.save_model(simplify(trace(form, input_size)), paths[name])
+            onnx.save_model(simplify(trace(form, input_size).graph), paths[name])
         gflop = {name: total(inventory(onnx.load(path))).gflop for name, path in paths.items()}
         eager = {name: _eager(form) for name, form in forms.items()}
         ort = {name: _onnxruntime(path, threads) for name, path in paths.items()}

@@ -6,6 +6,7 @@ graph carries them from its first export on; every other trace of the exporter i
 
 import ast
 from collections import Counter
+from typing import cast
 
 from onnx import GraphProto, ModelProto, NodeProto
 
@@ -22,14 +23,19 @@ def stage_of(node_name: str) -> str:
     return stage if stage in STAGES else _UNKNOWN
 
 
-def name_nodes(model: ModelProto) -> None:
+def name_nodes(model: ModelProto) -> dict[str, str]:
     """Name every node after its module and operator, and each value after the node that makes it, in place.
 
     Args:
         model: straight from the exporter, whose metadata tell each node's module.
+
+    Returns:
+        The operation of the traced program that each node stands for, by the node's name; of a node that the exporter's
+        rewrites made, there may be none.
     """
     graph = model.graph
     _name_each(graph)
+    operations = {node.name: scopes[-1] for node in graph.node if (scopes := _name_scopes(node))}
     fixed = {value.name for value in (*graph.input, *graph.output)}
     renamed = {
         value: node.name if len(node.output) == 1 else f"{node.name}.{place}"
@@ -44,6 +50,7 @@ def name_nodes(model: ModelProto) -> None:
     for info in graph.value_info:
         info.name = renamed.get(info.name, info.name)
     _forget_the_exporter(model)
+    return operations
 
 
 def _name_each(graph: GraphProto) -> None:
@@ -63,12 +70,16 @@ def _scope(node: NodeProto, initializers: set[str], scope_of_value: dict[str, st
     # A convolution that took in a BatchNorm carries the latter's metadata; its weight still has its own name.
     if node.op_type in WITH_WEIGHTS and node.input[1] in initializers:
         return node.input[1].rpartition(".")[0]
-    for entry in node.metadata_props:
-        if entry.key == _SCOPES:
-            scopes: list[str] = ast.literal_eval(entry.value)
-            return scopes[-2] or _UNKNOWN if len(scopes) > 1 else _UNKNOWN
+    if scopes := _name_scopes(node):
+        return scopes[-2] or _UNKNOWN if len(scopes) > 1 else _UNKNOWN
     # What the exporter's own rewrites made stands with what it reads.
     return next((scope_of_value[value] for value in node.input if value in scope_of_value), _UNKNOWN)
+
+
+def _name_scopes(node: NodeProto) -> list[str]:
+    """Modules from the outermost to the node's own, then the operation; empty where the exporter wrote none."""
+    entry = next((entry for entry in node.metadata_props if entry.key == _SCOPES), None)
+    return [] if entry is None else cast("list[str]", ast.literal_eval(entry.value))
 
 
 def _forget_the_exporter(model: ModelProto) -> None:

@@ -4,8 +4,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
@@ -28,6 +29,21 @@ from export.graph.translations import TRANSLATIONS, Translations
 MAX_BATCH = 4096
 
 
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What the exporter made of a model.
+
+    Attributes:
+        graph: in ONNX.
+        program: the operations of PyTorch that the graph was written from.
+        operations: name of the operation in `program` by the name of the graph's node.
+    """
+
+    graph: onnx.ModelProto
+    program: torch.export.ExportedProgram
+    operations: Mapping[str, str]
+
+
 def export_graph(model: HandModel, path: Path, *, input_size: int) -> Agreement:
     """Write a deployed model as a float32 ONNX graph with a dynamic batch.
 
@@ -45,7 +61,7 @@ def export_graph(model: HandModel, path: Path, *, input_size: int) -> Agreement:
     folded = fold(model)
     n_bytes = sum(weight.numel() * weight.element_size() for weight in folded.state_dict().values())
     require(n_bytes <= MAX_BYTES, f"the graph is not written: {too_large(n_bytes)}.")  # it could not even be traced
-    graph = simplify(trace(folded, input_size, translations=TRANSLATIONS))
+    graph = simplify(trace_folded(folded, input_size).graph)
     check_guarantees(graph, layer_norms=count_layer_norms(folded))
     onnx.checker.check_model(graph, full_check=True)
     onnx.save_model(graph, path)
@@ -57,7 +73,12 @@ def count_layer_norms(model: FoldedHand) -> int:
     return sum(isinstance(module, torch.nn.LayerNorm) for module in model.mesh_regressor.modules())
 
 
-def trace(model: torch.nn.Module, input_size: int, *, translations: Translations = ()) -> onnx.ModelProto:
+def trace_folded(folded: FoldedHand, input_size: int) -> Trace:
+    """What every exported graph is made from; S is the crops' side."""
+    return trace(folded, input_size, translations=TRANSLATIONS)
+
+
+def trace(model: torch.nn.Module, input_size: int, *, translations: Translations = ()) -> Trace:
     """A model as an ONNX graph, straight from the exporter but for the names of its nodes.
 
     Args:
@@ -78,11 +99,11 @@ def trace(model: torch.nn.Module, input_size: int, *, translations: Translations
             verbose=False,
             custom_translation_table=dict(translations),
         )
-    if program is None:
+    if program is None or program.exported_program is None:
         raise InputError("the exporter returned no graph; this torch version cannot export the model.")
     graph = program.model_proto
-    name_nodes(graph)
-    return graph
+    operations = name_nodes(graph)
+    return Trace(graph, program.exported_program, operations)
 
 
 def simplify(graph: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,41 +1,27 @@
 """INT8 as PyTorch trains through it: rounded where the exported graph has its Q and DQ, straight through for gradients.
 
-A place in the graph is a node and one of its inputs. The same place in the folded network is found by the weight that
-takes part, or, for nodes without one, by the module, the kind of operation and its turn in that module, which is how
-`export.graph.node_names` names nodes. ModelOpt's own quantisation of PyTorch modules is not used: it knows layers, and
-the folded network's products are not layers.
+The exporter writes the graph from a program of PyTorch's operations and tells of each node which operation it stands
+for. That program is run here, operation by operation, on live weights; what a node of the graph reads through a Q and
+DQ is rounded where its operation reads it. A node that cannot be told to one operation is refused. ModelOpt's own
+quantisation of PyTorch modules is not used: it knows layers, and the folded network's products are not layers.
 """
 
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TypeVar, cast
+from typing import cast
 
 import onnx
 import torch
 from onnx import numpy_helper
-from torch import Tensor, nn
-from torch.nn.modules.module import register_module_forward_hook, register_module_forward_pre_hook
-from torch.overrides import TorchFunctionMode
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind
 
+from cliphand.errors import InputError
+from export.graph.trace import Trace
 from export.precision.quantise import DEQUANTISE, LARGEST_INT8, QUANTISE
 
-Result = TypeVar("Result")
 LOWEST, HIGHEST = -128, 127
-# PyTorch's functions by the node that the exporter makes of them.
-NODES = {
-    "Add": ("add", "add_", "__add__", "__iadd__", "__radd__"),
-    "AveragePool": ("avg_pool2d",),
-    "Concat": ("cat", "concat"),
-    "GlobalAveragePool": ("adaptive_avg_pool2d",),
-    "MaxPool": ("max_pool2d",),
-    "Mul": ("mul", "mul_", "__mul__", "__imul__", "__rmul__"),
-    "Pad": ("pad",),
-    "ReduceMean": ("mean",),
-    "Reshape": ("reshape", "view", "flatten", "unflatten"),
-}
-OP_TYPES = {function: op_type for op_type, functions in NODES.items() for function in functions}
-PRODUCTS = ("Conv", "MatMul", "Gemm")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,45 +30,76 @@ class QuantisedInput:
 
     Attributes:
         node: its name in the graph.
-        key: by which the same operation is known in PyTorch: its weight's name, or the node's own name.
+        operation: its name in the program that the graph was written from.
         position: of the input.
         axis: of a weight's scales; None for an activation.
         largest: magnitude that the exporter's calibration found; zero for weights.
     """
 
     node: str
-    key: str
+    operation: str
     position: int
     axis: int | None
     largest: float = 0.0
 
 
-def quantised_places(graph: onnx.GraphProto, parameters: Iterable[str]) -> tuple[QuantisedInput, ...]:
+def quantised_places(graph: onnx.GraphProto, trace: Trace) -> tuple[QuantisedInput, ...]:
     """The places of a graph from `export.precision.quantise.calibrate`.
 
     Args:
         graph: with its Q and DQ.
-        parameters: names of the folded network's weights.
+        trace: of the exporter, before Q and DQ.
+
+    Raises:
+        InputError: a quantised node stands for no operation of the program, or two stand for the same.
     """
-    known = set(parameters)
     producers = {output: node for node in graph.node for output in node.output}
     constants = {constant.name: constant for constant in graph.initializer}
+    readers = _readers(trace.program)
+    nodes: dict[str, str] = {}
     places = []
     for node in graph.node:
         if node.op_type in (QUANTISE, DEQUANTISE):
             continue
         sources = {position: _quantise(name, producers) for position, name in enumerate(node.input)}
         quantised = {position: source for position, source in sources.items() if source is not None}
-        weight = next((source.input[0] for source in quantised.values() if source.input[0] in constants), None)
-        key = node.name if weight is None else _weight_name(weight, node, known)
+        if not quantised:
+            continue
+        weight = next((source.input[0] for source in quantised.values() if source.input[0] in readers), None)
+        operation = _operation(node.name, trace, readers.get(weight or "", ()))
+        if nodes.setdefault(operation, node.name) != node.name:
+            raise InputError(lost(node.name, f"its operation {operation} is also that of {nodes[operation]}"))
         for position, source in quantised.items():
             scale = numpy_helper.to_array(constants[source.input[1]])
             if source.input[0] in constants:
                 # A linear layer's own weight is the transpose of the graph's constant.
-                places.append(QuantisedInput(node.name, key, position, _axis(source) if weight in known else 0))
+                axis = _axis(source) if source.input[0] in readers else 0
+                places.append(QuantisedInput(node.name, operation, position, axis))
             else:
-                places.append(QuantisedInput(node.name, key, position, None, float(scale) * LARGEST_INT8))
+                largest = float(scale) * LARGEST_INT8
+                places.append(QuantisedInput(node.name, operation, position, None, largest))
     return tuple(places)
+
+
+def _readers(program: ExportedProgram) -> dict[str, tuple[str, ...]]:
+    """The operations that read each weight, by the weight's name in the network."""
+    targets = {spec.arg.name: spec.target for spec in program.graph_signature.input_specs if spec.target is not None}
+    return {
+        targets[node.name]: tuple(user.name for user in node.users)
+        for node in program.graph.nodes
+        if node.op == "placeholder" and node.name in targets
+    }
+
+
+def _operation(node: str, trace: Trace, readers: Sequence[str]) -> str:
+    """The operation that a node stands for; `readers` read its weight, if it has one of the network's."""
+    operation = trace.operations.get(node)
+    if readers and operation not in readers:
+        # A convolution that took in the BatchNorm after it is told as the BatchNorm; its weight is still its own.
+        operation = readers[0] if len(readers) == 1 else None
+    if operation is None:
+        raise InputError(lost(node, "the exporter does not tell which operation it stands for"))
+    return operation
 
 
 def _quantise(name: str, producers: Mapping[str, onnx.NodeProto]) -> onnx.NodeProto | None:
@@ -96,106 +113,98 @@ def _axis(quantise: onnx.NodeProto) -> int:
     return next((attribute.i for attribute in quantise.attribute if attribute.name == "axis"), 1)
 
 
-def _weight_name(constant: str, node: onnx.NodeProto, known: set[str]) -> str:
-    """The weight's name in PyTorch; the exporter renames what it transposes, but not the node."""
-    if constant in known or node.op_type not in PRODUCTS:
-        return constant
-    return f"{node.name.rpartition('/')[0].replace('/', '.')}.weight"
-
-
-class FakeQuantisation(TorchFunctionMode):
-    """While it is entered, the folded network computes as its INT8 graph does.
+class RoundedProgram(fx.Interpreter):
+    """The folded network as its INT8 graph computes it, on weights that are handed in.
 
     Args:
-        model: the folded network.
+        program: of the exporter.
         places: where to round.
-        ranges: largest magnitude of each activation, by place; without them nothing is rounded.
-        observe: called with each place and its value before rounding.
+
+    Raises:
+        InputError: an operation has no such input.
     """
 
-    def __init__(
-        self,
-        model: nn.Module,
-        places: Sequence[QuantisedInput],
-        ranges: Mapping[QuantisedInput, float] | None = None,
-        *,
-        observe: Callable[[QuantisedInput, Tensor], None] | None = None,
-    ) -> None:
-        super().__init__()
-        self.by_key: dict[str, list[QuantisedInput]] = {}
+    def __init__(self, program: ExportedProgram, places: Sequence[QuantisedInput]) -> None:
+        super().__init__(program.graph_module)
+        self.inputs = program.graph_signature.input_specs
+        self.constants = program.constants
+        self.places: dict[str, list[QuantisedInput]] = {}
+        operations = {node.name: node for node in program.graph.nodes}
         for place in places:
-            self.by_key.setdefault(place.key, []).append(place)
-        self.ranges = ranges
-        self.observe = observe
-        self.modules = {id(module): name.replace(".", "/") for name, module in model.named_modules()}
-        self.weights = {id(tensor): name for name, tensor in named_tensors(model) if name in self.by_key}
-        self.scopes: list[str] = [""]
-        self.turns: Counter[str] = Counter()
+            arguments = _arguments(operations[place.operation].args)
+            if len(arguments) <= place.position or not isinstance(arguments[place.position], fx.Node):
+                raise InputError(lost(place.node, f"its input {place.position} is none of {place.operation}"))
+            self.places.setdefault(place.operation, []).append(place)
 
-    def __torch_function__(
+    def compute(
         self,
-        func: Callable[..., Result],
-        types: object,
-        args: Sequence[object] = (),
-        kwargs: Mapping[str, object] | None = None,
-    ) -> Result:
-        """Round what the graph rounds, then call."""
-        places = self.by_key.get(self._key(func, args), ())
+        network: nn.Module,
+        images: Tensor,
+        *,
+        round_input: Callable[[QuantisedInput, Tensor], Tensor],
+    ) -> tuple[Tensor, Tensor]:
+        """The network's outputs.
+
+        Args:
+            network: the folded network whose weights are used.
+            images: (B, 3, S, S) normalised.
+            round_input: called with each place and its value, to return what is computed with.
+        """
+        self.round_input = round_input
+        self.device = images.device
+        tensors = {**self.constants, **dict(named_tensors(network))}
+        values = [
+            images if spec.kind is InputKind.USER_INPUT else tensors[cast("str", spec.target)].to(images.device)
+            for spec in self.inputs
+        ]
+        return cast("tuple[Tensor, Tensor]", self.run(*values))
+
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[object, ...], dict[str, object]]:
+        """What an operation reads, rounded where the graph rounds it."""
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
+        if "device" in kwargs:  # of the tracing
+            kwargs = {**kwargs, "device": self.device}
+        places = self.places.get(n.name, ())
         if places:
-            joined = isinstance(args[0], list | tuple)  # what is concatenated comes as one list
-            inputs = list(cast("Sequence[Tensor]", args[0] if joined else args))
+            inputs = list(_arguments(args))
             for place in places:
-                inputs[place.position] = self._round(place, inputs[place.position])
-            args = (inputs, *args[1:]) if joined else inputs
-        return func(*args, **(kwargs or {}))
+                inputs[place.position] = self.round_input(place, cast("Tensor", inputs[place.position]))
+            args = tuple(inputs) if _arguments(args) is args else (inputs, *args[1:])
+        return args, kwargs
 
-    def _key(self, func: Callable[..., Result], args: Sequence[object]) -> str:
-        weight = next((self.weights[id(value)] for value in args if id(value) in self.weights), None)
-        if weight is not None:
-            return weight
-        op_type = OP_TYPES.get(getattr(func, "__name__", ""))
-        if op_type is None:
-            return ""
-        name = f"{self.scopes[-1]}/{op_type}"
-        self.turns[name] += 1
-        return name if self.turns[name] == 1 else f"{name}_{self.turns[name]}"
 
-    def _round(self, place: QuantisedInput, value: Tensor) -> Tensor:
-        if self.observe is not None:
-            self.observe(place, value)
-        if self.ranges is None:
-            return value
-        return round_activation(value, self.ranges[place]) if place.axis is None else round_weight(value, place.axis)
+def _arguments(args: Sequence[object]) -> Sequence[object]:
+    """What an operation reads; what is concatenated comes as one list."""
+    return args[0] if args and isinstance(args[0], list | tuple) else args
 
-    def __enter__(self) -> "FakeQuantisation":
-        """Follow the modules that are called, to know whose operation is whose."""
-        self.turns.clear()
-        self.hooks = (
-            register_module_forward_pre_hook(lambda module, _: self._enter_module(module)),
-            register_module_forward_hook(lambda *_: self._leave_module()),
-        )
-        super().__enter__()  # type: ignore[no-untyped-call]
-        return self
 
-    def __exit__(self, *failure: object) -> None:
-        """Stop following."""
-        super().__exit__(*failure)  # type: ignore[no-untyped-call]
-        for hook in self.hooks:
-            hook.remove()
-
-    def _enter_module(self, module: nn.Module) -> None:
-        self.scopes.append(self.modules.get(id(module), self.scopes[-1]))
-
-    def _leave_module(self) -> None:
-        self.scopes.pop()
+def lost(node: str, reason: str) -> str:
+    """The sentence of a node that has no place in the program."""
+    return (
+        f"the exporter quantises {node!r}, which is not found again in PyTorch ({reason}); this backbone cannot be "
+        "trained quantisation-aware."
+    )
 
 
 def named_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Every weight of a network by its name, those among them that are functions of others' weights."""
     for path, module in model.named_modules():
-        for name, value in {**vars(module), **dict(module.named_parameters(recurse=False))}.items():
+        for name, value in {**vars(module), **vars(module)["_parameters"], **vars(module)["_buffers"]}.items():
             if isinstance(value, Tensor):
                 yield f"{path}.{name}", value
+
+
+def quantiser(ranges: Mapping[QuantisedInput, float]) -> Callable[[QuantisedInput, Tensor], Tensor]:
+    """Rounds as INT8 does.
+
+    Args:
+        ranges: largest magnitude of each activation.
+    """
+
+    def round_input(place: QuantisedInput, value: Tensor) -> Tensor:
+        return round_activation(value, ranges[place]) if place.axis is None else round_weight(value, place.axis)
+
+    return round_input
 
 
 def round_activation(value: Tensor, largest: float) -> Tensor:

@@ -2,13 +2,14 @@
 
 The network learns from the labels and from itself: what the checkpoint computed in FP32 on the same views.
 
-The rounding is placed by the exporter itself: the checkpoint that the run starts from is exported and calibrated as
-`cliphand export --int8` does, and every Q and DQ of that graph is found again in the folded network. The result is an
+The rounding is placed by the exporter itself: the checkpoint that the run starts from is traced and calibrated as
+`cliphand export --int8` does, and every Q and DQ of that graph is found again in the traced program. The result is an
 ordinary checkpoint. Its export calibrates anew, on the images whose ranges were used here.
 """
 
+import math
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -18,25 +19,27 @@ import torch
 from torch import Tensor
 
 from cliphand.checkpoint import Checkpoint
-from cliphand.config import ModelConfig, TrainConfig, require
+from cliphand.config import ModelConfig, TrainConfig
+from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel
-from cliphand.training.dataset import Labelled, Pair
 from cliphand.training.losses import point_l1
 from cliphand.training.module import VALIDATION_METRIC, HandTraining, both_views
 from cliphand.training.recipe import Recipe
+from cliphand.training.samples import Labelled, Pair
 from export.graph.deploy_model import deploy_model
-from export.graph.fold import live_fold, merged_encoder
+from export.graph.fold import fold, live_fold, merged_encoder
 from export.graph.folded_model import FoldedHand
-from export.graph.trace import export_graph
+from export.graph.trace import Trace, simplify, trace_folded
 from export.precision.calibration import CalibrationRequest, read_calibration
 from export.precision.half import modelopt_ready
 from export.precision.quantise import calibrate
 from export.precision.table import Keep, kept_nodes, union
-from export.qat.fake_quantise import FakeQuantisation, QuantisedInput, named_tensors, quantised_places
+from export.qat.fake_quantise import QuantisedInput, RoundedProgram, lost, quantised_places, quantiser
 
 BATCH = 8
+RANGE_TOLERANCE = 0.01  # the same sums in another order
 DRIFT = "drift"  # from the checkpoint in FP32
 FP32_METRIC = "val_fp32_pa_pjpe_mm"
 
@@ -73,72 +76,69 @@ class QuantiseAware(Recipe):
         """The module, with the places that the exporter chooses for the checkpoint."""
         images = torch.from_numpy(read_calibration(self.calibration, self.start.crop, model_config.input_size).images)
         deployed = deploy_model(model)
-        graph = calibrated_graph(deployed, images[:1], model_config.input_size).graph
         return QuantiseAwareTraining(
             model,
             topology=topology,
             model_config=model_config,
             train=train,
-            places=find_places(deployed, graph, images[:1]),
+            program=rounded_program(deployed, images[:1], model_config.input_size),
             images=images,
             weight=self.weight,
         )
 
 
-def calibrated_graph(model: HandModel, images: Tensor, input_size: int) -> onnx.ModelProto:
-    """The graph of a model with the exporter's Q and DQ.
-
-    Args:
-        model: to be exported.
-        images: (N, 3, S, S) normalised; where Q and DQ stand does not depend on them.
-        input_size: S.
-
-    Raises:
-        InputError: ModelOpt is not installed or fails.
-    """
-    with modelopt_ready(), tempfile.TemporaryDirectory() as scratch:
-        source, calibrated = Path(scratch) / "model.onnx", Path(scratch) / "calibrated.onnx"
-        export_graph(model, source, input_size=input_size)
-        keep = union(kept_nodes(onnx.load(source).graph, "int8", Keep()))
-        calibrate(source, calibrated, keep=keep, images=images.numpy(), method="max")
-        return onnx.load(calibrated)
-
-
-def find_places(model: HandModel, graph: onnx.GraphProto, image: Tensor) -> tuple[QuantisedInput, ...]:
-    """Where the exporter quantises a model.
+def rounded_program(model: HandModel, images: Tensor, input_size: int) -> RoundedProgram:
+    """The program of a model, rounded where the exporter quantises the model's graph.
 
     Args:
         model: in evaluation mode.
-        graph: from `calibrated_graph`.
-        image: (1, 3, S, S) normalised, to try them on.
+        images: (N, 3, S, S) normalised, to try it on; where Q and DQ stand does not depend on them.
+        input_size: S.
 
     Raises:
-        InputError: a place is not found again in PyTorch.
+        InputError: ModelOpt is not installed or fails, or a quantised node is not found again in the program.
     """
-    folded = live_fold(model, merged_encoder(model.encoder))
-    places = quantised_places(graph, (name for name, _ in named_tensors(folded)))
-    seen = measure(folded, places, image)
-    lost = [place.node for place in places if place not in seen]
-    require(
-        not lost,
-        f"{len(lost)} nodes that the exporter quantises are not found again in PyTorch, {lost[:1]} among them; this "
-        "backbone cannot be trained quantisation-aware.",
-    )
-    return places
+    trace, graph = calibrated_trace(model, images, input_size)
+    program = RoundedProgram(trace.program, quantised_places(graph.graph, trace))
+    check_ranges(measure(live_fold(model, merged_encoder(model.encoder)), program, images))
+    return program
 
 
-def measure(folded: FoldedHand, places: Sequence[QuantisedInput], images: Tensor) -> dict[QuantisedInput, float]:
+def calibrated_trace(model: HandModel, images: Tensor, input_size: int) -> tuple[Trace, onnx.ModelProto]:
+    """What the exporter traces of a model, and the graph with its Q and DQ."""
+    trace = trace_folded(fold(model), input_size)
+    with modelopt_ready(), tempfile.TemporaryDirectory() as scratch:
+        source, calibrated = Path(scratch) / "model.onnx", Path(scratch) / "calibrated.onnx"
+        onnx.save_model(simplify(trace.graph), source)
+        keep = union(kept_nodes(onnx.load(source).graph, "int8", Keep()))
+        calibrate(source, calibrated, keep=keep, images=images.numpy(), method="max")
+        return trace, onnx.load(calibrated)
+
+
+def measure(folded: FoldedHand, program: RoundedProgram, images: Tensor) -> dict[QuantisedInput, float]:
     """Largest magnitude at each place over images, without rounding, as the exporter's calibration measures it."""
     largest: dict[QuantisedInput, float] = {}
 
-    def observe(place: QuantisedInput, value: Tensor) -> None:
+    def observe(place: QuantisedInput, value: Tensor) -> Tensor:
         largest[place] = max(largest.get(place, 0.0), float(value.abs().max()))
+        return value
 
-    with torch.no_grad(), FakeQuantisation(folded, places, observe=observe) as mode:
+    with torch.no_grad():
         for batch in torch.split(images, BATCH):
-            mode.turns.clear()
-            folded(batch)
+            program.compute(folded, batch, round_input=observe)
     return largest
+
+
+def check_ranges(measured: Mapping[QuantisedInput, float]) -> None:
+    """Make sure that each place holds what the exporter's calibration found there, on the same images.
+
+    Raises:
+        InputError: one does not: it is another operation's.
+    """
+    for place, largest in measured.items():
+        # Where all is zero, any range would do.
+        if place.axis is None and largest > 0 and not math.isclose(largest, place.largest, rel_tol=RANGE_TOLERANCE):
+            raise InputError(lost(place.node, f"it reads up to {place.largest:.4g}, {place.operation} {largest:.4g}"))
 
 
 class QuantiseAwareTraining(HandTraining):
@@ -156,12 +156,12 @@ class QuantiseAwareTraining(HandTraining):
         topology: HandTopology,
         model_config: ModelConfig,
         train: TrainConfig,
-        places: tuple[QuantisedInput, ...],
+        program: RoundedProgram,
         images: Tensor,
         weight: float,
     ) -> None:
         super().__init__(model, topology=topology, model_config=model_config, train=train)
-        self.places = places
+        self.program = program
         self.images = images
         self.ranges: dict[QuantisedInput, float] = {}
         self.weight = weight
@@ -184,9 +184,7 @@ class QuantiseAwareTraining(HandTraining):
 
     def predict(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Joints (B, 21, 3) and vertices (B, 778, 3) in uvd, as INT8 computes them."""
-        folded = self.fold()
-        with FakeQuantisation(folded, self.places, self.ranges):
-            return folded(images)
+        return self.program.compute(self.fold(), images, round_input=quantiser(self.ranges))
 
     def loss_terms(self, batch: Pair) -> dict[str, Tensor]:
         """The terms of joints and vertices, and their distance from FP32's."""
@@ -216,7 +214,7 @@ class QuantiseAwareTraining(HandTraining):
 
     def on_validation_epoch_start(self) -> None:
         """Measure the ranges, as the export of these weights will."""
-        self.ranges = measure(self.fold(), self.places, self.images)
+        self.ranges = measure(self.fold(), self.program, self.images)
 
     def validation_step(self, batch: Labelled, batch_index: int) -> None:
         """PA-PJPE of the joints regressed from the mesh, in INT8 and in FP32."""
