@@ -21,7 +21,7 @@ RUNNERS: dict[str, dict[str, tuple[str, str]]] = {
     ".pt2": {"inductor": ("engines.runtimes.inductor", "load")},
     ".safetensors": {"pytorch": ("engines.runtimes.eager", "load")},
 }
-REJECTED = ".rejected"  # ends the name of a graph that failed the parity gate
+REJECTED = ".rejected"  # ends the name of a graph that failed the gate
 CACHING = ("openvino", "openvino-reduced")  # engines that can keep what they compile
 NATIVE = (".plan", ".pt2")  # files that can bring native code, which their engine runs only where it is trusted
 LISTED = (".onnx", ".pt2")  # what the manifest describes; a plan has a sidecar of its own, which its engine reads
@@ -73,7 +73,7 @@ def open_engine(
         path: the file or folder.
         threads: of one call; None leaves the choice to the run-time.
         engine: one that `RUNNERS` lists for such files; None takes the first.
-        rejected: open a graph that failed the parity gate as well.
+        rejected: open a graph that failed the gate as well.
         cache: folder for compiled models of engines that can keep them; the others ignore it.
         trust: run the native code that a `.pt2` package or a version-compatible plan brings.
 
@@ -85,7 +85,7 @@ def open_engine(
     if threads is not None and threads < 1:
         raise InputError(f"threads is {threads}; it must be at least 1.")
     if path.suffix == REJECTED and not rejected:
-        raise InputError(f"{path} failed the parity gate; export it again, or ask for rejected graphs.")
+        raise InputError(f"{path} failed the gate in millimetres; export it again, or ask for rejected graphs.")
     runners = RUNNERS.get(CHECKPOINT if path.is_dir() else file_kind(path))
     if runners is None:
         raise InputError(

@@ -2,8 +2,8 @@
 
 from contextlib import suppress
 
-from cliphand.data.synthetic.hand_model import build_hand_model
+from cliphand.data.synthetic.rigged_hand import build_rigged_hand
 from cliphand.errors import InputError
 
 with suppress(InputError):  # the extra 'synthetic' is not installed
-    build_hand_model()
+    build_rigged_hand()

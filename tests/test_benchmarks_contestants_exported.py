@@ -153,7 +153,7 @@ def test_a_rejected_graph_runs_only_where_it_is_asked_for(export: Path, stack: E
     write_manifest(manifest, export)
     contestants, omitted = opened(export, stack, manifest=manifest)
     assert name not in contestants
-    assert omitted == (f"{name} is left out: it failed the parity gate; --rejected runs it nevertheless",)
+    assert omitted == (f"{name} is left out: it failed the gate in millimetres; --rejected runs it nevertheless",)
     contestants, omitted = open_contestants(export, manifest, stack, threads=1, checkpoint=None, rejected=True)
     assert contestants[name].engine.precision == "int8"
     assert omitted == ()

@@ -65,7 +65,7 @@ def contestants(predictions: dict[str, PredictedHands]) -> dict[str, Contestant]
 def test_engines_with_finite_output_have_errors_and_are_judged_by_their_own_tolerance(measured: Measured) -> None:
     assert measured.reference == "pytorch fp32"
     assert measured.labels == ["pytorch fp32", "onnxruntime fp32", "onnxruntime int8"]
-    verdicts = {row.artefact: (row.tolerance.delta_mm, row.passed) for row in measured.gate}
+    verdicts = {row.artefact: (row.tolerance.delta_mm, row.within_tolerance) for row in measured.gate}
     assert verdicts == {"model.onnx": (0.01, True), "model.int8.onnx": (0.3, False), "model.fp16.onnx": (0.1, False)}
     assert farthest_engine(measured) == "onnxruntime int8"
 

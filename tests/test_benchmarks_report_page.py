@@ -24,6 +24,7 @@ from benchmarks.report.page import (
 )
 from benchmarks.report.theme import make_palette
 from cliphand.errors import InputError
+from cliphand.pictures import CAPTION_PX
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 BLUE = np.full((8, 8, 3), (0, 0, 255), np.uint8)
@@ -84,13 +85,13 @@ def test_every_figure_is_there_as_png(written: tuple[str, Path]) -> None:
     assert drawn.shape[1] >= page_module.PNG_WIDTH  # half the width, twice the scale
     assert (drawn[0, 0] == 255).all()  # on white paper
     assert len(np.unique(drawn.reshape(-1, 3), axis=0)) > 10
-    red = cv2.imread(str(figures / "look.png"))[page_module.CAPTION_PX, 0]
+    red = cv2.imread(str(figures / "look.png"))[CAPTION_PX, 0]
     assert red.tolist() == [0, 0, 255]  # OpenCV reads blue first
 
 
 def test_a_contact_sheet_has_pictures_side_by_side_under_their_title() -> None:
     sheet = contact_sheet(SHEET)
-    height = page_module.CAPTION_PX
+    height = CAPTION_PX
     assert sheet.shape == (2 * height + 8, 16, 3)
     assert (sheet[height : height + 8, :8] == (255, 0, 0)).all()
     assert (sheet[height : height + 8, 8:] == (0, 0, 255)).all()

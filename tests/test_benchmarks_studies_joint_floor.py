@@ -12,19 +12,19 @@ import torch
 
 from benchmarks.studies import hand_fit, joint_floor
 from benchmarks.studies.hand_fit import fit_hands, joint_form, pose_joints
-from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, random_hand
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.poses import random_rotations
 from cliphand.data.synthetic.rig import N_SHAPES, pose_hand, shape_hand
+from cliphand.data.synthetic.rigged_hand import RiggedHand, build_rigged_hand, random_hand
 from cliphand.errors import InputError
 
 
 @pytest.fixture(scope="module")
-def model() -> HandModel:
-    return build_hand_model()
+def model() -> RiggedHand:
+    return build_rigged_hand()
 
 
-def test_joints_without_a_mesh_are_those_of_the_skinned_mesh(model: HandModel) -> None:
+def test_joints_without_a_mesh_are_those_of_the_skinned_mesh(model: RiggedHand) -> None:
     rng = np.random.default_rng(1)
     coefficients = rng.normal(size=N_SHAPES)
     shape = shape_hand(model.rig, coefficients)
@@ -43,7 +43,7 @@ def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("few_steps")
-def test_a_rendered_hand_has_next_to_no_floor_for_its_own_joints(model: HandModel) -> None:
+def test_a_rendered_hand_has_next_to_no_floor_for_its_own_joints(model: RiggedHand) -> None:
     rng = np.random.default_rng(2)
     gestures = KINDS["plain"]  # hands that show something: fingers that bend at will press into folds
     mesh = np.stack([random_hand(rng, model, spread=0.0, kind=gestures).mesh for _ in range(4)])
@@ -56,7 +56,7 @@ def test_a_rendered_hand_has_next_to_no_floor_for_its_own_joints(model: HandMode
     assert other > 2 * own
 
 
-def test_bones_of_their_own_length_rebuild_the_hand(model: HandModel) -> None:
+def test_bones_of_their_own_length_rebuild_the_hand(model: RiggedHand) -> None:
     joints = random_hand(np.random.default_rng(3), model).joints[None]
     rebuilt = joint_floor.turned_bones(joints, joint_floor.bone_lengths(joints)[0])
     np.testing.assert_allclose(rebuilt - rebuilt[:, :1], joints - joints[:, :1], atol=1e-12)

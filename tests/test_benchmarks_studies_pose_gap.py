@@ -12,17 +12,17 @@ pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 from benchmarks.studies import pose_gap
 from cliphand.data.synthetic import poses
 from cliphand.data.synthetic.gestures import gesture
-from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, pose_model, random_hand
 from cliphand.data.synthetic.rig import N_SHAPES
+from cliphand.data.synthetic.rigged_hand import RiggedHand, build_rigged_hand, pose_model, random_hand
 
 
 @pytest.fixture(scope="module")
-def model() -> HandModel:
-    return build_hand_model()
+def model() -> RiggedHand:
+    return build_rigged_hand()
 
 
 @pytest.fixture(scope="module")
-def rendered(model: HandModel) -> np.ndarray:
+def rendered(model: RiggedHand) -> np.ndarray:
     rng = np.random.default_rng(5)
     return np.stack([random_hand(rng, model).joints for _ in range(60)])
 
@@ -47,7 +47,7 @@ def test_a_turned_moved_and_larger_copy_is_at_no_distance(rendered: np.ndarray) 
     assert pose_gap.nearest_pose(rendered[7:9], rendered[10:]).error_mm.min() > 1
 
 
-def test_bends_are_the_angles_that_the_fingers_were_bent_by(model: HandModel) -> None:
+def test_bends_are_the_angles_that_the_fingers_were_bent_by(model: RiggedHand) -> None:
     flat, bent = gesture("flat"), gesture("flat")
     bent.flexion[2, 1] += 60
     hands = [

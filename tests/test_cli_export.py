@@ -99,7 +99,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     monkeypatch.setattr("export.folder.write.write_export", write)
     monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console, tensorrt: None)
     monkeypatch.setattr("cliphand.cli.export._write_typed", lambda folder, request: SimpleNamespace(passed=False))
-    monkeypatch.setattr("cliphand.cli.parity.print_parity", lambda report, console: None)
+    monkeypatch.setattr("cliphand.cli.parity_table.print_parity", lambda report, console: None)
     monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
     return reasons
 

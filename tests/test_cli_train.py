@@ -27,12 +27,12 @@ from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
-from cliphand.training.dataset import EpochSampler
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, run_facts
 from cliphand.training.option_names import OPTIONS
 from cliphand.training.recipe import Recipe
+from cliphand.training.samples import EpochSampler
 from export.precision.calibration import HeldOut
 from export.qat.quantise_aware import QuantiseAware
 

@@ -14,8 +14,8 @@ from cliphand.config import LossConfig, TrainConfig
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand, Matched
 from cliphand.model.hand_model import HandModel, HandPrediction
-from cliphand.training.dataset import Pair, View
 from cliphand.training.module import HandTraining
+from cliphand.training.samples import Pair, View
 
 SIDE_MM = 250.0  # of a crop about a hand
 IMAGES = torch.rand(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0))

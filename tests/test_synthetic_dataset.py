@@ -22,10 +22,10 @@ from cliphand.cli.app import app
 from cliphand.data.freihand import open_freihand
 from cliphand.data.synthetic import rendering, staging
 from cliphand.data.synthetic.dataset import RENDERING, make_dataset
-from cliphand.data.synthetic.hand_model import build_hand_model, save_hand_model
 from cliphand.data.synthetic.labels import CHUNK
 from cliphand.data.synthetic.plan import WORK, Plan, make_plan, record_of
 from cliphand.data.synthetic.record import RECORD, read_record, write_record
+from cliphand.data.synthetic.rigged_hand import build_rigged_hand, save_rigged_hand
 from cliphand.errors import InputError
 from cliphand.files import process_prefix
 from cliphand.hand import N_JOINTS, N_VERTICES, load_hand
@@ -126,7 +126,7 @@ def test_stopped_and_started_again_it_ends_with_the_same_bytes(
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs Linux's /proc to watch the workers")
 def test_killed_with_its_workers_it_goes_on_with_the_same_bytes(reference: Path, tmp_path: Path) -> None:
     root = tmp_path / "set"
-    save_hand_model(build_hand_model(), root / WORK / "hand_model.npz")
+    save_rigged_hand(build_rigged_hand(), root / WORK / "hand_model.npz")
     write_record(root, record_of(plan(root), complete=False))
     code = (
         "from pathlib import Path\n"

@@ -18,23 +18,23 @@ pytest.importorskip("anny", reason="the extra 'synthetic' is not installed")
 
 from cliphand.data.overlay import project
 from cliphand.data.synthetic import anny_source, poses, repertoire
-from cliphand.data.synthetic.camera import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, random_view, render_matrix
 from cliphand.data.synthetic.collision import capsules, penetrates, segment_distance
 from cliphand.data.synthetic.gestures import GESTURES, gesture
-from cliphand.data.synthetic.hand_model import (
-    HandModel,
-    PosedHand,
-    build_hand_model,
-    load_hand_model,
-    pose_model,
-    random_hand,
-    save_hand_model,
-)
 from cliphand.data.synthetic.joint_definition import FINGER_LENGTHS, PALM, PALM_DISTANCES, freihand_joints
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.mesh import border_loop, edges_of, face_normals, loop_subdivision, unit
+from cliphand.data.synthetic.placement import DEPTH_M, FOCAL_PX, MARGIN_PX, SIDE_PX, random_placement, render_matrix
 from cliphand.data.synthetic.rig import FINGER_BONES, N_SHAPES, shape_hand
-from cliphand.data.synthetic.topology import decimate, is_disc
+from cliphand.data.synthetic.rigged_hand import (
+    PosedHand,
+    RiggedHand,
+    build_rigged_hand,
+    load_rigged_hand,
+    pose_model,
+    random_hand,
+    save_rigged_hand,
+)
+from cliphand.data.synthetic.topology import decimate
 from cliphand.errors import InputError
 from cliphand.hand import N_FACES, N_JOINTS, N_VERTICES, PARENTS, load_hand, save_hand
 
@@ -44,29 +44,32 @@ TIPS = np.arange(4, N_JOINTS, 4)
 
 
 @pytest.fixture(scope="module")
-def model() -> HandModel:
-    return build_hand_model()
+def model() -> RiggedHand:
+    return build_rigged_hand()
 
 
 @pytest.fixture(scope="module")
-def hands(model: HandModel) -> list[PosedHand]:
+def hands(model: RiggedHand) -> list[PosedHand]:
     rng = np.random.default_rng(2024)
     return [random_hand(rng, model) for _ in range(N_POSES)]
 
 
-def straight(model: HandModel) -> PosedHand:
+def straight(model: RiggedHand) -> PosedHand:
     return pose_model(model, np.zeros(N_SHAPES), poses.to_rotations(model.rig, gesture("flat")))
 
 
-def test_mesh_is_a_glove_of_778_vertices_1538_faces_and_a_rim_of_16_edges(model: HandModel) -> None:
+def test_mesh_is_a_glove_of_778_vertices_1538_faces_and_a_rim_of_16_edges(model: RiggedHand) -> None:
     assert model.topology.template.shape == (N_VERTICES, 3)
     assert model.topology.faces.shape == (N_FACES, 3)
     assert sorted(np.unique(model.topology.faces)) == list(range(N_VERTICES))
-    assert is_disc(model.topology.faces)
+    edges, count = edges_of(model.topology.faces)
+    # A manifold of one piece with one border, like a glove.
+    assert count.max() == 2
+    assert N_VERTICES - len(edges) + len(model.topology.faces) == 1
     assert len(border_loop(model.topology.faces)) == 16
 
 
-def test_faces_point_outwards(model: HandModel) -> None:
+def test_faces_point_outwards(model: RiggedHand) -> None:
     # The flux of the position through a closed surface is three times its volume; the open rim adds little.
     vertices = model.topology.template - model.topology.template[border_loop(model.topology.faces)].mean(axis=0)
     corners = vertices[model.topology.faces]
@@ -74,19 +77,19 @@ def test_faces_point_outwards(model: HandModel) -> None:
     assert 1.5e-4 < volume < 4e-4  # cubic metres: a hand holds 0.15 to 0.4 litres
 
 
-def test_topology_does_not_change_between_calls(model: HandModel) -> None:
+def test_topology_does_not_change_between_calls(model: RiggedHand) -> None:
     rest = model.smooth @ model.rig.vertices
     _, again = decimate(model.rig.vertices, model.rig.faces, rest, model.rim)
     np.testing.assert_array_equal(again, model.topology.faces)
 
 
-def test_skinning_weights_of_the_mesh_sum_to_one(model: HandModel) -> None:
+def test_skinning_weights_of_the_mesh_sum_to_one(model: RiggedHand) -> None:
     assert model.skin_weights.shape == (N_VERTICES, 42)
     assert model.skin_weights.min() >= 0
     np.testing.assert_allclose(model.skin_weights.sum(axis=1), 1, atol=1e-9)
 
 
-def test_pivots_and_regressed_pivots_agree_within_a_millimetre(model: HandModel, hands: list[PosedHand]) -> None:
+def test_pivots_and_regressed_pivots_agree_within_a_millimetre(model: RiggedHand, hands: list[PosedHand]) -> None:
     regressed = model.skeleton_regressor @ np.stack([hand.mesh for hand in hands])
     gap = np.linalg.norm(regressed - np.stack([hand.pivots for hand in hands]), axis=-1)
     assert gap.max() < 1e-3
@@ -101,19 +104,19 @@ def test_bones_have_freihands_mean_proportions(hands: list[PosedHand]) -> None:
     np.testing.assert_allclose(shares, freihand, atol=0.03)  # of bone 0-9, which is 87 mm long
 
 
-def test_the_palms_joints_lie_as_freihands_do(model: HandModel) -> None:
+def test_the_palms_joints_lie_as_freihands_do(model: RiggedHand) -> None:
     palm = (model.topology.joint_regressor @ model.topology.template)[PALM]
     distances = np.linalg.norm(palm[:, None] - palm, axis=-1)
     np.testing.assert_allclose(distances / distances[0, 3], PALM_DISTANCES, atol=0.02)
 
 
-def test_a_moved_joint_follows_its_piece_of_the_hand(model: HandModel, hands: list[PosedHand]) -> None:
+def test_a_moved_joint_follows_its_piece_of_the_hand(model: RiggedHand, hands: list[PosedHand]) -> None:
     palm = np.stack([hand.joints[[0, 5, 9]] for hand in hands])
     sides = np.linalg.norm(palm - np.roll(palm, 1, axis=1), axis=-1)
     assert (sides / sides.mean(axis=1, keepdims=True)).std(axis=0).max() < 0.02  # a rigid palm, whatever the fingers do
 
 
-def test_rows_move_no_further_than_asked_and_still_sum_to_one(model: HandModel) -> None:
+def test_rows_move_no_further_than_asked_and_still_sum_to_one(model: RiggedHand) -> None:
     skeleton, template = model.skeleton_regressor, model.topology.template
     asked = freihand_joints(skeleton @ template)
     regressor = model.topology.joint_regressor
@@ -123,12 +126,12 @@ def test_rows_move_no_further_than_asked_and_still_sum_to_one(model: HandModel) 
     assert np.abs(regressor).sum(axis=1).max() < 1.1 * np.abs(skeleton).sum(axis=1).max()
 
 
-def test_a_hand_of_freihands_proportions_stays_as_it_is(model: HandModel) -> None:
+def test_a_hand_of_freihands_proportions_stays_as_it_is(model: RiggedHand) -> None:
     once = freihand_joints(model.skeleton_regressor @ model.topology.template)
     assert np.linalg.norm(freihand_joints(once) - once, axis=1).max() < 1e-3
 
 
-def test_no_triangle_is_inverted_over_a_thousand_poses(model: HandModel, hands: list[PosedHand]) -> None:
+def test_no_triangle_is_inverted_over_a_thousand_poses(model: RiggedHand, hands: list[PosedHand]) -> None:
     # Carried along by hand: each rest normal, turned by the blended rotation of its corners.
     inverted = 0
     for hand in hands:
@@ -141,20 +144,20 @@ def test_no_triangle_is_inverted_over_a_thousand_poses(model: HandModel, hands: 
     assert inverted == 0
 
 
-def test_the_inversion_test_sees_a_folded_finger(model: HandModel) -> None:
+def test_the_inversion_test_sees_a_folded_finger(model: RiggedHand) -> None:
     angles = gesture("flat")
     angles.flexion[1:, 1] = 170  # no finger bends like this
     hand = pose_model(model, np.zeros(N_SHAPES), poses.to_rotations(model.rig, angles))
     assert hand.faults > 0
 
 
-def test_fingertips_lie_on_the_skin(model: HandModel, hands: list[PosedHand]) -> None:
+def test_fingertips_lie_on_the_skin(model: RiggedHand, hands: list[PosedHand]) -> None:
     rows = model.topology.joint_regressor[TIPS]
     assert ((rows == 1).sum(axis=1) == 1).all()
     assert ((rows != 0).sum(axis=1) == 1).all()
 
 
-def test_regressor_is_local_and_sums_to_one(model: HandModel) -> None:
+def test_regressor_is_local_and_sums_to_one(model: RiggedHand) -> None:
     regressor = model.topology.joint_regressor
     np.testing.assert_allclose(regressor.sum(axis=1), 1, atol=1e-9)
     joints = regressor @ model.topology.template
@@ -163,7 +166,7 @@ def test_regressor_is_local_and_sums_to_one(model: HandModel) -> None:
         assert np.abs(regressor[joint, far]).sum() < 0.05
 
 
-def test_joints_follow_freihands_order(model: HandModel) -> None:
+def test_joints_follow_freihands_order(model: RiggedHand) -> None:
     hand = straight(model)
     thumb_to_little = hand.joints[[4, 8, 12, 16, 20], 0]
     assert (np.diff(thumb_to_little) > 0).all()  # x runs towards the little finger
@@ -175,32 +178,32 @@ def test_joints_follow_freihands_order(model: HandModel) -> None:
     assert 2.5 < lengths[8] / lengths[9] < 3.6  # wrist to middle MCP over 9-10: about 3 in FreiHAND
 
 
-def test_mesh_lies_on_the_rendered_surface(model: HandModel, hands: list[PosedHand]) -> None:
+def test_mesh_lies_on_the_rendered_surface(model: RiggedHand, hands: list[PosedHand]) -> None:
     moved = np.stack([np.linalg.norm(hand.mesh - hand.surface[model.anchors], axis=1) for hand in hands])
     assert np.median(moved) == 0
     assert moved.max() < 0.005  # only where a crease had to be opened
     assert (moved > 0.001).mean() < 0.001
 
 
-def test_fingers_stay_as_long_as_they_are(model: HandModel, hands: list[PosedHand]) -> None:
+def test_fingers_stay_as_long_as_they_are(model: RiggedHand, hands: list[PosedHand]) -> None:
     for hand in hands[:50]:
         middle = np.linalg.norm(hand.joints[9] - hand.joints[10]), np.linalg.norm(hand.joints[10] - hand.joints[11])
         assert 0.015 < middle[1] < middle[0] < 0.05
 
 
-def test_model_survives_a_file(model: HandModel, tmp_path: Path) -> None:
-    save_hand_model(model, tmp_path / "model.npz")
-    again = load_hand_model(tmp_path / "model.npz")
+def test_model_survives_a_file(model: RiggedHand, tmp_path: Path) -> None:
+    save_rigged_hand(model, tmp_path / "model.npz")
+    again = load_rigged_hand(tmp_path / "model.npz")
     rng, other = np.random.default_rng(3), np.random.default_rng(3)
     np.testing.assert_array_equal(random_hand(rng, model).mesh, random_hand(other, again).mesh)
 
 
-def test_topology_survives_hand_npz(model: HandModel, tmp_path: Path) -> None:
+def test_topology_survives_hand_npz(model: RiggedHand, tmp_path: Path) -> None:
     save_hand(model.topology, tmp_path / "hand.npz")
     np.testing.assert_array_equal(load_hand(tmp_path / "hand.npz").faces, model.topology.faces)
 
 
-def test_every_gesture_is_within_limits_and_free_of_penetration(model: HandModel) -> None:
+def test_every_gesture_is_within_limits_and_free_of_penetration(model: RiggedHand) -> None:
     heads = shape_hand(model.rig, np.zeros(N_SHAPES))[1]
     for name in GESTURES:
         angles = gesture(name)
@@ -212,21 +215,21 @@ def test_the_named_gestures_are_there() -> None:
     assert {"open", "fist", "point", "pinch", "grip", "thumbs up", "victory"} <= set(GESTURES)
 
 
-def test_a_finger_through_the_palm_is_seen(model: HandModel) -> None:
+def test_a_finger_through_the_palm_is_seen(model: RiggedHand) -> None:
     heads = shape_hand(model.rig, np.zeros(N_SHAPES))[1]
     angles = gesture("flat")
     angles.flexion[2] = [110, 110, 20]
     assert penetrates(model.rig, heads, poses.to_rotations(model.rig, angles))
 
 
-def test_crossed_fingers_are_seen(model: HandModel) -> None:
+def test_crossed_fingers_are_seen(model: RiggedHand) -> None:
     heads = shape_hand(model.rig, np.zeros(N_SHAPES))[1]
     angles = gesture("flat")
     angles.spread[1], angles.spread[2] = 20, -8
     assert penetrates(model.rig, heads, poses.to_rotations(model.rig, angles))
 
 
-def test_poses_are_free_of_penetration(model: HandModel) -> None:
+def test_poses_are_free_of_penetration(model: RiggedHand) -> None:
     rng = np.random.default_rng(4)
     heads = shape_hand(model.rig, np.zeros(N_SHAPES))[1]
     assert not any(penetrates(model.rig, heads, poses.random_rotations(rng, model.rig, heads)) for _ in range(150))
@@ -248,7 +251,7 @@ def test_neighbouring_fingers_and_joints_bend_together() -> None:
     assert np.corrcoef(flexion[:, 2, 1], flexion[:, 2, 2])[0, 1] > 0.7
 
 
-def test_flexion_bends_towards_the_palm_by_the_angle(model: HandModel) -> None:
+def test_flexion_bends_towards_the_palm_by_the_angle(model: RiggedHand) -> None:
     angles = gesture("flat")
     angles.flexion[2] = [0, 60, 0]
     hand = pose_model(model, np.zeros(N_SHAPES), poses.to_rotations(model.rig, angles))
@@ -300,7 +303,7 @@ def test_edges_of_a_closed_mesh_are_used_twice() -> None:
 
 def test_views_come_from_everywhere(hands: list[PosedHand]) -> None:
     rng = np.random.default_rng(6)
-    backs = np.stack([random_view(rng, hands[i % 50].joints).rotation[:, 2] for i in range(1500)])
+    backs = np.stack([random_placement(rng, hands[i % 50].joints).rotation[:, 2] for i in range(1500)])
     assert np.linalg.norm(backs.mean(axis=0)) < 0.08  # 1500 directions: 0.045 expected for the farthest axis
     octants = np.bincount(((backs > 0) @ [1, 2, 4]), minlength=8)
     assert octants.min() > 0.75 * 1500 / 8
@@ -310,7 +313,7 @@ def test_cameras_are_freihand_like_and_see_every_joint(hands: list[PosedHand]) -
     rng = np.random.default_rng(7)
     extents, bones = [], []
     for hand in hands[:300]:
-        view = random_view(rng, hand.joints)
+        view = random_placement(rng, hand.joints)
         joints = view.place(hand.joints)
         pixels = project(joints, view.K)
         assert np.linalg.det(view.rotation) == pytest.approx(1)  # a right hand stays one
@@ -329,7 +332,7 @@ def test_plain_hands_fill_the_middle_of_the_image(hands: list[PosedHand]) -> Non
     rng = np.random.default_rng(9)
     boxes = []
     for hand in hands[:200]:
-        view = random_view(rng, hand.joints, KINDS["plain"])
+        view = random_placement(rng, hand.joints, KINDS["plain"])
         pixels = project(view.place(hand.joints), view.K)
         boxes.append((pixels.min(axis=0), pixels.max(axis=0)))
     low, high = np.array(boxes).swapaxes(0, 1)
@@ -351,7 +354,7 @@ def test_a_set_of_gestures_has_no_freely_bent_fingers(monkeypatch: pytest.Monkey
         [poses.random_angles(rng) for _ in range(50)]
 
 
-def test_every_family_of_poses_can_be_held_by_a_hand(model: HandModel) -> None:
+def test_every_family_of_poses_can_be_held_by_a_hand(model: RiggedHand) -> None:
     rng = np.random.default_rng(12)
     heads = model.rig.heads
     for family in repertoire._FAMILIES:
@@ -360,7 +363,7 @@ def test_every_family_of_poses_can_be_held_by_a_hand(model: HandModel) -> None:
         assert np.mean(free) > 0.3
 
 
-def test_a_pinch_brings_the_thumb_to_the_finger(model: HandModel) -> None:
+def test_a_pinch_brings_the_thumb_to_the_finger(model: RiggedHand) -> None:
     rig = model.rig
     for finger, (curled, flat) in enumerate(zip(repertoire._CURLED, repertoire._FLAT, strict=True)):
         for share in (0.2, 0.5, 0.9):
@@ -376,7 +379,7 @@ def test_a_pinch_brings_the_thumb_to_the_finger(model: HandModel) -> None:
 
 
 def test_the_rendered_camera_is_the_written_one_enlarged(hands: list[PosedHand]) -> None:
-    view = random_view(np.random.default_rng(8), hands[0].joints)
+    view = random_placement(np.random.default_rng(8), hands[0].joints)
     joints = view.place(hands[0].joints)
     written, rendered = project(joints, view.K), project(joints, render_matrix(view.K))
     np.testing.assert_allclose((rendered + 0.5) / 256, (written + 0.5) / 224, atol=1e-12)
@@ -393,10 +396,10 @@ def test_without_the_extra_the_sentence_says_what_to_install(monkeypatch: pytest
     monkeypatch.delitem(sys.modules, "anny", raising=False)
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(InputError, match=r"pip install -e '\.\[synthetic\]'"):
-        build_hand_model.__wrapped__()
+        build_rigged_hand.__wrapped__()
 
 
-def test_bones_of_the_fingers_are_chained(model: HandModel) -> None:
+def test_bones_of_the_fingers_are_chained(model: RiggedHand) -> None:
     assert (model.rig.parents[FINGER_BONES[:, 1:]] == FINGER_BONES[:, :-1]).all()
 
 

@@ -14,16 +14,16 @@ from cliphand.data.overlay import project
 from cliphand.data.synthetic import props
 from cliphand.data.synthetic.arm import RING_M, random_arm, tube_faces
 from cliphand.data.synthetic.background import list_photos, random_background
-from cliphand.data.synthetic.camera import RENDER_PX, SIDE_PX, View, random_view, render_matrix
-from cliphand.data.synthetic.hand_model import PosedHand, build_hand_model, pose_model, random_hand
+from cliphand.data.synthetic.exposure import develop, expose, frame
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.lights import Lamp, Light, random_light
 from cliphand.data.synthetic.mesh import face_normals
 from cliphand.data.synthetic.palette import TONES, light_colour, skin_tone, thing_colours, to_linear, to_srgb
+from cliphand.data.synthetic.placement import RENDER_PX, SIDE_PX, Placement, random_placement, render_matrix
 from cliphand.data.synthetic.render import Picture, render
+from cliphand.data.synthetic.rigged_hand import PosedHand, build_rigged_hand, pose_model, random_hand
 from cliphand.data.synthetic.sample import Sample, make_sample
 from cliphand.data.synthetic.scene import BAND, CLOTH, PROP, SKIN, Stage, build_scene, prepare_stage
-from cliphand.data.synthetic.sensor import develop, expose, frame
 from cliphand.data.synthetic.shading import Look, random_look
 from cliphand.data.synthetic.tracer import Tracer
 from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP
@@ -33,7 +33,7 @@ WHITE = Light(np.array([0, -1.0, 0]), np.full(3, 0.5), np.full(3, 0.5), ())
 
 @pytest.fixture(scope="module")
 def stage() -> Stage:
-    return prepare_stage(build_hand_model())
+    return prepare_stage(build_rigged_hand())
 
 
 @pytest.fixture(scope="module")
@@ -56,11 +56,11 @@ def outline(stage: Stage, points: NDArray[np.float64]) -> NDArray[np.uint8]:
 
 def bare_picture(
     stage: Stage, light: Light, *, seed: int = 1, tone: float | None = None
-) -> tuple[Picture, PosedHand, View]:
+) -> tuple[Picture, PosedHand, Placement]:
     """A hand without sleeve, band or things."""
     rng = np.random.default_rng(seed)
     hand = random_hand(rng, stage.model)
-    view = random_view(rng, hand.joints)
+    view = random_placement(rng, hand.joints)
     rng = NothingWorn(seed)
     scene = build_scene(rng, stage, hand, view)  # type: ignore[arg-type]
     look = random_look(np.random.default_rng(2))
@@ -223,7 +223,7 @@ def test_scenes_hold_sleeves_bands_and_things_in_their_shares(stage: Stage) -> N
     hand = pose_model(stage.model, np.zeros(10), np.zeros((21, 3)))
     found = np.zeros(4)
     for _ in range(120):
-        scene = build_scene(rng, stage, hand, random_view(rng, hand.joints))
+        scene = build_scene(rng, stage, hand, random_placement(rng, hand.joints))
         found[np.unique(scene.material)] += 1
     assert found[SKIN] == 120
     assert 0.3 < found[CLOTH] / 120 < 0.6

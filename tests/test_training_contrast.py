@@ -14,8 +14,8 @@ from cliphand.hand import HandTopology, load_hand, save_hand
 from cliphand.model.clip_hand import ClipHand, Matched, TextBranch
 from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
-from cliphand.training.dataset import Pair, View
 from cliphand.training.module import HandTraining, weighted_sum
+from cliphand.training.samples import Pair, View
 
 MODEL = ModelConfig(backbone="resnet18", input_size=64)
 TRAIN = TrainConfig(backbone_weights="none", text=TextConfig(tower="random", joints=3))

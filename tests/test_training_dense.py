@@ -17,10 +17,10 @@ from cliphand.data.views import training_pair
 from cliphand.errors import InputError
 from cliphand.hand import MIDDLE_MCP, WRIST, HandTopology
 from cliphand.model.dense_branch import DenseBranch, DensePrediction
-from cliphand.training.dataset import widened
 from cliphand.training.loop import Run, build_model, train_hand
 from cliphand.training.losses import heatmap_cross_entropy_2d, surface_loss
 from cliphand.training.run_place import read_history
+from cliphand.training.samples import widened
 
 TRAIN = TrainConfig(
     stage="joints",

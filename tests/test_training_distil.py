@@ -19,7 +19,6 @@ from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandModel, level_templates
-from cliphand.training.dataset import PairDataset
 from cliphand.training.distil import (
     Distil,
     DistilTraining,
@@ -32,6 +31,7 @@ from cliphand.training.distil_config import DistilConfig
 from cliphand.training.loop import Run, train_hand
 from cliphand.training.module import both_views
 from cliphand.training.run_place import read_history
+from cliphand.training.samples import PairDataset
 
 TEACHER = ModelConfig(
     backbone="test_resnet",

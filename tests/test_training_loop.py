@@ -23,11 +23,11 @@ from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import HandTopology
 from cliphand.training.accelerator import accelerator_of
-from cliphand.training.dataset import Pair, View
 from cliphand.training.loop import Run, build_model, train_hand
 from cliphand.training.module import STAGE_TERMS, HandTraining, cosine_share
 from cliphand.training.recorder import RunRecorder
 from cliphand.training.run_place import RESUME_FILE, read_history
+from cliphand.training.samples import Pair, View
 
 MODEL = ModelConfig(
     backbone="test_resnet",

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from benchmarks.measure.accuracy import predict
@@ -12,13 +11,11 @@ from cliphand.data.freihand import open_freihand
 from cliphand.data.overlay import draw_mesh, draw_skeleton
 from cliphand.data.photograph import read_image
 from cliphand.kinds import QUICKSTART_PICTURE
-from cliphand.pictures import write_png
+from cliphand.pictures import PAPER, caption, write_png
 from engines.artefact.manifest import open_hand, read_manifest
 from engines.open import open_engine
 
 COLUMNS = ("photograph", "predicted mesh", "turned by 90 degrees", "predicted skeleton", "true mesh")
-CAPTION_PX = 22
-PAPER = 245  # grey of what is not photograph
 
 
 def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "model.onnx", count: int = 12) -> Path:
@@ -41,7 +38,7 @@ def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "mod
     count = min(count, len(data))
     with open_engine(export / model) as engine:
         hands = predict({model: engine}, photographs, topology.joint_regressor, n_images=count)[model]
-    rows = [_captions(read_image(data.image_path(0)).shape[1])]
+    rows = [np.hstack([caption(column, read_image(data.image_path(0)).shape[1]) for column in COLUMNS])]
     for index in range(count):
         label = data.label_index(index)
         truth = None if data.verts is None else data.verts[label]
@@ -80,10 +77,3 @@ def turn(verts: FloatArray) -> FloatArray:
     centre = verts.mean(axis=0)
     x, y, z = (verts - centre).T
     return np.asarray(centre + np.stack([z, y, -x], axis=1))
-
-
-def _captions(width: int) -> ByteArray:
-    strip = np.full((CAPTION_PX, width * len(COLUMNS), 3), PAPER, np.uint8)
-    for place, text in enumerate(COLUMNS):
-        cv2.putText(strip, text, (place * width + 6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-    return strip

@@ -5,7 +5,7 @@ photographs with the same crop. The report is one JSON object; `benchmarks.bench
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,11 +41,10 @@ from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.hand import HAND_NAME
 from cliphand.limits import ALL, BATCH, THREADS
+from cliphand.progress import Progress
 from cliphand.provenance import git_commit, library_versions
 from engines.artefact.manifest import Manifest, mesh_warnings, open_hand, read_manifest
 from engines.open import RUNNERS
-
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 @checked
@@ -58,7 +57,7 @@ class BenchRequest:
         batches: batch sizes to time.
         threads: numbers of threads of one call to compare; None leaves the choice to each run-time.
         runners: engines for ONNX graphs, of those that `engines.open` lists.
-        rejected: whether graphs that failed the parity gate run as well.
+        rejected: whether graphs that failed the gate run as well.
         trust: whether packages of native code and version-compatible plans, which bring some, are opened.
         baselines: whether other ways to run the checkpoint's weights are compared, too.
         roofline: whether the processor's own limit is measured, which needs OpenVINO.

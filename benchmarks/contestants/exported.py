@@ -100,7 +100,7 @@ def open_contestants(
         threads: of one call; None leaves the choice to each run-time.
         checkpoint: of the PyTorch engine; None takes the one that the manifest records.
         runners: engines for ONNX graphs, of those that `engines.open` lists.
-        rejected: whether graphs that failed the parity gate run as well.
+        rejected: whether graphs that failed the gate run as well.
         trust: whether packages of native code are opened.
         skipped: gets the files that their engine refuses; without it the first of them ends everything.
 
@@ -154,7 +154,7 @@ def _open_artefact(
     """A model file in every engine for it, or why it is left out."""
     path, artefact = export / name, manifest.artefacts[name]
     if path.suffix == REJECTED and not rejected:
-        return {name: f"{name} is left out: it failed the parity gate; --rejected runs it nevertheless"}
+        return {name: f"{name} is left out: it failed the gate in millimetres; --rejected runs it nevertheless"}
     if file_kind(path) not in RUNNERS:
         return {name: f"{name} is left out: no engine here runs {path.suffix!r} files"}
     known = RUNNERS[file_kind(path)]

@@ -15,7 +15,7 @@ from benchmarks.report.accuracy_sections import accuracy_sections, image_section
 from benchmarks.report.bench_file import BenchFile, read_bench
 from benchmarks.report.gate_section import measured_rows, parity_section, verdict
 from benchmarks.report.matching_section import matching_section
-from benchmarks.report.measured import Measured, Progress, measure
+from benchmarks.report.measured import Measured, measure
 from benchmarks.report.origin_section import key_figures, origin_section, summary, title
 from benchmarks.report.page import Page, check_targets, write_page
 from benchmarks.report.speed_section import speed_section
@@ -29,6 +29,7 @@ from cliphand.data.identity import refuse_other_hand
 from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME
 from cliphand.limits import ALL, THREADS
+from cliphand.progress import Progress
 from engines.artefact.manifest import Manifest, checkpoint_path, mesh_warnings, open_hand, read_manifest
 from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
 from engines.choice.verdicts import measured_rows as bench_rows
@@ -55,7 +56,7 @@ class ReportRequest:
         checkpoint: of PyTorch; None takes the one that the manifest records.
         threads: of one call.
         runners: engines for ONNX graphs, of those that `engines.open` lists; none are all that are installed.
-        rejected: whether graphs that failed the parity gate run as well.
+        rejected: whether graphs that failed the gate run as well.
     """
 
     export: Path

@@ -28,7 +28,7 @@ Facts = Mapping[str, object]
 
 def measured_rows(gate: Sequence[Row]) -> list[Facts]:
     """The report's own comparisons in the form of parity.json."""
-    return [dataclasses.asdict(row) | {"passed": row.passed} for row in gate]
+    return [dataclasses.asdict(row) | {"passed": row.within_tolerance} for row in gate]
 
 
 def verdict(

@@ -1,6 +1,6 @@
 """Every engine's hands on labelled photographs, and their errors image by image."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,6 @@ from cliphand.arrays import FloatArray
 from cliphand.hand import HandTopology
 from cliphand.metrics import aligned_point_errors
 from export.gate.parity import Hands, Row, Truth, compare
-
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,7 +61,9 @@ def _others(changes: Mapping[str, float]) -> str:
 def fastest(bench: BenchFile, measured: Measured) -> SpeedRow:
     """The row with the smallest median at the smallest batch, of those within the gate where there are such rows."""
     rows = smallest_batch(bench.rows)
-    outside = {engine_label(row.engine, row.precision, row.artefact) for row in measured.gate if not row.passed}
+    outside = {
+        engine_label(row.engine, row.precision, row.artefact) for row in measured.gate if not row.within_tolerance
+    }
     outside |= {row.label for row in rows if row.facts.get("within_gate") is False or row.is_rejected}
     good = [row for row in rows if row.label not in outside]
     return min(good or rows, key=lambda row: row.model.p50)

@@ -19,11 +19,10 @@ from cliphand.arrays import ByteArray
 from cliphand.claims import check_file, check_folder, mark_of, marked_png
 from cliphand.files import whole_file, whole_folder
 from cliphand.kinds import REPORT, REPORT_FIGURES
+from cliphand.pictures import CAPTION_PX, PAPER, caption
 
 PNG_SCALE = 2.0
 JPEG_QUALITY = 88
-CAPTION_PX = 22
-PAPER = 250  # grey of a contact sheet's margin
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,20 +182,13 @@ def contact_sheet(sheet: Sheet) -> ByteArray:
     columns = max(len(row.pictures) for row in sheet.rows)
     lines = []
     for row in sheet.rows:
-        lines.append(_caption(row.title, width * columns))
+        lines.append(caption(row.title, width * columns))
         strip = np.full((height + CAPTION_PX, width * columns, 3), PAPER, np.uint8)
         for place, picture in enumerate(row.pictures):
             strip[:height, place * width : (place + 1) * width] = picture.image
-            strip[height:, place * width : (place + 1) * width] = _caption(picture.label, width)
+            strip[height:, place * width : (place + 1) * width] = caption(picture.label, width)
         lines.append(strip)
     return np.vstack(lines)
-
-
-def _caption(text: str, width: int) -> ByteArray:
-    strip = np.full((CAPTION_PX, width, 3), PAPER, np.uint8)
-    plain = text.encode("ascii", "replace").decode()  # OpenCV draws no other letters
-    cv2.putText(strip, plain, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.4, (40, 40, 40), 1, cv2.LINE_AA)
-    return strip
 
 
 def _is(kind: type) -> Callable[[object], bool]:

@@ -15,7 +15,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from benchmarks.bench.pictures import PAPER
 from benchmarks.measure.accuracy import PredictedHands, per_image_pa_pjpe_mm
 from benchmarks.studies.synthetic_to_real import predict_split
 from cliphand.arrays import ByteArray, FloatArray
@@ -25,11 +24,11 @@ from cliphand.data.freihand import FreiHand
 from cliphand.data.overlay import draw_mesh, draw_skeleton, project
 from cliphand.data.photograph import read_image
 from cliphand.kinds import ERROR_QUANTILES
-from cliphand.pictures import write_png
+from cliphand.pictures import PAPER, caption, write_png
 from cliphand.told import told_in_one_sentence
 from engines.runtimes.eager import EagerEngine
 
-SIDE_PX, CAPTION_PX, CELLS_A_ROW = 150, 20, 3
+SIDE_PX, CELLS_A_ROW = 150, 3
 MARGIN = 1.5  # of the square, over the extent of the true joints
 
 
@@ -103,10 +102,8 @@ def _cell(judged: _Judged, index: int, checkpoint: Checkpoint, *, better: float,
     if photographs:
         image = read_image(judged.data.image_path(index))
         panels.insert(0, np.asarray(cv2.warpAffine(image, placed, (SIDE_PX, SIDE_PX), borderValue=(PAPER,) * 3)))
-    strip = np.full((CAPTION_PX, SIDE_PX * len(panels), 3), PAPER, np.uint8)
     text = f"{judged.name} {index}: {judged.errors_mm[index]:.1f} mm; {better:.0%} are better"
-    cv2.putText(strip, text, (6, 14), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (40, 40, 40), 1, cv2.LINE_AA)
-    return np.vstack([np.hstack(panels), strip])
+    return np.vstack([np.hstack(panels), caption(text, SIDE_PX * len(panels))])
 
 
 def _square(joints: FloatArray, K: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from cliphand.arrays import FloatArray
-from cliphand.data.synthetic.hand_model import HandModel
 from cliphand.data.synthetic.rig import CUP_BONES, FINGER_BONES, N_SHAPES
+from cliphand.data.synthetic.rigged_hand import RiggedHand
 from cliphand.hand import MIDDLE_MCP, WRIST
 
 STEPS, RATE = 200, 0.07
@@ -36,7 +36,7 @@ class JointForm:
     parents: tuple[int, ...]
 
 
-def joint_form(model: HandModel, regressor: FloatArray) -> JointForm:
+def joint_form(model: RiggedHand, regressor: FloatArray) -> JointForm:
     """The joints that a (21, 778) regressor finds."""
     rig = model.rig
     rows = regressor @ model.smooth[model.anchors].toarray()  # (21, V)

@@ -27,7 +27,7 @@ from rich.table import Table
 from benchmarks.studies.hand_fit import fit_hands, joint_form
 from cliphand.arrays import FloatArray
 from cliphand.data.freihand import open_freihand
-from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, random_hand
+from cliphand.data.synthetic.rigged_hand import RiggedHand, build_rigged_hand, random_hand
 from cliphand.errors import InputError
 from cliphand.hand import PARENTS
 from cliphand.metrics.alignment import align
@@ -65,7 +65,7 @@ def joint_floor(folders: list[Path]) -> list[FloorRow]:
         InputError: a folder is unreadable or has no joints.
     """
     real = {folder: real_joints(folder) for folder in folders}
-    model = build_hand_model()
+    model = build_rigged_hand()
     regressors = {"skeleton": model.skeleton_regressor, "labelled": model.topology.joint_regressor}
     lengths = {name: _mean_lengths(model, regressor) for name, regressor in regressors.items()}
     return [
@@ -91,7 +91,7 @@ def bone_lengths(joints: FloatArray) -> FloatArray:
 
 
 def _row(
-    folder: Path, real: FloatArray, name: str, lengths: FloatArray, model: HandModel, regressor: FloatArray
+    folder: Path, real: FloatArray, name: str, lengths: FloatArray, model: RiggedHand, regressor: FloatArray
 ) -> FloorRow:
     own = bone_lengths(real)
     form = joint_form(model, regressor)
@@ -127,7 +127,7 @@ def real_joints(folder: Path) -> FloatArray:
     return np.asarray(joints, np.float64)
 
 
-def _mean_lengths(model: HandModel, regressor: FloatArray) -> FloatArray:
+def _mean_lengths(model: RiggedHand, regressor: FloatArray) -> FloatArray:
     """(20,) metres, over rendered hands."""
     rng = np.random.default_rng(SEED)
     meshes = np.stack([random_hand(rng, model).mesh for _ in range(HANDS)])

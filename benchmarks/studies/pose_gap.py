@@ -23,8 +23,8 @@ from rich.table import Table
 
 from benchmarks.studies.joint_floor import bone_lengths, real_joints, turned_bones
 from cliphand.arrays import FloatArray, IntArray
-from cliphand.data.synthetic.hand_model import build_hand_model, random_hand
 from cliphand.data.synthetic.kinds import KINDS
+from cliphand.data.synthetic.rigged_hand import build_rigged_hand, random_hand
 from cliphand.errors import InputError
 from cliphand.hand import FINGERS, JOINT_NAMES
 from cliphand.metrics.alignment import align
@@ -79,7 +79,7 @@ def pose_gap(folders: list[Path], kinds: list[str], *, hands: int) -> list[GapRo
         if kind not in KINDS:
             raise InputError(f"--kinds names {kind}; valid are {', '.join(KINDS)}.")
     real = {folder: real_joints(folder) for folder in folders}
-    model = build_hand_model()
+    model = build_rigged_hand()
     rows = []
     for kind in kinds:
         rng = np.random.default_rng(SEED)

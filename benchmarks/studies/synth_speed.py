@@ -17,8 +17,8 @@ from pathlib import Path
 
 from benchmarks.measure.machine import machine_facts
 from cliphand.data.synthetic.dataset import make_dataset
-from cliphand.data.synthetic.hand_model import build_hand_model
 from cliphand.data.synthetic.plan import make_plan
+from cliphand.data.synthetic.rigged_hand import build_rigged_hand
 from cliphand.data.synthetic.sample import make_sample
 from cliphand.data.synthetic.scene import prepare_stage
 from cliphand.provenance import git_commit, library_versions
@@ -41,7 +41,7 @@ def rate_by_clock(images: int, workers: int) -> float:
 
 def cpu_ms_per_image(images: int) -> float:
     """Mean processor time of one image in this process, threads included."""
-    stage = prepare_stage(build_hand_model())
+    stage = prepare_stage(build_rigged_hand())
     make_sample(stage, seed=SEED, split="training", index=0)
     start = time.process_time()
     for index in range(images):

@@ -1,78 +1,99 @@
 """`cliphand bench`: speed and accuracy of every engine of an export folder."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliphand.cli.options import ROOT_HELP, ExportFolder, Rejected, Root, SplitName, Trust, takes
 from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from benchmarks.bench.run import BenchRequest, Report
 
 
-def bench(
-    data: Annotated[Path, typer.Option("--data", help="A folder in FreiHAND's layout.")],
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
-    ] = None,
+@dataclass(frozen=True, slots=True)
+class BenchOptions:
+    """What is measured, how long, and where it is written."""
+
+    data: Annotated[Path, typer.Option("--data", help="A folder in FreiHAND's layout.")]
+    folder: ExportFolder = None
     batch: Annotated[
-        list[int] | None, typer.Option(metavar="N", help="Batch size; repeat for more.", show_default="1")
-    ] = None,
+        list[int] | None,
+        typer.Option(metavar="N", help="Images in a call; repeat for more.", show_default="1"),
+    ] = None
     threads: Annotated[
         list[int] | None,
-        typer.Option(metavar="N", help="Threads of one call; repeat for more.", show_default="each engine's own"),
-    ] = None,
+        typer.Option(
+            metavar="N",
+            help="CPU threads that a call of the network may use; repeat for more.",
+            show_default="each engine's own choice",
+        ),
+    ] = None
     engine: Annotated[
         list[str] | None,
         typer.Option(
             metavar="ENGINE",
-            help="onnxruntime, onnxruntime-cuda, openvino or openvino-reduced, for ONNX graphs; repeat for more.",
+            help="What runs the ONNX graphs: onnxruntime, onnxruntime-cuda, openvino or openvino-reduced; repeat for "
+            "more.",
             show_default="all installed",
         ),
-    ] = None,
+    ] = None
     baselines: Annotated[
-        bool, typer.Option("--baselines", help="Compare torch.compile and the network as published, too.")
-    ] = False,
-    wide: Annotated[bool, typer.Option("--wide", help="Print all columns, beyond 120 characters.")] = False,
-    rejected: Annotated[
-        bool, typer.Option("--rejected", help="Run graphs that failed the parity gate as well.")
-    ] = False,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run the native code that .pt2 packages and version-compatible plans bring.")
-    ] = False,
-    root: Annotated[
-        Literal["truth", "scale"],
-        typer.Option(help="Depth from the true wrist and bone 0-9, or solved from K and the published bone length."),
-    ] = "truth",
-    images: Annotated[int | None, typer.Option(help="Score the first so many images.", show_default="all")] = None,
+        bool,
+        typer.Option("--baselines", help="Also time the checkpoint in torch.compile and in the form of its paper."),
+    ] = False
+    wide: Annotated[bool, typer.Option("--wide", help="Print all columns: wider than 120 characters.")] = False
+    rejected: Rejected = False
+    trust: Trust = False
+    root: Annotated[Root, typer.Option(help=ROOT_HELP)] = "truth"
+    images: Annotated[
+        int | None, typer.Option(metavar="N", help="Score the first N images alone.", show_default="all")
+    ] = None
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Where to write the JSON object.", show_default="DIR/bench.json")
-    ] = None,
+    ] = None
     predictions: Annotated[
         Path | None, typer.Option(help="Write the exported model's hands here, as `cliphand score` takes them.")
-    ] = None,
+    ] = None
     checkpoint: Annotated[
         Path | None,
-        typer.Option(help="Checkpoint or run of the PyTorch row.", show_default="the one that was exported"),
-    ] = None,
-    split: Annotated[Literal["training", "evaluation"], typer.Option(help="Split of the data.")] = "evaluation",
-    calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size, at most.")] = 200,
-    seconds: Annotated[float, typer.Option(help="Time limit of each engine, batch size and kind of timing.")] = 10.0,
+        typer.Option(
+            help="Checkpoint or run that PyTorch runs, to compare with.", show_default="the one that was exported"
+        ),
+    ] = None
+    split: Annotated[SplitName, typer.Option(help="Split of the data.")] = "evaluation"
+    calls: Annotated[int, typer.Option(help="Timed calls of each engine and batch size, at most.")] = 200
+    seconds: Annotated[float, typer.Option(help="Time limit of each engine, batch size and kind of timing.")] = 10.0
     interval: Annotated[
-        float, typer.Option(help="Stop when the 95 % interval of every median is narrower than this share; 0 goes on.")
-    ] = 0.03,
-    cold_starts: Annotated[int, typer.Option(help="Processes started for each engine; 0 leaves them out.")] = 3,
+        float,
+        typer.Option(
+            help="Stop once the 95 % confidence interval of every median is narrower than this share of it; 0 does not "
+            "stop early."
+        ),
+    ] = 0.03
+    cold_starts: Annotated[
+        int, typer.Option(help="How often each engine is started in a new process; 0 leaves that out.")
+    ] = 3
     side_by_side: Annotated[
-        float, typer.Option(help="Seconds of calls side by side, in threads and in processes; 0 leaves them out.")
-    ] = 2.0,
+        float,
+        typer.Option(help="Seconds of calls at the same time, from threads and from processes; 0 leaves them out."),
+    ] = 2.0
     processes: Annotated[
         int | None,
-        typer.Option(help="Processes side by side; 0 leaves them out.", show_default="one for each core, at most 8"),
-    ] = None,
-    energy: Annotated[float, typer.Option(help="Seconds of calls while energy is read; 0 leaves it out.")] = 1.0,
-) -> None:
+        typer.Option(
+            help="How many processes call at the same time; 0 leaves them out.",
+            show_default="one for each core, at most 8",
+        ),
+    ] = None
+    energy: Annotated[
+        float, typer.Option(help="Seconds of calls between two readings of the energy counter; 0 leaves it out.")
+    ] = 1.0
+
+
+@takes(BenchOptions)
+def bench(options: BenchOptions) -> None:
     """Time every engine of an export and score its hands, beside PyTorch.
 
     Prints a table with one row per engine x precision x batch x threads; the last line of stdout is one JSON object. It
@@ -80,44 +101,52 @@ def bench(
     result there is kept. Exit code 1 if a model file was skipped because its engine refuses it.
     """
     from benchmarks.bench.fuller import refuse_narrower
+    from engines.choice.verdicts import BENCH_NAME
+    from export.folder.shipped import default_export
+
+    export = options.folder or default_export(typer.echo)
+    report = options.json_file or export / BENCH_NAME
+    _check_targets(export, report, options.predictions)
+    request = _request(export, options)
+    if options.json_file is None:
+        refuse_narrower(report, request)
+    measured = measure(request)
+    _show(measured, report, wide=options.wide)
+    if any(one.broken for one in measured.skipped):
+        raise typer.Exit(1)
+
+
+def _request(export: Path, options: BenchOptions) -> "BenchRequest":
     from benchmarks.bench.run import BenchRequest
     from benchmarks.contestants.exported import installed_runners
     from benchmarks.measure.interleaved import SpeedSettings
     from benchmarks.measure.isolated import IsolatedSettings
     from benchmarks.measure.roofline import is_told_by
-    from engines.choice.verdicts import BENCH_NAME
-    from export.folder.shipped import default_export
 
-    export = folder or default_export(typer.echo)
-    report = json_file or export / BENCH_NAME
-    _check_targets(export, report, predictions)
-    runners = tuple(engine or installed_runners())
-    request = BenchRequest(
+    runners = tuple(options.engine or installed_runners())
+    return BenchRequest(
         export=export,
-        data=data,
-        batches=tuple(batch or (1,)),
-        threads=tuple(threads or (None,)),
+        data=options.data,
+        batches=tuple(options.batch or (1,)),
+        threads=tuple(options.threads or (None,)),
         runners=runners,
-        rejected=rejected,
-        trust=trust,
-        baselines=baselines,
+        rejected=options.rejected,
+        trust=options.trust,
+        baselines=options.baselines,
         roofline=is_told_by(runners),
-        root=root,
-        n_images=images,
-        split=split,
-        checkpoint=checkpoint,
-        predictions=predictions,
-        speed=SpeedSettings(calls=calls, seconds=seconds, interval=interval or None),
+        root=options.root,
+        n_images=options.images,
+        split=options.split,
+        checkpoint=options.checkpoint,
+        predictions=options.predictions,
+        speed=SpeedSettings(calls=options.calls, seconds=options.seconds, interval=options.interval or None),
         isolated=IsolatedSettings(
-            cold_starts=cold_starts, throughput_s=side_by_side, processes=processes, energy_s=energy
+            cold_starts=options.cold_starts,
+            throughput_s=options.side_by_side,
+            processes=options.processes,
+            energy_s=options.energy,
         ),
     )
-    if json_file is None:
-        refuse_narrower(report, request)
-    measured = measure(request)
-    _show(measured, report, wide=wide)
-    if any(one.broken for one in measured.skipped):
-        raise typer.Exit(1)
 
 
 def _check_targets(export: Path, report: Path, predictions: Path | None) -> None:

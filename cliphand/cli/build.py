@@ -1,11 +1,13 @@
 """`cliphand build`: TensorRT plans on the machine that will run them, from an export folder alone."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from cliphand.cli.options import takes
 from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
@@ -15,33 +17,36 @@ if TYPE_CHECKING:
     from engines.tensorrt.process import BuiltFolder, BuiltPlan
 
 
-def build(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="An export folder.")],
+@dataclass(frozen=True, slots=True)
+class BuildOptions:
+    """What plans are built, and for which machine."""
+
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Export folder, as `cliphand export` writes it.")]
     flavour: Annotated[
         Literal["tensorrt", "tensorrt-rtx"] | None,
         typer.Option(help="TensorRT, or TensorRT for RTX.", show_default="each that can build here"),
-    ] = None,
+    ] = None
     batches: Annotated[
         list[str] | None,
         typer.Option(
             metavar="MIN:OPT:MAX",
-            help="Batch sizes of a profile: least, best and most; repeat for more.",
+            help="Batch sizes that a plan is built for: smallest, the one it is fastest at, largest; repeat for more.",
             show_default="1:1:64",
         ),
-    ] = None,
-    level: Annotated[int, typer.Option(help="Optimisation level, 0 to 5: higher searches longer.")] = 3,
+    ] = None
+    level: Annotated[int, typer.Option(help="Optimisation level, 0 to 5: higher searches longer.")] = 3
     workspace_mib: Annotated[
-        int | None, typer.Option(help="Limit of TensorRT's scratch memory, in MiB.", show_default="none")
-    ] = None,
-    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 layers round to TF32.")] = False,
+        int | None, typer.Option(help="Limit of TensorRT's scratch memory, in MiB.", show_default="no limit")
+    ] = None
+    tf32: Annotated[bool, typer.Option("--tf32", help="Let FP32 layers round what they multiply to TF32.")] = False
     version_compatible: Annotated[
         bool,
         typer.Option("--version-compatible", help="Let later TensorRT versions and the lean runtime run the plans."),
-    ] = False,
+    ] = False
     hardware: Annotated[
         Literal["none", "ampere_plus", "same_compute_capability"],
-        typer.Option(help="Let TensorRT's plans run on other GPUs, more slowly."),
-    ] = "none",
+        typer.Option(help="Other GPUs that TensorRT's plans are to run on, if more slowly; none: this GPU alone."),
+    ] = "none"
     compute_capability: Annotated[
         list[str] | None,
         typer.Option(
@@ -49,17 +54,21 @@ def build(
             help="GPU that TensorRT for RTX builds for, such as 8.9; repeat for more.",
             show_default="its own",
         ),
-    ] = None,
+    ] = None
     stripped: Annotated[
         bool, typer.Option("--stripped", help="Leave the weights out of the plan, which then needs the ONNX file.")
-    ] = False,
+    ] = False
     gate_data: Annotated[
         Path | None,
         typer.Option(
-            help="Data folder that the plans are judged on.", show_default="the graphs', if it is here; else noise"
+            help="Data folder whose photographs the gate compares plans and graphs on.",
+            show_default="the graphs', if it is here; else noise",
         ),
-    ] = None,
-) -> None:
+    ] = None
+
+
+@takes(BuildOptions)
+def build(options: BuildOptions) -> None:
     """Build TensorRT plans of an export's graphs; a plan that is there already, built alike, is kept.
 
     A plan that this machine can run is judged in millimetres, as the graphs were. Of one that it cannot run, the graph
@@ -73,35 +82,43 @@ def build(
 
     from cliphand.errors import InputError
     from engines.artefact.manifest import read_manifest
-    from engines.tensorrt.plan import BatchRange, BuildSettings, parse_range
     from engines.tensorrt.process import buildable_flavours
     from export.gate.images import GateRequest, check_gate
 
-    read_manifest(folder)  # a folder that is none is worth the first sentence
-    if gate_data is not None:
-        check_gate(GateRequest(gate_data))  # which nothing reads where no plan can be run
-    settings = BuildSettings(
-        profiles=tuple(parse_range(text) for text in batches or ()) or (BatchRange(),),
-        level=level,
-        workspace_mib=workspace_mib,
-        tf32=tf32,
-        version_compatible=version_compatible,
-        hardware=hardware,
-        compute_capabilities=tuple(compute_capability or ()),
-        stripped=stripped,
-    )
-    names, left_out = buildable_flavours(() if flavour is None else (flavour,))
+    read_manifest(options.folder)  # a folder that is none is worth the first sentence
+    if options.gate_data is not None:
+        check_gate(GateRequest(options.gate_data))  # which nothing reads where no plan can be run
+    settings = _settings(options)
+    asked = () if options.flavour is None else (options.flavour,)
+    names, left_out = buildable_flavours(asked)
     if not names:
         raise InputError(str(left_out))
-    folders = [build_shown(folder, name, settings, gate_data=gate_data) for name in ([flavour] if flavour else names)]
+    folders = {
+        name: build_shown(options.folder, name, settings, gate_data=options.gate_data) for name in asked or names
+    }
     console = Console(soft_wrap=True, highlight=False, markup=False)
-    for built in folders:
+    for built in folders.values():
         print_built(built, console)
-    if left_out is not None and flavour is None:
+    if left_out is not None and not asked:
         console.print(left_out)
-    typer.echo(json.dumps(_facts(dict(zip([flavour] if flavour else names, folders, strict=True)))))
-    if not all(all_stand(built) for built in folders):
+    typer.echo(json.dumps(_facts(folders)))
+    if not all(all_stand(built) for built in folders.values()):
         raise typer.Exit(1)
+
+
+def _settings(options: BuildOptions) -> "BuildSettings":
+    from engines.tensorrt.plan import BatchRange, BuildSettings, parse_range
+
+    return BuildSettings(
+        profiles=tuple(parse_range(text) for text in options.batches or ()) or (BatchRange(),),
+        level=options.level,
+        workspace_mib=options.workspace_mib,
+        tf32=options.tf32,
+        version_compatible=options.version_compatible,
+        hardware=options.hardware,
+        compute_capabilities=tuple(options.compute_capability or ()),
+        stripped=options.stripped,
+    )
 
 
 def _facts(folders: "Mapping[str, BuiltFolder]") -> dict[str, object]:

@@ -1,98 +1,26 @@
 """`cliphand export`: a checkpoint to an export folder."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
+from cliphand.cli.export_options import ExportOptions, typed_request
+from cliphand.cli.options import takes
 from cliphand.cli.progress import progress_bars
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cliphand.checkpoint_config import CheckpointConfig
-    from cliphand.data.freihand import Split
     from engines.artefact.manifest import Manifest
-    from export.gate.images import GateRequest
-    from export.gate.parity import Tolerance
-    from export.precision.calibration import CalibrationRequest
-    from export.precision.quantise import Method
     from export.precision.request import TypedRequest
-    from export.precision.table import Keep
     from export.precision.typed_graphs import ParityReport
 
 RUNS = Path("runs")
 
 
-def export(
-    checkpoint: Annotated[
-        Path | None,
-        typer.Argument(help="Checkpoint or run folder.", show_default="the newest run's in ./runs, or the shipped"),
-    ] = None,
-    out: Annotated[Path | None, typer.Option(help="Export folder to write.", show_default="exports/RUN")] = None,
-    fp16: Annotated[bool, typer.Option("--fp16", help="Add an FP16 graph; what needs more stays in FP32.")] = False,
-    int8: Annotated[
-        bool, typer.Option("--int8", help="Add an INT8 graph; what needs more stays in FP16 or FP32.")
-    ] = False,
-    calibration: Annotated[
-        Path | None,
-        typer.Option(
-            help="Data folder whose training images show how large values get.", show_default="what it was trained on"
-        ),
-    ] = None,
-    calibration_images: Annotated[int, typer.Option(help="How many training images are used.")] = 500,
-    calibration_method: Annotated[
-        Literal["max", "entropy"],
-        typer.Option(help="INT8 range of a tensor: its largest value, or the one that loses least information."),
-    ] = "max",
-    seed: Annotated[int, typer.Option(help="Seed of the choice of these images.")] = 0,
-    gate_data: Annotated[
-        Path | None,
-        typer.Option(help="Data folder that the graphs are judged on.", show_default="the calibration folder"),
-    ] = None,
-    gate_split: Annotated[
-        Literal["training", "evaluation"], typer.Option(help="Which split of that folder.")
-    ] = "evaluation",
-    images: Annotated[int, typer.Option(help="How many of its images.")] = 200,
-    tolerance_mm: Annotated[
-        float | None,
-        typer.Option(help="Largest change of PA-PJPE and PA-PVPE that passes.", show_default="0.1 FP16, 0.3 INT8"),
-    ] = None,
-    keep_fp32: Annotated[
-        list[str] | None,
-        typer.Option(metavar="NAME", help="Node or module of the graph that stays in FP32; repeat for more."),
-    ] = None,
-    drop_rule: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="RULE",
-            help="Rule not to apply, of those in parity.json that keep nodes in higher precision; repeat for more.",
-        ),
-    ] = None,
-    search_s: Annotated[
-        float, typer.Option(help="Seconds to search for the layers that make a graph fail; 0 does not search.")
-    ] = 600.0,
-    auto: Annotated[
-        bool,
-        typer.Option("--auto", help="Keep the layers that were found in higher precision, and judge the graph again."),
-    ] = False,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of one call of the network.", show_default="each engine's own")
-    ] = None,
-    tensorrt: Annotated[
-        bool | None,
-        typer.Option(
-            "--tensorrt/--no-tensorrt", help="Refuse unless TensorRT can build plans here, or build no plans at all."
-        ),
-    ] = None,
-    tensorrt_rtx: Annotated[
-        bool, typer.Option("--tensorrt-rtx", help="Refuse unless TensorRT for RTX can build plans here.")
-    ] = False,
-    aot: Annotated[
-        bool,
-        typer.Option("--aot", help="Add model.pt2: native code for this machine, compiled by PyTorch's AOTInductor."),
-    ] = False,
-) -> None:
+@takes(ExportOptions)
+def export(options: ExportOptions) -> None:
     """Write a trained model as an ONNX graph, without what only training needs, and check it against PyTorch.
 
     Graphs of lower precision (--fp16, --int8) run on photographs beside PyTorch. One whose errors change by more than
@@ -106,33 +34,21 @@ def export(
     from cliphand.pretrained import CHECKPOINT, FOLDER, told
     from export.folder.contents import EXPORT
 
-    insisted = _insisted(tensorrt, rtx=tensorrt_rtx)
-    place = _default_checkpoint() if checkpoint is None else checkpoint_folder(checkpoint)
-    shipped = checkpoint is None and place == FOLDER / CHECKPOINT
-    target = out or _own_place(place, shipped=shipped)
+    insisted = _insisted(options.tensorrt, rtx=options.tensorrt_rtx)
+    place = _default_checkpoint() if options.checkpoint is None else checkpoint_folder(options.checkpoint)
+    shipped = options.checkpoint is None and place == FOLDER / CHECKPOINT
+    target = options.out or _own_place(place, shipped=shipped)
     check_folder(target, EXPORT)
     with held(target):
         source = read_checkpoint_config(place)
-        typed = None
-        if fp16 or int8:
-            from export.precision.request import TypedRequest
-
-            typed = TypedRequest(
-                precisions=(*(("fp16",) if fp16 else ()), *(("int8",) if int8 else ())),
-                calibration=_calibration(source, calibration, calibration_images, seed, calibration_method),
-                gate=_gate(source, gate_data or calibration, gate_split, images),
-                keep=_keep(keep_fp32, drop_rule),
-                tolerances=_tolerances(tolerance_mm),
-                search_s=search_s,
-                auto=auto,
-                threads=threads,
-                tensorrt=tensorrt is not False,
-            )
+        typed = typed_request(source, options)
         flavours, left_out = _flavours(insisted)
         console = Console(soft_wrap=True)
         if shipped:
             console.print(f"{told()}.", markup=False, highlight=False)
-        passed = _write(source.path, target, typed, aot=aot, tensorrt=tensorrt is not False, console=console)
+        passed = _write(
+            source.path, target, typed, aot=options.aot, tensorrt=options.tensorrt is not False, console=console
+        )
         passed = _build_plans(target, flavours, left_out, console) and passed
     if not passed:
         raise typer.Exit(1)
@@ -180,49 +96,11 @@ def _own_place(checkpoint: Path, *, shipped: bool) -> Path:
     return EXPORTS / (NAME if shipped else place.parent.name if place.name in OF_A_RUN else place.name)
 
 
-def _training_data(source: "CheckpointConfig") -> Path:
-    """The folder that the model was trained on, as its facts name it."""
-    from cliphand.errors import InputError
-
-    data = source.facts.get("data")
-    if not isinstance(data, str):
-        raise InputError("the checkpoint does not say what it was trained on; name a folder with --calibration DIR.")
-    if not Path(data).is_dir():
-        raise InputError(f"{data}, which the model was trained on, is not here; name a folder with --calibration DIR.")
-    return Path(data)
-
-
-def _calibration(
-    source: "CheckpointConfig", folder: Path | None, images: int, seed: int, method: "Method"
-) -> "CalibrationRequest":
-    """Which images set the ranges, from a folder that has some."""
-    from export.precision.calibration import CalibrationRequest, check_calibration, held_out
-
-    request = CalibrationRequest(folder or _training_data(source), images, seed, method, held_out(source.facts))
-    check_calibration(request)
-    return request
-
-
-def _gate(source: "CheckpointConfig", folder: Path | None, split: "Split", images: int) -> "GateRequest":
-    """Which images judge, from a folder that has some."""
-    from export.gate.images import GateRequest, check_gate
-
-    request = GateRequest(folder or _training_data(source), split, images)
-    check_gate(request)
-    return request
-
-
-def _keep(names: list[str] | None, rules: list[str] | None) -> "Keep":
-    from export.precision.table import Keep
-
-    return Keep(tuple(names or ()), tuple(rules or ()))
-
-
 def _write(
     source: Path, target: Path, typed: "TypedRequest | None", *, aot: bool, tensorrt: bool, console: "Console"
 ) -> bool:
     """Write the graphs, all or none; tell of them, and whether all passed."""
-    from cliphand.cli.parity import print_parity
+    from cliphand.cli.parity_table import print_parity
     from cliphand.files import whole_folder
     from export.folder.contents import EXPORT
     from export.folder.inductor_package import add_packages
@@ -244,17 +122,6 @@ def _write(
             f"{check.max_share:.2g} of an output's range at batches {check.batches}"
         )
     return report is None or report.passed
-
-
-def _tolerances(tolerance_mm: float | None) -> "dict[str, Tolerance]":
-    """Limits by precision."""
-    from export.gate.parity import BOUND_OVER_TOLERANCE, TOLERANCES, Tolerance
-
-    if tolerance_mm is None:
-        return dict(TOLERANCES)
-    return dict(TOLERANCES) | dict.fromkeys(
-        ("fp16", "int8"), Tolerance(tolerance_mm, BOUND_OVER_TOLERANCE * tolerance_mm)
-    )
 
 
 def _write_typed(folder: Path, request: "TypedRequest") -> "ParityReport":

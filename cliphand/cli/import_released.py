@@ -23,8 +23,8 @@ def import_released(
     crop: Annotated[
         Literal["whole", "centre", "mask", "joints"], typer.Option(help="How a photograph becomes the model's square.")
     ] = "centre",
-    crop_side: Annotated[float, typer.Option(help="Side of the `centre` square, source pixels.")] = 130.0,
-    crop_margin: Annotated[float, typer.Option(help="Side of the `mask` or `joints` square over its content.")] = 1.3,
+    crop_side: Annotated[float, typer.Option(help="Side of the `centre` square in pixels of the photograph.")] = 130.0,
+    crop_margin: Annotated[float, typer.Option(help="Side of `mask` and `joints`, in sides of what they hold.")] = 1.3,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write here what became of each tensor.")] = None,
 ) -> None:
     """Turn the authors' released weights into a checkpoint, without training and without executing the file.

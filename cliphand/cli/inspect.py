@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliphand.cli.options import ExportFolder
+
 if TYPE_CHECKING:
     from rich.table import Table
 
@@ -25,10 +27,7 @@ PARITY = ("artefact", "engine", "images", "pa_pjpe_mm", "delta_pa_pjpe_mm", "del
 
 
 def inspect(
-    folder: Annotated[
-        Path | None,
-        typer.Argument(metavar="[DIR]", help="An export folder.", show_default="newest in ./exports, or the shipped"),
-    ] = None,
+    folder: ExportFolder = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
     """Count operators, GFLOP and bytes of each graph, stage by stage, and show its parity with PyTorch.

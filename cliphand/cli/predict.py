@@ -1,13 +1,19 @@
 """`cliphand predict`: hands of photographs, with an export folder and without PyTorch."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cliphand.cli.options import Threads, Trust, takes
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from cliphand.arrays import IntArray
+    from cliphand.config import CropConfig
     from cliphand.errors import InputError
     from engines.choice.choose import EngineChoice
     from engines.hands.photograph_camera import Camera
@@ -16,25 +22,26 @@ if TYPE_CHECKING:
 JSON_SUFFIX, PICTURE_SUFFIX = ".hand.json", ".hand.png"
 
 
-def predict(
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, one hand in each.")],
+@dataclass(frozen=True, slots=True)
+class PredictOptions:
+    """Which photographs, how they are read, and where the hands go."""
+
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Photographs, one hand in each.")]
     export: Annotated[
         Path | None,
         typer.Option("--export", help="Folder that `cliphand export` wrote.", show_default="the shipped model's"),
-    ] = None,
+    ] = None
     engine: Annotated[
         str,
         typer.Option(
-            help="auto, tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, onnxruntime (ort), openvino-reduced or "
-            "inductor."
+            help="What runs the network: tensorrt, tensorrt-rtx, onnxruntime-cuda, openvino, onnxruntime (ort), "
+            "openvino-reduced, inductor, or auto: the fastest here of those whose graph passed its gate."
         ),
-    ] = "auto",
-    trust: Annotated[
-        bool, typer.Option("--trust", help="Run the native code that .pt2 packages and version-compatible plans bring.")
-    ] = False,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Folder to write to.", show_default="beside each image")
-    ] = None,
+    ] = "auto"
+    trust: Trust = False
+    out: Annotated[Path | None, typer.Option("--out", help="Folder to write to.", show_default="beside each image")] = (
+        None
+    )
     box: Annotated[
         tuple[float, float, float] | None,
         typer.Option(
@@ -42,28 +49,29 @@ def predict(
             help="Square around the hand: its centre and its side, in pixels of the photograph.",
             show_default="the model's own crop; larger photographs need a box",
         ),
-    ] = None,
+    ] = None
     focal: Annotated[
         float | None,
         typer.Option(help="For metres: focal length in pixels; the picture's centre is the principal point."),
-    ] = None,
+    ] = None
     intrinsics: Annotated[
         Path | None, typer.Option(help='For metres: JSON file with the camera matrix, {"K": [[...], [...], [...]]}.')
-    ] = None,
+    ] = None
     bone_mm: Annotated[
         float | None,
         typer.Option(help="For metres: length of the middle finger's first phalanx (joints 9-10) in millimetres."),
-    ] = None,
-    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the hand over the photograph.")] = True,
-    threads: Annotated[
-        int | None, typer.Option(help="CPU threads of one call of the network.", show_default="the engine's own")
-    ] = None,
+    ] = None
+    picture: Annotated[bool, typer.Option("--picture/--no-picture", help="Draw the hand over the photograph.")] = True
+    threads: Threads = None
     cache: Annotated[
         Path | None,
         typer.Option(help="Folder in which OpenVINO keeps compiled models.", show_default="~/.cache/cliphand/openvino"),
-    ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no compiled model.")] = False,
-) -> None:
+    ] = None
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep no compiled model.")] = False
+
+
+@takes(PredictOptions)
+def predict(options: PredictOptions) -> None:
     """Predict the hand in each photograph: a JSON file and a picture.
 
     With a camera (--focal or --intrinsics) and --bone-mm the hand is in metres in the camera's frame. Without, its unit
@@ -72,40 +80,58 @@ def predict(
     moved a little: below 0.5 there may be no hand. It tells of a hand being there and is no promise of accuracy. A
     photograph that cannot be done is named, the others are done, and the exit code is 2.
     """
-    from cliphand.data.crop import Box
     from cliphand.pretrained import shipped_export, told
     from engines.artefact.manifest import mesh_warnings, open_hand, read_manifest
     from engines.choice.choose import choose_engine
-    from engines.hands.reader import read_hands, require_place
-    from engines.open import open_engine
+    from engines.hands.reader import require_place
 
-    camera = _camera(focal=focal, intrinsics=intrinsics, bone_mm=bone_mm)
-    failures = Failures(alone=len(images) == 1)
-    targets = _targets(images, out)
-    readable = _readable(images, failures)
-    source = export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
+    camera = _camera(focal=options.focal, intrinsics=options.intrinsics, bone_mm=options.bone_mm)
+    failures = Failures(alone=len(options.images) == 1)
+    targets = _targets(options.images, options.out)
+    readable = _readable(options.images, failures)
+    source = options.export or shipped_export(instead="give --export DIR, a folder that `cliphand export` wrote")
     manifest = read_manifest(source)
-    if box is None:
+    if options.box is None:
         require_place(manifest.crop)
     faces = open_hand(manifest, source).faces
-    choice = choose_engine(source, manifest, engine, trust=trust)
-    if export is None:
+    choice = choose_engine(source, manifest, options.engine, trust=options.trust)
+    if options.export is None:
         typer.echo(f"{told()}.")
     typer.echo(f"{choice.why}.")
     for sentence in mesh_warnings(manifest.training):
         typer.echo(f"WARNING: {sentence}.", err=True)
-    place = None if box is None else Box(*box)
-    kept = None if no_cache else cache or cache_folder()
-    with open_engine(choice.path, threads=threads, engine=choice.runner, cache=kept, trust=trust) as opened:
+    for hand, precision in _hands(options, choice, readable, manifest.crop, camera=camera, failures=failures):
+        target, drawing = targets[hand.image]
+        _write(hand, target, choice, precision)
+        typer.echo(f"{hand.image} -> {target} ({_sure(hand)})")
+        if options.picture:
+            _draw(hand, drawing, faces)
+    failures.conclude(len(options.images))
+
+
+def _hands(
+    options: PredictOptions,
+    choice: "EngineChoice",
+    photographs: list[Path],
+    crop: "CropConfig",
+    *,
+    camera: "Camera | None",
+    failures: "Failures",
+) -> "Iterator[tuple[Hand, str]]":
+    """Each hand, with the precision of the engine that found it."""
+    from cliphand.data.crop import Box
+    from engines.hands.reader import read_hands
+    from engines.open import open_engine
+
+    box = None if options.box is None else Box(*options.box)
+    cache = None if options.no_cache else options.cache or cache_folder()
+    with open_engine(
+        choice.path, threads=options.threads, engine=choice.runner, cache=cache, trust=options.trust
+    ) as opened:
         for hand in read_hands(
-            opened, readable, manifest.crop, model=choice.path, box=place, camera=camera, failed=failures.tell
+            opened, photographs, crop, model=choice.path, box=box, camera=camera, failed=failures.tell
         ):
-            target, drawing = targets[hand.image]
-            _write(hand, target, choice, opened.precision)
-            typer.echo(f"{hand.image} -> {target} ({_sure(hand)})")
-            if picture:
-                _draw(hand, drawing, faces)
-    failures.conclude(len(images))
+            yield hand, opened.precision
 
 
 class Failures:

@@ -1,13 +1,14 @@
 """Progress bars on stderr, so that stdout holds results alone."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Literal
+
+from cliphand.progress import Progress as Advance
 
 if TYPE_CHECKING:
     from rich.progress import ProgressColumn, TaskID
 
-Advance = Callable[[str, int, int], None]  # what is being done, steps done, steps in all; 0 where nobody knows
 Clock = Literal["elapsed", "remaining"]
 
 

@@ -1,6 +1,7 @@
 """`cliphand quickstart`: the whole chain on data made here, with nothing downloaded."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -8,6 +9,9 @@ import typer
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from cliphand.config import CropConfig, ModelConfig, TrainConfig
+    from cliphand.training.loop import Run
 
 TRAIN_IMAGES, EVALUATION_IMAGES = 1600, 200  # of the model from nothing
 EPOCHS = 5
@@ -78,28 +82,31 @@ def _rendered(out: Path) -> bool:
 
 
 def _train(out: Path) -> None:
-    from dataclasses import replace
-
     from cliphand.config import CropConfig
-    from cliphand.hand import HAND_NAME, load_hand
     from cliphand.presets import PRESETS
     from cliphand.training.accelerator import fastest_precision
     from cliphand.training.from_scratch import FROM_SCRATCH
-    from cliphand.training.loop import Run, train_hand
+    from cliphand.training.loop import train_hand
+
+    train = replace(FROM_SCRATCH, epochs=EPOCHS, precision=fastest_precision())
+    crop = CropConfig(rule="centre", side_px=CROP_SIDE_PX)
+    train_hand(_run(out, PRESETS["small"], crop, train), resume=_stopped(out))
+
+
+def _run(out: Path, model: "ModelConfig", crop: "CropConfig", train: "TrainConfig", start: Path | None = None) -> "Run":
+    from cliphand.hand import HAND_NAME, load_hand
+    from cliphand.training.loop import Run
+
+    data = out / "data"
+    hand = load_hand(data / HAND_NAME)
+    return Run(data=data, topology=hand, out=out / "run", model=model, crop=crop, train=train, start=start)
+
+
+def _stopped(out: Path) -> bool:
+    """Whether a training was stopped that can go on."""
     from cliphand.training.run_place import RESUME_FILE
 
-    data, run = out / "data", out / "run"
-    train_hand(
-        Run(
-            data=data,
-            topology=load_hand(data / HAND_NAME),
-            out=run,
-            model=PRESETS["small"],
-            crop=CropConfig(rule="centre", side_px=CROP_SIDE_PX),
-            train=replace(FROM_SCRATCH, epochs=EPOCHS, precision=fastest_precision()),
-        ),
-        resume=(run / RESUME_FILE).exists(),
-    )
+    return (out / "run" / RESUME_FILE).exists()
 
 
 def _trained(out: Path, epochs: int) -> bool:
@@ -149,42 +156,27 @@ def _report(out: Path) -> None:
 
 def _fine_tune(out: Path) -> None:
     """The shipped model trained on with every term of the paper, the text branch's by a tower of random weights."""
-    from dataclasses import replace
-
     from cliphand.checkpoint import load_checkpoint
     from cliphand.config import TextConfig
-    from cliphand.hand import HAND_NAME, load_hand
     from cliphand.pretrained import CHECKPOINT, FOLDER
     from cliphand.training.accelerator import fastest_precision
     from cliphand.training.from_scratch import FROM_SCRATCH
-    from cliphand.training.loop import Run, train_hand
-    from cliphand.training.run_place import RESUME_FILE
+    from cliphand.training.loop import train_hand
 
-    data, run = out / "data", out / "run"
     shipped = load_checkpoint(FOLDER / CHECKPOINT)
     recipe = shipped.train or FROM_SCRATCH
-    train_hand(
-        Run(
-            data=data,
-            topology=load_hand(data / HAND_NAME),
-            out=run,
-            model=shipped.model_config,
-            crop=shipped.crop,
-            train=replace(
-                recipe,
-                epochs=FINE_TUNING_EPOCHS,
-                learning_rate=FINE_TUNING_RATE,
-                precision=fastest_precision(),
-                workers=0,
-                validation_fraction=0.1,
-                loss=replace(recipe.loss, clip=0.1, heatmaps_2d=0.0, surface=0.0),
-                text=TextConfig(tower="random"),
-            ),
-            start=FOLDER / CHECKPOINT,
-        ),
-        resume=(run / RESUME_FILE).exists(),
-        tell=typer.echo,
+    train = replace(
+        recipe,
+        epochs=FINE_TUNING_EPOCHS,
+        learning_rate=FINE_TUNING_RATE,
+        precision=fastest_precision(),
+        workers=0,
+        validation_fraction=0.1,
+        loss=replace(recipe.loss, clip=0.1, heatmaps_2d=0.0, surface=0.0),
+        text=TextConfig(tower="random"),
     )
+    run = _run(out, shipped.model_config, shipped.crop, train, FOLDER / CHECKPOINT)
+    train_hand(run, resume=_stopped(out), tell=typer.echo)
 
 
 def _bench(out: Path, batches: tuple[int, ...] = (1, 8), calls: int = 50) -> None:

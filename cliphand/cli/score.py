@@ -22,7 +22,7 @@ def score(
     official: Annotated[
         bool, typer.Option("--official", help="The official evaluator's keys, centimetres and alignment.")
     ] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here, too.")] = None,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the JSON object here as well.")] = None,
 ) -> None:
     """Score a FreiHAND-style prediction file; the last line printed is one JSON object.
 

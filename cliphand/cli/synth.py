@@ -12,7 +12,7 @@ def synth(
     out: Annotated[Path, typer.Option("--out", help="Folder to write; new, empty, or begun by the same command.")],
     train: Annotated[int, typer.Option("--train", help="Training images.")] = 10_000,
     evaluation: Annotated[int, typer.Option("--evaluation", help="Evaluation images.")] = 500,
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same bytes.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", help="Of all that is drawn: the same seed, the same files.")] = 0,
     backgrounds: Annotated[
         Path | None, typer.Option("--backgrounds", help="Folder of photographs to put behind most hands.")
     ] = None,

@@ -1,11 +1,14 @@
 """`cliphand train`: photographs in FreiHAND's layout to a run folder with checkpoints."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cliphand.cli.train_help import DEFAULT_PRESET, defaults, takes_config_options
+
+if TYPE_CHECKING:
+    from cliphand.cli.train_options import Options
 
 
 @takes_config_options
@@ -39,8 +42,10 @@ def train(
     """
     files = {"config": config, "hand": hand, "start": start, "teacher": teacher, "quantise_aware": quantise_aware}
     options = choices | files | {"preset": preset}
-    given = {name: value for name, value in options.items() if value is not None}
+    _run({name: value for name, value in options.items() if value is not None}, data=data, out=out, resume=resume)
 
+
+def _run(given: "Options", *, data: Path, out: Path, resume: bool) -> None:
     from rich.console import Console
 
     from cliphand.claims import check_folder
@@ -71,16 +76,21 @@ def train(
 
     run = make_run(given, data=data, out=out)
 
-    from cliphand.checkpoint_place import RUN_FILE
     from cliphand.training.loop import train_hand
 
     with stoppable(advice):
         train_hand(run, resume=resume, tell=console.print)
-    if run.train.stage == "joints":
-        after = (
+    after = _next(data, out, stage=run.train.stage, quantised="quantise_aware" in given)
+    console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {after}", soft_wrap=True)
+
+
+def _next(data: Path, out: Path, *, stage: str, quantised: bool) -> str:
+    """The command that comes after the run."""
+    from cliphand.checkpoint_place import RUN_FILE
+
+    if stage == "joints":
+        return (
             f"the mesh: cliphand train --config {out / RUN_FILE} --stage mesh --data {data} --start {out / 'best'} "
             "--out OTHER"
         )
-    else:
-        after = f"cliphand export{' --int8' if quantise_aware else ''} {out / 'best'}"
-    console.print(f"Checkpoints: {out / 'last'} and {out / 'best'}; next: {after}", soft_wrap=True)
+    return f"cliphand export{' --int8' if quantised else ''} {out / 'best'}"

@@ -1,7 +1,6 @@
 """Random views of a photograph for training. Geometry is one matrix, so that labels and K can follow it."""
 
 import math
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
@@ -11,20 +10,9 @@ from cliphand.config import AugmentConfig
 from cliphand.data.crop import Box, crop_matrix, cut
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class View:
-    """One drawn view.
-
-    Attributes:
-        crop: (S, S, 3) uint8 RGB.
-        matrix: (3, 3) source pixels to crop pixels.
-    """
-
-    crop: ByteArray
-    matrix: FloatArray
-
-
-def draw_view(image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.Generator, *, side_px: int) -> View:
+def draw_view(
+    image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.Generator, *, side_px: int
+) -> tuple[ByteArray, FloatArray]:
     """Draw one view: scaled, turned, shifted; then blurred, recoloured and made noisy.
 
     Args:
@@ -33,6 +21,9 @@ def draw_view(image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.
         config: the bounds of each change.
         rng: the only source of chance; the same state gives the same view.
         side_px: side of the crop in pixels.
+
+    Returns:
+        (S, S, 3) uint8 RGB, and (3, 3) from source pixels to its pixels.
     """
     matrix = draw_matrix(box, config, rng, side_px=side_px)
     crop = cut(image, matrix, side_px=side_px)
@@ -44,7 +35,7 @@ def draw_view(image: ByteArray, box: Box, config: AugmentConfig, rng: np.random.
     noise = rng.uniform(0, config.noise)
     if noise > 0:
         levels += np.float32(255 * noise) * rng.standard_normal(levels.shape, np.float32)
-    return View(crop=np.clip(np.rint(levels), 0, 255).astype(np.uint8), matrix=matrix)
+    return np.clip(np.rint(levels), 0, 255).astype(np.uint8), matrix
 
 
 def draw_matrix(box: Box, config: AugmentConfig, rng: np.random.Generator, *, side_px: int) -> FloatArray:

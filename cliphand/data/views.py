@@ -65,13 +65,11 @@ class EvaluationView:
         crop: (S, S, 3) uint8 RGB.
         matrix: (3, 3) source pixels to crop pixels.
         K_crop: (3, 3) camera frame to crop pixels.
-        label_index: the sample that the photograph shows.
     """
 
     crop: ByteArray
     matrix: FloatArray
     K_crop: FloatArray
-    label_index: int
 
 
 def training_pair(
@@ -111,10 +109,7 @@ def _photographed(
     image = read_image(dataset.image_path(image_index))
     box = _training_box(dataset, image_index, image_shape=image.shape[:2], crop=crop, augment=augment)
     first, second = (draw_view(image, box, augment, rng, side_px=side_px) for _ in range(2))
-    return (
-        _labelled(dataset, image_index, first.crop, first.matrix),
-        _labelled(dataset, image_index, second.crop, second.matrix),
-    )
+    return _labelled(dataset, image_index, *first), _labelled(dataset, image_index, *second)
 
 
 def _composed(
@@ -156,9 +151,7 @@ def evaluation_view(dataset: FreiHand, image_index: int, crop: CropConfig, side_
     label = dataset.label_index(image_index)
     joints_uv = dataset.joints_uv(label) if crop.second_look else None
     matrix = crop_matrix(box, side_px, angle_rad=0.0 if joints_uv is None else float(upright_rad(joints_uv)))
-    return EvaluationView(
-        crop=cut(image, matrix, side_px=side_px), matrix=matrix, K_crop=matrix @ dataset.K[label], label_index=label
-    )
+    return EvaluationView(crop=cut(image, matrix, side_px=side_px), matrix=matrix, K_crop=matrix @ dataset.K[label])
 
 
 def source_box(dataset: FreiHand, image_index: int, *, image_shape: tuple[int, int], crop: CropConfig) -> Box:

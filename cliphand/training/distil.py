@@ -21,11 +21,11 @@ from cliphand.data.photograph import read_image
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
 from cliphand.model.hand_model import HandPrediction
-from cliphand.training.dataset import Pair, PairDataset
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.losses import point_l1
 from cliphand.training.module import HandTraining, both_views, weighted_sum
 from cliphand.training.recipe import Recipe
+from cliphand.training.samples import Pair, PairDataset
 
 PREFIX = "teacher_"  # of the terms in the log
 
@@ -96,14 +96,14 @@ class TaughtPairs(Dataset[object]):
 
     def __getitem__(self, key: tuple[int, int]) -> Taught:
         """The pair of image `position` in the given pass over the data."""
-        drawn = self.pairs.draw(key)
-        image = read_image(self.pairs.data.image_path(drawn.image))
+        pair, views = self.pairs.draw(key)
+        image = read_image(self.pairs.data.image_path(int(self.pairs.images[key[1]])))
         resize = resize_matrix(self.pairs.side_px, self.side_px)
         first, second = (
-            torch.from_numpy(normalise(cut(image, resize @ matrix, side_px=self.side_px), self.crop))
-            for matrix in drawn.matrices
+            torch.from_numpy(normalise(cut(image, resize @ view.matrix, side_px=self.side_px), self.crop))
+            for view in (views.first, views.second)
         )
-        return Taught(drawn.pair, first, second)
+        return Taught(pair, first, second)
 
 
 class DistilTraining(HandTraining):

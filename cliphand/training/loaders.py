@@ -12,9 +12,9 @@ from cliphand.data.freihand import FreiHand, validation_split
 from cliphand.errors import InputError
 from cliphand.lifeline import LEFT_S, end_with_parent
 from cliphand.model.text_encoder import TOWER as TOWER_NAME
-from cliphand.training.dataset import EpochSampler, Labelled, LabelledDataset, PairDataset
 from cliphand.training.ranks import Rank
 from cliphand.training.recipe import Recipe
+from cliphand.training.samples import EpochSampler, Labelled, LabelledDataset, PairDataset
 
 # Forked workers share the labels, which are hundreds of megabytes; elsewhere than on Linux forking is not safe.
 START = "fork" if sys.platform == "linux" else None

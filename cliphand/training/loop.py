@@ -33,7 +33,6 @@ from cliphand.model.text_encoder import TextTower
 from cliphand.provenance import git_commit, library_versions
 from cliphand.training.accelerator import accelerator_of
 from cliphand.training.bar import EpochBar
-from cliphand.training.dataset import large_batch_line
 from cliphand.training.loaders import make_loaders, own_sentence
 from cliphand.training.module import TOWER
 from cliphand.training.ranks import ALONE, MeanStatistics, Rank, data_parallel, train_in_processes
@@ -42,6 +41,7 @@ from cliphand.training.recorder import RunRecorder
 from cliphand.training.run_folder import epochs_left, finished_epochs, refuse_older, state_to_resume
 from cliphand.training.run_place import RESUME_FILE, check_place, read_history, writing
 from cliphand.training.same_options import fingerprint
+from cliphand.training.samples import large_batch_line
 from cliphand.training.start import dense_branch, partly_taken, start_from
 from cliphand.training.state import SealedState, check_fit, read_state
 

@@ -25,7 +25,6 @@ from cliphand.model.hand_model import HandPrediction
 from cliphand.model.image_encoder import Maps
 from cliphand.model.joint_regressor import JointPrediction
 from cliphand.training.contrast import clip_loss, match_logits, retrieval_accuracy
-from cliphand.training.dataset import Labelled, Pair
 from cliphand.training.distil_config import DistilConfig
 from cliphand.training.losses import (
     consistency_2d,
@@ -37,6 +36,7 @@ from cliphand.training.losses import (
     point_l1,
     surface_loss,
 )
+from cliphand.training.samples import Labelled, Pair
 
 TOWER = "model.text.tower."
 VALIDATION_METRIC = "val_pa_pjpe_mm"

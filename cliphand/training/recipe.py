@@ -8,8 +8,8 @@ from torch.utils.data import Dataset
 from cliphand.config import ModelConfig, TrainConfig
 from cliphand.hand import HandTopology
 from cliphand.model.clip_hand import ClipHand
-from cliphand.training.dataset import PairDataset
 from cliphand.training.module import HandTraining
+from cliphand.training.samples import PairDataset
 
 
 class Recipe:

@@ -1,6 +1,6 @@
 """Which model file of an export folder to run in which engine: the fastest that was proven, and why.
 
-What failed the parity gate is never chosen, and a verdict or a measurement holds for the bytes that it was found of.
+What failed the gate is never chosen, and a verdict or a measurement holds for the bytes that it was found of.
 Where the folder holds `bench.json` (from `cliphand bench`), the fastest row within the gate that can run here wins.
 Where nothing was measured, the order is that of `engines.host.available.RUN_TIMES`; what computes in less than FP32
 then needs a pass in `parity.json`, and a plan one in its sidecar.

@@ -9,7 +9,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from logging.handlers import BufferingHandler
 from pathlib import Path
@@ -22,6 +22,7 @@ from onnx.shape_inference import infer_shapes
 from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import write_json
+from cliphand.progress import Progress
 from engines.artefact.graph_file import read_graph
 from engines.base import INPUT_NAME
 from engines.tensorrt.flavour import FLAVOURS, WORDS, Flavour, cache_folder, load_polygraphy, load_tensorrt
@@ -31,7 +32,6 @@ from engines.tensorrt.plan import PlanKey
 if TYPE_CHECKING:
     import tensorrt
 
-Progress = Callable[[str, int, int], None]  # phase, steps done, steps in all
 MIB = 2**20
 NOISE = ("ModelImporter.cpp:", "catchCudaError")  # pieces of a trace, and a GPU that is not needed
 

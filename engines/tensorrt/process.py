@@ -16,9 +16,10 @@ from cliphand.config import require
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, whole_file
 from cliphand.lifeline import end_with_parent
+from cliphand.progress import Progress
 from engines.artefact.manifest import check_artefact, read_manifest
 from engines.host.cuda_device import Gpu, find_gpu
-from engines.tensorrt.build import Progress, build_bytes, inspect
+from engines.tensorrt.build import build_bytes, inspect
 from engines.tensorrt.flavour import FLAVOURS, TENSORRT, Flavour, load_tensorrt, unusable, why_not_built
 from engines.tensorrt.layers import check_precision, proof_of
 from engines.tensorrt.plan import (

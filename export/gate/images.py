@@ -101,9 +101,7 @@ def check_gate(request: GateRequest) -> None:
     require_split(request.data, request.split)
     joints = label_path(request.data, request.split, "xyz")
     if not joints.exists():
-        raise InputError(
-            f"{joints} does not exist; the parity gate compares with true joints: give a folder that has them."
-        )
+        raise InputError(f"{joints} does not exist; the gate compares with true joints: give a folder that has them.")
 
 
 def read_gate_images(request: GateRequest, crop: CropConfig, side_px: int) -> GateImages:
@@ -118,7 +116,7 @@ def read_gate_images(request: GateRequest, crop: CropConfig, side_px: int) -> Ga
     count = len(data) if request.images is None else min(request.images, len(data))
     indices = tuple(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())
     views = [evaluation_view(data, index, crop, side_px) for index in indices]
-    labels = [view.label_index for view in views]
+    labels = [data.label_index(index) for index in indices]
     return GateImages(
         data=data,
         indices=indices,

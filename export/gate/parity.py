@@ -118,7 +118,7 @@ class Row:
     failures: tuple[str, ...] = field(default=())
 
     @property
-    def passed(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Whether everything is within the tolerance."""
         return not self.failures
 

@@ -29,7 +29,7 @@ class Trial:
     latency_ms: float
 
     @property
-    def passed(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Whether it is within the tolerance; NaN is not."""
         return self.excess <= 1
 
@@ -66,7 +66,7 @@ class Blame:
     @property
     def found(self) -> bool:
         """Whether keeping the nodes passes the gate."""
-        return self.trial.passed and len(self.nodes) > 0
+        return self.trial.within_tolerance and len(self.nodes) > 0
 
 
 class _OutOfTimeError(Exception):
@@ -114,7 +114,7 @@ def find_blame(
     nothing_kept, best = laboratory(()), everything
     costs: list[GroupCost] = []
     minimal = False
-    if not laboratory(everything).passed:
+    if not laboratory(everything).within_tolerance:
         return Blame((), laboratory(everything), nothing_kept, (), False, len(laboratory.done))
     laboratory.deadline = start + budget_s
     try:
@@ -137,12 +137,12 @@ def _narrow(
     chosen: list[str] = []
     for cost in sorted(costs, key=lambda cost: cost.trial.excess):
         chosen.append(cost.group)
-        if laboratory(_nodes(groups, chosen)).passed:
+        if laboratory(_nodes(groups, chosen)).within_tolerance:
             break
     yield _nodes(groups, chosen)
     for group in tuple(chosen):
         others = [other for other in chosen if other != group]
-        if others and laboratory(_nodes(groups, others)).passed:
+        if others and laboratory(_nodes(groups, others)).within_tolerance:
             chosen = others
             yield _nodes(groups, chosen)
     yield from _bisect(_nodes(groups, chosen), laboratory)
@@ -154,7 +154,7 @@ def _bisect(nodes: list[str], laboratory: _Laboratory) -> Iterator[list[str]]:
     while len(nodes) > 1:
         parts = [nodes[len(nodes) * part // n_parts : len(nodes) * (part + 1) // n_parts] for part in range(n_parts)]
         others = [[node for node in nodes if node not in part] for part in parts]
-        smaller = next((tried for tried in (*parts, *others) if laboratory(tried).passed), None)
+        smaller = next((tried for tried in (*parts, *others) if laboratory(tried).within_tolerance), None)
         if smaller is not None:
             n_parts = 2 if smaller in parts else max(n_parts - 1, 2)
             nodes = smaller

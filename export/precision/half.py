@@ -1,7 +1,7 @@
 """Mixed precision: FP16 where it is safe, FP32 where the precision table or the data say so, float32 at both ends.
 
 ModelOpt's AutoCast writes the Casts. It decides by the ranges that it sees on one image, so that what overflows only on
-others gets past it; `export.precision.ranges` looks at all calibration images and the parity gate at the result.
+others gets past it; `export.precision.ranges` looks at all calibration images and the gate at the result.
 """
 
 import importlib

@@ -2,7 +2,7 @@
 
 import importlib.util
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,7 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.data.crop import normalise
+from cliphand.progress import Progress
 from engines.base import Engine
 from engines.runtimes.openvino_cpu import OpenVinoEngine
 from engines.runtimes.ort import OrtEngine
@@ -18,7 +19,6 @@ from export.gate.images import GateImages
 from export.gate.parity import ROUNDED, Hands, Row, Tolerance, compare, engine_words
 from export.precision.rounding import holds_half, write_rounded
 
-Progress = Callable[[str, int, int], None]  # what is being done, steps done, steps in all
 LATENCY_CALLS = 5
 
 

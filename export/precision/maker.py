@@ -1,15 +1,20 @@
-"""The maker of typed graphs: the FP32 graph and images of the training split in, FP16 and INT8 graphs out."""
+"""The maker of typed graphs: the FP32 graph and images of the training split in, graphs of lower precision out.
 
+`PRECISIONS` says how a graph of each is made; what stays out of it is the precision table's.
+"""
+
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx
 
+from cliphand.arrays import FloatArray
 from export.precision.calibration import CalibrationRequest, CalibrationSet
 from export.precision.half import half_nodes, write_half
 from export.precision.quantise import Rest, activation_ranges, calibrate, quantised_nodes, write_quantised
 from export.precision.ranges import TensorRange, measure_ranges
-from export.precision.table import Keep, Low, kept_nodes, stages, union
+from export.precision.table import Keep, kept_nodes, stages, union
 
 CALIBRATED_NAME = "calibrated.onnx"
 
@@ -27,7 +32,7 @@ class Made:
     """
 
     path: Path
-    low: Low
+    low: str
     rest: Rest
     extra: frozenset[str]
     int8_ranges: dict[str, float]
@@ -53,28 +58,38 @@ class Maker:
     request: CalibrationRequest
     calibration: CalibrationSet
 
-    def make(self, low: Low, rest: Rest, extra: frozenset[str]) -> Made:
-        """Write a graph with some nodes kept beyond the table; one of INT8 needs `calibrate` before."""
+    def make(self, low: str, rest: Rest, extra: frozenset[str]) -> Made:
+        """Write a graph with some nodes kept beyond the table; a calibrated precision needs `calibrate` before."""
         # One file serves all trials of the search; what they are compared with keeps its own.
         path = self.scratch / f"{low}.{rest}{'.tried' if extra else ''}.onnx"
-        table = union(kept_nodes(self.source.graph, "fp16", self.keep))
-        image, calibrated = self.calibration.images[:1], self.scratch / CALIBRATED_NAME
-        if low == "fp16":
-            write_half(self.exact, path, keep=table | extra, image=image)
-            return Made(path, low, rest, extra, {})
-        write_quantised(calibrated, path, unquantise=extra, rest=rest, keep_fp32=table, image=image)
-        return Made(path, low, rest, extra, activation_ranges(onnx.load(calibrated).graph))
+        PRECISIONS[low].write(self, path, rest, extra)
+        calibrated = PRECISIONS[low].calibrated
+        ranges = activation_ranges(onnx.load(self.calibrated).graph) if calibrated else {}
+        return Made(path, low, rest, extra, ranges)
+
+    @property
+    def calibrated(self) -> Path:
+        """The graph with the Q and DQ that `calibrate` places."""
+        return self.scratch / CALIBRATED_NAME
+
+    @property
+    def image(self) -> FloatArray:
+        """(1, 3, S, S) one of the images, normalised."""
+        return self.calibration.images[:1]
+
+    def table(self, low: str) -> frozenset[str]:
+        """Names of the nodes that the table and the request keep out of a precision."""
+        return union(kept_nodes(self.source.graph, low, self.keep))
 
     def calibrate(self) -> None:
         """Measure the ranges of INT8 once, for every graph of it."""
-        keep = union(kept_nodes(self.source.graph, "int8", self.keep))
-        calibrated, images = self.scratch / CALIBRATED_NAME, self.calibration.images
-        calibrate(self.exact, calibrated, keep=keep, images=images, method=self.request.method)
+        images, method = self.calibration.images, self.request.method
+        calibrate(self.exact, self.calibrated, keep=self.table("int8"), images=images, method=method)
 
     def groups(self, made: Made) -> dict[str, tuple[str, ...]]:
         """The nodes of a graph that are in its precision, by stage."""
         graph = onnx.load(made.path)
-        return stages(self.source.graph, half_nodes(graph) if made.low == "fp16" else quantised_nodes(graph.graph))
+        return stages(self.source.graph, PRECISIONS[made.low].nodes(graph))
 
     def kept(self, made: Made) -> dict[str, list[str]]:
         """What stays out of a graph's precision, by the rule or the name that keeps it."""
@@ -97,3 +112,40 @@ class Maker:
             "sha256": self.calibration.sha256,
             "files": self.calibration.files,
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Precision:
+    """How graphs of one precision are made.
+
+    Attributes:
+        write: writes a file; given the maker, the file, the precision of the rest, and the nodes kept beyond the table.
+        nodes: names of a graph's nodes that are in the precision.
+        weights: what ONNX calls the type of its weights.
+        rests: precisions of what is not in it, in the order in which they are tried.
+        calibrated: whether its graphs are made from the one that `Maker.calibrate` writes.
+    """
+
+    write: Callable[[Maker, Path, Rest, frozenset[str]], None]
+    nodes: Callable[[onnx.ModelProto], Collection[str]]
+    weights: str
+    rests: tuple[Rest, ...] = ("fp32",)
+    calibrated: bool = False
+
+
+def _write_fp16(maker: Maker, path: Path, rest: Rest, extra: frozenset[str]) -> None:
+    write_half(maker.exact, path, keep=maker.table("fp16") | extra, image=maker.image)
+
+
+def _write_int8(maker: Maker, path: Path, rest: Rest, extra: frozenset[str]) -> None:
+    keep_fp32 = maker.table("fp16")
+    write_quantised(maker.calibrated, path, unquantise=extra, rest=rest, keep_fp32=keep_fp32, image=maker.image)
+
+
+# By the name that stands in a graph's file name; their tolerances are in `export.gate.parity`.
+PRECISIONS: Mapping[str, Precision] = {
+    "fp16": Precision(_write_fp16, half_nodes, "FLOAT16"),
+    "int8": Precision(
+        _write_int8, lambda graph: quantised_nodes(graph.graph), "INT8", rests=("fp16", "fp32"), calibrated=True
+    ),
+}

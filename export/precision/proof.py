@@ -22,8 +22,9 @@ from engines.artefact.graph_file import read_graph
 from engines.tensorrt.build import build_bytes
 from engines.tensorrt.flavour import TENSORRT_RTX, load_tensorrt, why_not_built
 from engines.tensorrt.plan import BuildSettings, PlanKey
+from export.precision.maker import PRECISIONS
 
-WEIGHT_TYPES = {"fp32": "FLOAT", "fp16": "FLOAT16", "int8": "INT8"}
+BYTES = {"FLOAT": 4, "FLOAT16": 2, "BFLOAT16": 2, "INT8": 1}  # of a weight, by its type
 LEAST_SHARE = 0.5  # "mostly": of the weights' numbers
 
 
@@ -51,7 +52,7 @@ def prove(path: Path, precision: str, *, tensorrt: bool = True) -> Proof:
 
     Args:
         path: the ONNX graph.
-        precision: `fp32`, `fp16` or `int8`: what its name says.
+        precision: what its name says: `fp32`, or one of `export.precision.maker.PRECISIONS`.
         tensorrt: ask TensorRT for RTX where it is installed; without it only the file speaks.
 
     Raises:
@@ -85,9 +86,8 @@ def weight_bytes(graph: onnx.GraphProto) -> dict[str, int]:
     counts: Counter[str] = Counter()
     for constant in graph.initializer:
         kind = onnx.TensorProto.DataType.Name(constant.data_type)
-        if kind in WEIGHT_TYPES.values():
-            size = onnx.helper.tensor_dtype_to_np_dtype(constant.data_type).itemsize
-            counts[kind] += math.prod(constant.dims) * size
+        if kind in BYTES:
+            counts[kind] += math.prod(constant.dims) * BYTES[kind]
     return dict(sorted(counts.items()))
 
 
@@ -97,12 +97,12 @@ def check_weights(precision: str, weights: Mapping[str, int], *, source: str) ->
     Raises:
         InputError: less than half of the numbers are of that type.
     """
-    sizes = {"FLOAT": 4, "FLOAT16": 2, "INT8": 1}
-    numbers = {kind: count // sizes[kind] for kind, count in weights.items()}
-    share = numbers.get(WEIGHT_TYPES[precision], 0) / max(sum(numbers.values()), 1)
+    promised = PRECISIONS[precision].weights if precision in PRECISIONS else "FLOAT"
+    numbers = {kind: count // BYTES[kind] for kind, count in weights.items()}
+    share = numbers.get(promised, 0) / max(sum(numbers.values()), 1)
     require(
         share >= LEAST_SHARE,
-        f"{source} is called {precision}, but only {share:.0%} of its weights are {WEIGHT_TYPES[precision]} "
+        f"{source} is called {precision}, but only {share:.0%} of its weights are {promised} "
         f"({dict(weights)} bytes); keep fewer nodes in higher precision.",
     )
 

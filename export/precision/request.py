@@ -5,11 +5,13 @@ from dataclasses import field
 from typing import Annotated
 
 from cliphand.checked import checked
+from cliphand.config import require
 from cliphand.limits import SPELL, THREADS
 from export.gate.images import GateRequest
 from export.gate.parity import TOLERANCES, Tolerance
 from export.precision.calibration import CalibrationRequest
-from export.precision.table import Keep, Low
+from export.precision.maker import PRECISIONS
+from export.precision.table import Keep
 
 
 @checked
@@ -17,7 +19,7 @@ class TypedRequest:
     """What to make and how it is judged.
 
     Attributes:
-        precisions: graphs to make beside the FP32 one.
+        precisions: of the graphs to make beside the FP32 one.
         calibration: images that ranges are measured on.
         gate: images that the graphs are judged on.
         keep: changes to the table of what stays in higher precision.
@@ -28,7 +30,7 @@ class TypedRequest:
         tensorrt: have TensorRT for RTX, where it is installed, parse and build each graph.
     """
 
-    precisions: tuple[Low, ...]
+    precisions: tuple[str, ...]
     calibration: CalibrationRequest
     gate: GateRequest
     keep: Keep = field(default_factory=Keep)
@@ -37,3 +39,7 @@ class TypedRequest:
     auto: bool = False
     threads: Annotated[int, THREADS] | None = None
     tensorrt: bool = True
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.precisions) - set(PRECISIONS))
+        require(not unknown, f"there is no precision {unknown}; valid are {list(PRECISIONS)}.")

@@ -9,14 +9,12 @@ import difflib
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import onnx
 
 from cliphand.config import require
 from export.graph.node_names import ROOTS, stage_of
 
-Low = Literal["fp16", "int8"]
 # Of the mesh regressor's own nodes, beside the products of the weights with the maps.
 HAT_OPS = frozenset({"Transpose", "Mul", "Sub", "Abs", "Neg", "Add", "Relu", "Split", "Unsqueeze"})
 
@@ -40,7 +38,7 @@ class Rule:
 
     Attributes:
         name: by which it is told on the command line and in reports.
-        out_of: the low precisions that its nodes are kept out of.
+        out_of: the precisions of `export.precision.maker.PRECISIONS` that its nodes are kept out of.
         why: for reports.
         places: where its nodes lie.
         constant_rank: only nodes with a constant input of at least this many dimensions.
@@ -50,7 +48,7 @@ class Rule:
     """
 
     name: str
-    out_of: tuple[Low, ...]
+    out_of: tuple[str, ...]
     why: str
     places: tuple[Place, ...] = (Place(),)
     constant_rank: int = 0
@@ -147,7 +145,7 @@ class Keep:
         )
 
 
-def kept_nodes(graph: onnx.GraphProto, low: Low, keep: Keep) -> dict[str, list[str]]:
+def kept_nodes(graph: onnx.GraphProto, low: str, keep: Keep) -> dict[str, list[str]]:
     """Names of the nodes that stay out of `low`, by the rule or the given name that keeps them.
 
     Raises:

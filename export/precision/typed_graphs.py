@@ -1,4 +1,4 @@
-"""FP16 and INT8 graphs of an export folder, each proven by TensorRT's parser and by the parity gate, or rejected.
+"""Graphs of lower precision of an export folder, each proven by TensorRT's parser and by the gate, or rejected.
 
 The folder gets `model.fp16.onnx` and `model.int8.onnx`, or the same names with `.rejected`, and `parity.json`.
 """
@@ -10,16 +10,16 @@ from pathlib import Path
 
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
+from cliphand.progress import Progress
 from engines.artefact.manifest import GRAPH_NAME, Manifest, check_artefact, describe, read_manifest, write_manifest
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
 from export.gate.parity import Row, excess
 from export.precision.blame import Blame
-from export.precision.judge import Progress
 from export.precision.proof import Proof, prove
 from export.precision.ranges import TensorRange
 from export.precision.request import TypedRequest
-from export.precision.table import TABLE, Low
+from export.precision.table import TABLE
 from export.precision.workshop import Candidate, Workshop, open_workshop
 
 
@@ -50,7 +50,7 @@ class Verdict:
     @property
     def passed(self) -> bool:
         """Whether every engine is within the tolerance and TensorRT agrees with the name."""
-        return all(row.passed for row in self.rows) and self.refusal is None
+        return all(row.within_tolerance for row in self.rows) and self.refusal is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,11 +96,11 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
     return ParityReport(tuple(verdicts), tuple(entry for entry in ranges if entry.risky), content)
 
 
-def _make(workshop: Workshop, low: Low) -> Verdict:
+def _make(workshop: Workshop, low: str) -> Verdict:
     """One typed graph, judged; it stays where it was made."""
     candidate = workshop.best_candidate(low)
     blame = None
-    if not candidate.passed and workshop.request.search_s > 0:
+    if not candidate.within_tolerance and workshop.request.search_s > 0:
         blame = workshop.search(candidate)
         if blame.found and workshop.request.auto:
             candidate = workshop.candidate(low, candidate.made.rest, frozenset(blame.nodes))
@@ -109,7 +109,7 @@ def _make(workshop: Workshop, low: Low) -> Verdict:
         proof = prove(candidate.made.path, low, tensorrt=workshop.request.tensorrt)
     except InputError as error:
         refusal = str(error)
-    name = f"model.{low}.onnx{'' if candidate.passed and refusal is None else REJECTED}"
+    name = f"model.{low}.onnx{'' if candidate.within_tolerance and refusal is None else REJECTED}"
     rows = tuple(dataclasses.replace(row, artefact=name) for row in candidate.rows)
     return Verdict(name, sha256_of(candidate.made.path), low, rows, proof, refusal, candidate, blame)
 
@@ -151,7 +151,7 @@ def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRa
 def _row(row: Row, sha256: str) -> dict[str, object]:
     """The JSON form of a row, bound to the graph's bytes."""
     ratio = excess(row)
-    bound = {"sha256": sha256, "passed": row.passed, "excess": ratio if ratio < float("inf") else None}
+    bound = {"sha256": sha256, "passed": row.within_tolerance, "excess": ratio if ratio < float("inf") else None}
     return dataclasses.asdict(row) | bound
 
 

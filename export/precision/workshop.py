@@ -11,6 +11,7 @@ import onnx
 from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.identity import refuse_other_hand
+from cliphand.progress import Progress
 from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, open_hand
 from engines.open import open_engine
 from engines.runtimes.eager import EagerEngine
@@ -18,11 +19,11 @@ from export.gate.images import read_gate_images
 from export.gate.parity import Row, excess
 from export.precision.blame import Blame, Trial, find_blame
 from export.precision.calibration import overlap, read_calibration
-from export.precision.judge import Judge, Progress
-from export.precision.maker import Made, Maker
+from export.precision.judge import Judge
+from export.precision.maker import PRECISIONS, Made, Maker
 from export.precision.quantise import Rest
 from export.precision.request import TypedRequest
-from export.precision.table import Low, kept_nodes
+from export.precision.table import kept_nodes
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,9 @@ class Candidate:
         return max(excess(row) for row in self.rows)
 
     @property
-    def passed(self) -> bool:
+    def within_tolerance(self) -> bool:
         """Whether every engine is within the tolerance."""
-        return all(row.passed for row in self.rows)
+        return all(row.within_tolerance for row in self.rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,20 +59,21 @@ class Workshop:
     maker: Maker
     judge: Judge
 
-    def best_candidate(self, low: Low) -> Candidate:
-        """The graph of this precision; of INT8 with the rest in FP16 unless only FP32 passes or is nearer."""
-        if low == "fp16":
-            return self.candidate(low, "fp32")
-        self.judge.progress(f"calibrating on {len(self.maker.calibration.files)} images", 0, 1)
-        self.maker.calibrate()
-        half = self.candidate(low, "fp16")
-        if half.passed:
-            return half
-        full = self.candidate(low, "fp32")
-        best, other = (full, half) if full.excess < half.excess else (half, full)
-        return Candidate(best.made, best.rows, {other.made.rest: _finite(other.excess)})
+    def best_candidate(self, low: str) -> Candidate:
+        """The graph with the first rest that passes; the one nearest to the tolerance where none does."""
+        if PRECISIONS[low].calibrated:
+            self.judge.progress(f"calibrating on {len(self.maker.calibration.files)} images", 0, 1)
+            self.maker.calibrate()
+        tried: list[Candidate] = []
+        for rest in PRECISIONS[low].rests:
+            tried.append(self.candidate(low, rest))
+            if tried[-1].within_tolerance:
+                break
+        best = min(tried, key=lambda candidate: candidate.excess)
+        others = [other for other in tried if other is not best]
+        return Candidate(best.made, best.rows, {other.made.rest: _finite(other.excess) for other in others})
 
-    def candidate(self, low: Low, rest: Rest, extra: frozenset[str] = frozenset()) -> Candidate:
+    def candidate(self, low: str, rest: Rest, extra: frozenset[str] = frozenset()) -> Candidate:
         """Make and judge a graph with some nodes kept beyond the table."""
         made = self.maker.make(low, rest, extra)
         return Candidate(made, self.judge.rows(made.path, low))

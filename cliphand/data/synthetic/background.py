@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import FloatArray
-from cliphand.data.synthetic.camera import RENDER_PX
 from cliphand.data.synthetic.palette import skin_tone, thing_colours, to_linear, to_srgb
+from cliphand.data.synthetic.placement import RENDER_PX
 
 SKIN_SHARE = 0.14
 USER_SHARE = 0.8  # of images whose background is the user's, where a folder is named

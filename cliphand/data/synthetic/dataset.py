@@ -2,7 +2,6 @@
 
 import dataclasses
 import errno
-from collections.abc import Callable
 from pathlib import Path
 
 from cliphand.claims import check_folder as check_place
@@ -18,8 +17,8 @@ from cliphand.data.synthetic.sample import SPLITS
 from cliphand.data.synthetic.staging import PREVIEW, drop_work, image_files, is_whole, put_in_place, staged, sweep
 from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME, save_hand
+from cliphand.progress import Progress
 
-Progress = Callable[[str, int, int], None]  # what is done, images of it, images in all
 CHECKING, MENDING, RENDERING = "checking", "mending", "rendering"
 _ORDER = SPLITS[::-1]  # evaluation first: a set cut short can still be evaluated on
 

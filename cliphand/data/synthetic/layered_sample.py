@@ -12,13 +12,13 @@ from cliphand.data.layers.compose import compose
 from cliphand.data.layers.scenery import Scenery, evaluation_pictures, training_pictures
 from cliphand.data.layers.store import Layers, encode_layers, layer_matrix
 from cliphand.data.overlay import project
-from cliphand.data.synthetic.camera import SIDE_PX, random_view
-from cliphand.data.synthetic.hand_model import random_hand
+from cliphand.data.synthetic.exposure import encode_mask_image, encode_photo
 from cliphand.data.synthetic.kinds import SceneKind
 from cliphand.data.synthetic.layered import render_layers
+from cliphand.data.synthetic.placement import SIDE_PX, random_placement
+from cliphand.data.synthetic.rigged_hand import random_hand
 from cliphand.data.synthetic.sample import SPLITS, Labels, Sample, round_labels
 from cliphand.data.synthetic.scene import Stage, build_scene
-from cliphand.data.synthetic.sensor import encode_mask_image, encode_photo
 from cliphand.data.synthetic.shading import random_look
 
 LEAST_SHOWN = 0.5  # of the hand's outline that the rest of the scene must leave free
@@ -71,7 +71,7 @@ def _shown_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tupl
     """Draw until at least half of the hand can be seen."""
     for _ in range(TRIES):
         hand = random_hand(rng, stage.model, kind=kind)
-        view = random_view(rng, hand.joints, kind)
+        view = random_placement(rng, hand.joints, kind)
         look = random_look(rng)
         scene = build_scene(rng, stage, hand, view, kind=kind)
         labels = round_labels(stage, hand, view)

@@ -9,8 +9,8 @@ import numpy as np
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.overlay import draw_mesh, draw_skeleton
 from cliphand.data.photograph import read_image
-from cliphand.data.synthetic.camera import SIDE_PX
 from cliphand.data.synthetic.labels import CHUNK, part_size, photo_path, read_part
+from cliphand.data.synthetic.placement import SIDE_PX
 from cliphand.data.synthetic.staging import staged
 from cliphand.files import whole_file
 

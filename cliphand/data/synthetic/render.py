@@ -7,9 +7,9 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import BoolArray, FloatArray, IntArray
-from cliphand.data.synthetic.camera import RENDER_PX
 from cliphand.data.synthetic.lights import Lamp, Light
 from cliphand.data.synthetic.mesh import unit
+from cliphand.data.synthetic.placement import RENDER_PX
 from cliphand.data.synthetic.scene import Scene, Stage
 from cliphand.data.synthetic.shading import Look, Points, illuminate, surface
 from cliphand.data.synthetic.tracer import LIFT_M, Hits, Tracer

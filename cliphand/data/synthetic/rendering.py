@@ -13,11 +13,11 @@ from typing import NamedTuple
 import cv2
 
 from cliphand.data.layers.scenery import list_pictures, list_things
-from cliphand.data.synthetic.hand_model import HandModel, build_hand_model, load_hand_model, save_hand_model
 from cliphand.data.synthetic.kinds import KINDS
 from cliphand.data.synthetic.labels import write_part
 from cliphand.data.synthetic.layered_sample import make_layered_sample
 from cliphand.data.synthetic.plan import WORK, Plan
+from cliphand.data.synthetic.rigged_hand import RiggedHand, build_rigged_hand, load_rigged_hand, save_rigged_hand
 from cliphand.data.synthetic.sample import Sample, make_sample
 from cliphand.data.synthetic.scene import Stage, prepare_stage
 from cliphand.data.synthetic.staging import image_files, staged
@@ -43,12 +43,12 @@ class Task(NamedTuple):
     part: int | None
 
 
-def stored_model(plan: Plan) -> HandModel:
+def stored_model(plan: Plan) -> RiggedHand:
     """The hand, kept in the work folder for the workers."""
     path = model_path(plan.root)
     if not path.exists():
-        save_hand_model(build_hand_model(), path)
-    return load_hand_model(path)
+        save_rigged_hand(build_rigged_hand(), path)
+    return load_rigged_hand(path)
 
 
 def model_path(root: Path) -> Path:
@@ -105,7 +105,7 @@ def _one_thread_each() -> Iterator[None]:
 def _stage(path: Path) -> Stage:
     """The hand, loaded once per process."""
     cv2.setNumThreads(0)
-    return prepare_stage(load_hand_model(path))
+    return prepare_stage(load_rigged_hand(path))
 
 
 def _render(plan: Plan, task: Task) -> Task:

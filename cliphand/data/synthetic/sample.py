@@ -9,13 +9,13 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.data.overlay import project
 from cliphand.data.synthetic.background import linear_background, plain_background
-from cliphand.data.synthetic.camera import View, random_view, render_matrix
-from cliphand.data.synthetic.hand_model import PosedHand, random_hand
+from cliphand.data.synthetic.exposure import develop, encode_mask, encode_photo, expose, frame
 from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.data.synthetic.lights import random_light
+from cliphand.data.synthetic.placement import Placement, random_placement, render_matrix
 from cliphand.data.synthetic.render import Picture, render
+from cliphand.data.synthetic.rigged_hand import PosedHand, random_hand
 from cliphand.data.synthetic.scene import Stage, build_scene
-from cliphand.data.synthetic.sensor import develop, encode_mask, encode_photo, expose, frame
 from cliphand.data.synthetic.shading import random_look
 from cliphand.hand import MIDDLE_MCP, MIDDLE_PIP
 
@@ -74,7 +74,7 @@ def make_sample(
     return Sample(encode_photo(rng, image), encode_mask(picture.hand), labels)
 
 
-def round_labels(stage: Stage, hand: PosedHand, view: View) -> Labels:
+def round_labels(stage: Stage, hand: PosedHand, view: Placement) -> Labels:
     """The labels of a hand before a camera, as they are written."""
     verts = np.round(view.place(hand.mesh), DECIMALS)
     xyz = np.round(stage.model.topology.joint_regressor @ verts, DECIMALS)
@@ -82,11 +82,11 @@ def round_labels(stage: Stage, hand: PosedHand, view: View) -> Labels:
     return Labels(np.round(view.K, DECIMALS), xyz, verts, scale)
 
 
-def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, View, Picture]:
+def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple[PosedHand, Placement, Picture]:
     """Draw until enough of the hand can be seen."""
     for _ in range(TRIES):
         hand = random_hand(rng, stage.model, kind=kind)
-        view = random_view(rng, hand.joints, kind)
+        view = random_placement(rng, hand.joints, kind)
         look, light = random_look(rng), random_light(rng)
         scene = build_scene(rng, stage, hand, view, kind=kind)
         picture = render(rng, stage, scene, render_matrix(view.K), look, light)
@@ -95,7 +95,7 @@ def _seen_hand(rng: np.random.Generator, stage: Stage, kind: SceneKind) -> tuple
     return hand, view, picture
 
 
-def _outline_px(view: View, hand: PosedHand) -> float:
+def _outline_px(view: Placement, hand: PosedHand) -> float:
     """Roughly the pixels that the whole hand covers: half of the box around it."""
     pixels = project(view.place(hand.mesh), render_matrix(view.K))
     return float(0.5 * np.prod(np.ptp(pixels, axis=0)))

@@ -8,10 +8,10 @@ from scipy import sparse
 from cliphand.arrays import FloatArray, IntArray
 from cliphand.data.synthetic import props
 from cliphand.data.synthetic.arm import RING_M, Arm, cover, random_arm, tube_faces
-from cliphand.data.synthetic.camera import View
-from cliphand.data.synthetic.hand_model import HandModel, PosedHand
 from cliphand.data.synthetic.kinds import DEFAULT_KIND, SceneKind
 from cliphand.data.synthetic.mesh import corner_matrix, face_normals, unit
+from cliphand.data.synthetic.placement import Placement
+from cliphand.data.synthetic.rigged_hand import PosedHand, RiggedHand
 from cliphand.data.synthetic.skin import SkinFields, palm_share, skin_fields, skin_maps
 
 SKIN, CLOTH, BAND, PROP = range(4)
@@ -25,7 +25,7 @@ AROUND = 40
 class Stage:
     """What all images share: the hand, its rest shape, its skin's fields and maps, triangles of hand and forearm."""
 
-    model: HandModel
+    model: RiggedHand
     rest: FloatArray
     fields: SkinFields
     maps: FloatArray
@@ -64,7 +64,7 @@ class _Part:
     fields: FloatArray
 
 
-def prepare_stage(model: HandModel) -> Stage:
+def prepare_stage(model: RiggedHand) -> Stage:
     """Compute once what every image of a process uses."""
     n_surface = model.smooth.shape[0]
     tube = tube_faces(len(RING_M), AROUND, first=model.rim - n_surface) + n_surface
@@ -74,7 +74,7 @@ def prepare_stage(model: HandModel) -> Stage:
 
 
 def build_scene(
-    rng: np.random.Generator, stage: Stage, hand: PosedHand, view: View, *, kind: SceneKind = DEFAULT_KIND
+    rng: np.random.Generator, stage: Stage, hand: PosedHand, view: Placement, *, kind: SceneKind = DEFAULT_KIND
 ) -> Scene:
     """Dress the hand and put it in front of the camera."""
     arm = random_arm(rng, hand.surface[stage.model.rim])
@@ -110,7 +110,7 @@ def build_scene(
     )
 
 
-def _skin_rows(stage: Stage, hand: PosedHand, view: View, arm: Arm) -> FloatArray:
+def _skin_rows(stage: Stage, hand: PosedHand, view: Placement, arm: Arm) -> FloatArray:
     """(V, N_FIELDS) of hand and forearm."""
     model, fields = stage.model, stage.fields
     bone_axes = (view.rotation @ hand.rotations[:, :, :2]).transpose(0, 2, 1).reshape(-1, 6)
@@ -152,7 +152,7 @@ def _worn(rng: np.random.Generator, arm: Arm) -> list[_Part]:
     return [_Part(vertices, tube_faces(len(rings_m), AROUND), material, _plain(vertices))]
 
 
-def _things(rng: np.random.Generator, hand: PosedHand, view: View) -> list[_Part]:
+def _things(rng: np.random.Generator, hand: PosedHand, view: Placement) -> list[_Part]:
     """A held thing and a thing in front, each in a share of images."""
     draw = rng.random(2)
     found = []

@@ -7,9 +7,9 @@ import numpy as np
 
 from cliphand.arrays import FloatArray
 from cliphand.data.synthetic.anny_source import MIDDLE_BONE
-from cliphand.data.synthetic.hand_model import HandModel
 from cliphand.data.synthetic.mesh import corner_matrix, face_normals, unit
 from cliphand.data.synthetic.rig import FINGER_BONES, Rig
+from cliphand.data.synthetic.rigged_hand import RiggedHand
 
 N_MAPS = 8
 MAP_PX_PER_M = 1500.0
@@ -37,7 +37,7 @@ class SkinFields:
     redness: FloatArray
 
 
-def skin_fields(model: HandModel) -> SkinFields:
+def skin_fields(model: RiggedHand) -> SkinFields:
     """Compute the fields from the rest shape."""
     rig = model.rig
     rest = model.smooth @ rig.vertices

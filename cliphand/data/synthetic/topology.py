@@ -6,7 +6,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from cliphand.arrays import FloatArray, IntArray
-from cliphand.data.synthetic.mesh import border_loop, edges_of
+from cliphand.data.synthetic.mesh import border_loop
 from cliphand.errors import InputError
 from cliphand.extras import install_extra
 from cliphand.hand import N_FACES, N_JOINTS, N_VERTICES
@@ -22,7 +22,9 @@ def decimate(vertices: FloatArray, faces: IntArray, fine: FloatArray, rim: IntAr
     """Choose 778 vertices of the rendered mesh and the 1,538 faces between them.
 
     Quadric decimation places the vertices, then each moves to the nearest vertex of the rendered mesh, so that a
-    label is a rendered point in every pose.
+    label is a rendered point in every pose. `cliphand.mesh_levels` cannot do this: it keeps vertices where they are and
+    stops at a count of vertices, where this mesh must have FreiHAND's faces and rim as well. This cannot make levels:
+    its vertices move, so that none is a subset of another, and it needs an extra.
 
     Args:
         vertices: (V, 3) coarse mesh at rest, metres.
@@ -103,10 +105,3 @@ def _steady_fit(design: FloatArray, target: FloatArray, cost: FloatArray) -> Flo
         share *= np.linalg.norm(design @ weights - target, axis=1) + 1e-5
         share /= share.sum()
     return np.asarray(weights)
-
-
-def is_disc(faces: IntArray) -> bool:
-    """True for a manifold mesh of one piece with one border, like a glove."""
-    edges, count = edges_of(faces)
-    n_vertices = int(faces.max()) + 1
-    return bool(count.max() == 2 and n_vertices - len(edges) + len(faces) == 1)

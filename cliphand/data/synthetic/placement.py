@@ -26,7 +26,7 @@ BONE_RANGE_M = (0.023, 0.036)
 
 
 @dataclass(frozen=True, slots=True)
-class View:
+class Placement:
     """Where the hand is: camera point = size * rotation @ hand point + offset.
 
     Attributes:
@@ -45,7 +45,7 @@ class View:
         return np.asarray(self.size * points @ self.rotation.T + self.offset)
 
 
-def random_view(rng: np.random.Generator, joints: FloatArray, kind: SceneKind = DEFAULT_KIND) -> View:
+def random_placement(rng: np.random.Generator, joints: FloatArray, kind: SceneKind = DEFAULT_KIND) -> Placement:
     """Draw a camera that sees all joints.
 
     Args:
@@ -71,7 +71,7 @@ def random_view(rng: np.random.Generator, joints: FloatArray, kind: SceneKind = 
     K = np.array([[focal, 0, centre], [0, focal, centre], [0, 0, 1]])
     offset = np.append(-(low + high)[:2] / 2, depth - turned[:, 2].mean())
     offset[:2] += rng.normal(0, kind.shift_px, 2) * depth / focal
-    return View(K, size, rotation, _kept_inside(turned, offset, K))
+    return Placement(K, size, rotation, _kept_inside(turned, offset, K))
 
 
 def _of_one_camera(rng: np.random.Generator, across: float, kind: SceneKind) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from cliphand.config import CropConfig, TextConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
-from cliphand.training.dataset import EpochSampler, LabelledDataset, Pair, PairDataset
+from cliphand.training.samples import EpochSampler, LabelledDataset, Pair, PairDataset
 
 TRAIN = TrainConfig(batch=2, text=TextConfig(tower="random", joints=4))
 

@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from cliphand.arrays import FloatArray, IntArray
+from cliphand.arrays import IntArray
 from cliphand.camera import root_and_bone
 from cliphand.config import AugmentConfig, CropConfig, TrainConfig
 from cliphand.data.crop import normalise
 from cliphand.data.freihand import FreiHand
 from cliphand.data.prompts import axis_prompts, sample_joints
-from cliphand.data.views import TrainingView, evaluation_view, training_pair
+from cliphand.data.views import TrainingPair, TrainingView, evaluation_view, training_pair
 from cliphand.errors import InputError
 
 Tokenise = Callable[[tuple[str, str, str]], Tensor]
@@ -56,20 +56,6 @@ class Pair(NamedTuple):
     tokens: Tensor
 
 
-class Drawn(NamedTuple):
-    """A pair with where it comes from.
-
-    Attributes:
-        pair: as training takes it.
-        image: index of the photograph.
-        matrices: (3, 3) of each view, source pixels to crop pixels.
-    """
-
-    pair: Pair
-    image: int
-    matrices: tuple[FloatArray, FloatArray]
-
-
 def widened(augment: AugmentConfig, progress: float) -> AugmentConfig:
     """The bounds at a share of the run: within the curriculum, rotation and difficulty are on their way up."""
     if progress >= augment.curriculum:
@@ -104,10 +90,10 @@ class PairDataset(Dataset[Pair]):
 
     def __getitem__(self, key: tuple[int, int]) -> Pair:
         """The pair of image `position` in the given pass over the data."""
-        return self.draw(key).pair
+        return self.draw(key)[0]
 
-    def draw(self, key: tuple[int, int]) -> Drawn:
-        """The pair of image `position` in the given pass over the data, with where it was cut."""
+    def draw(self, key: tuple[int, int]) -> tuple[Pair, TrainingPair]:
+        """The pair of image `position` in the given pass over the data, and what it was made from."""
         data_pass, position = key
         index = int(self.images[position])
         rng = np.random.default_rng([self.train.seed, data_pass, index])
@@ -118,8 +104,7 @@ class PairDataset(Dataset[Pair]):
             chosen = sample_joints(self.train.text.joints, rng)
             tokens = self.tokenise(axis_prompts(views.first.joints_uvd, chosen))
         affine = torch.from_numpy(views.affine).float()
-        pair = Pair(self._view(views.first), self._view(views.second), affine, tokens)
-        return Drawn(pair, index, (views.first.matrix, views.second.matrix))
+        return Pair(self._view(views.first), self._view(views.second), affine, tokens), views
 
     def _view(self, view: TrainingView) -> View:
         return View(

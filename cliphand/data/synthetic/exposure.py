@@ -4,8 +4,8 @@ import cv2
 import numpy as np
 
 from cliphand.arrays import BoolArray, ByteArray, FloatArray
-from cliphand.data.synthetic.camera import SIDE_PX
 from cliphand.data.synthetic.palette import to_srgb
+from cliphand.data.synthetic.placement import SIDE_PX
 
 MOTION_SHARE, FRAME_SHARE, SHARPENED_SHARE = 0.15, 0.08, 0.5
 SHOULDER = 0.55

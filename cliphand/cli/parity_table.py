@@ -1,4 +1,4 @@
-"""How the parity gate's verdicts look on a terminal."""
+"""How the gate's verdicts look on a terminal."""
 
 from typing import TYPE_CHECKING
 
@@ -55,7 +55,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
         _number(row.delta_pa_pvpe_mm, "+.3f"),
         _number(None if distances is None else distances.p99, ".3f"),
         _number(None if distances is None else distances.max, ".3f"),
-        "passed" if row.passed else "FAILED",
+        "passed" if row.within_tolerance else "FAILED",
     )
 
 
