@@ -12,32 +12,28 @@ from cliphand.data.overlay import draw_mesh, draw_skeleton
 from cliphand.data.photograph import read_image
 from cliphand.kinds import QUICKSTART_PICTURE
 from cliphand.pictures import PAPER, caption, write_png
-from engines.artefact.manifest import open_hand, read_manifest
+from engines.artefact.manifest import GRAPH_NAME, open_hand, read_manifest
 from engines.open import open_engine
 
+MOST = 12  # photographs
 COLUMNS = ("photograph", "predicted mesh", "turned by 90 degrees", "predicted skeleton", "true mesh")
 
 
-def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "model.onnx", count: int = 12) -> Path:
+def write_pictures(export: Path, data_dir: Path, out: Path) -> None:
     """Draw the first held-out photographs with what an exported model makes of them.
 
     Args:
         export: export folder.
         data_dir: folder in FreiHAND's layout with a labelled evaluation split.
         out: PNG to write.
-        model: file of the export folder to run.
-        count: photographs, from the first on.
-
-    Returns:
-        `out`.
     """
     manifest = read_manifest(export)
     topology = open_hand(manifest, export)
     data = open_freihand(data_dir, "evaluation")
     photographs = Photographs(data=data, crop=manifest.crop, input_size=manifest.input_size, root="truth")
-    count = min(count, len(data))
-    with open_engine(export / model) as engine:
-        hands = predict({model: engine}, photographs, topology.joint_regressor, n_images=count)[model]
+    count = min(MOST, len(data))
+    with open_engine(export / GRAPH_NAME) as engine:
+        hands = predict({GRAPH_NAME: engine}, photographs, topology.joint_regressor, n_images=count)[GRAPH_NAME]
     rows = [np.hstack([caption(column, read_image(data.image_path(0)).shape[1]) for column in COLUMNS])]
     for index in range(count):
         label = data.label_index(index)
@@ -53,7 +49,6 @@ def write_pictures(export: Path, data_dir: Path, out: Path, *, model: str = "mod
             )
         )
     write_png(out, np.vstack(rows), QUICKSTART_PICTURE)
-    return out
 
 
 def _row(

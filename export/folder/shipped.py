@@ -19,20 +19,19 @@ from engines.artefact.manifest import (
 from export.folder.contents import EXPORT
 
 
-def default_export(tell: Callable[[str], object], exports: Path = EXPORTS) -> Path:
-    """The newest export under `exports`; where there is none, a copy of the shipped one, to which results are added.
+def default_export(tell: Callable[[str], object]) -> Path:
+    """The newest export under `EXPORTS`; where there is none, a copy of the shipped one, to which results are added.
 
     Args:
         tell: gets a line where the shipped one is taken.
-        exports: the folder.
 
     Raises:
         InputError: there is none, and no model is shipped with this version.
     """
-    if any(exports.glob(f"*/{MANIFEST_NAME}")):
-        return newest_export(exports)
-    source = shipped_export(instead=f"there is no export under {exports} either: run `cliphand export`, or name one")
-    target = exports / NAME
+    if any(EXPORTS.glob(f"*/{MANIFEST_NAME}")):
+        return newest_export(EXPORTS)
+    source = shipped_export(instead=f"there is no export under {EXPORTS} either: run `cliphand export`, or name one")
+    target = EXPORTS / NAME
     tell(f"{told()}; {target} is a copy of its export.")
     manifest = read_manifest(source)
     record = dataclasses.replace(manifest.checkpoint, path=str(checkpoint_path(manifest, source).resolve()))

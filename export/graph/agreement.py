@@ -1,6 +1,5 @@
 """A written graph in ONNX Runtime: does it compute what the model computes, for every image whatever its batch?"""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,14 +38,13 @@ class Agreement:
     max_neighbour_effect: float
 
 
-def check_agreement(model: HandModel, path: Path, *, input_size: int, batches: Sequence[int] = BATCHES) -> Agreement:
+def check_agreement(model: HandModel, path: Path, *, input_size: int) -> Agreement:
     """Run a graph beside the model at several batch sizes, and each image beside other neighbours.
 
     Args:
         model: what the graph was made from.
         path: the ONNX file.
         input_size: side S of the crops.
-        batches: batch sizes to run.
 
     Raises:
         InputError: an output is not finite or differs by more than `MAX_DIFFERENCE`.
@@ -54,7 +52,7 @@ def check_agreement(model: HandModel, path: Path, *, input_size: int, batches: S
     uvd = relative = millimetres = effect = 0.0
     with OrtEngine(path) as engine:
         alone = _run(engine, _images(1, input_size))
-        for batch in batches:
+        for batch in BATCHES:
             images = _images(batch, input_size)
             with torch.inference_mode():
                 expected = [output.numpy() for output in model(images)]
@@ -66,7 +64,7 @@ def check_agreement(model: HandModel, path: Path, *, input_size: int, batches: S
                 relative, effect = max(relative, difference), max(effect, change)
                 uvd = max(uvd, float(np.abs(ours - theirs).max()))
                 millimetres = max(millimetres, float(distances_mm(ours, theirs).max()))
-    return Agreement(tuple(batches), uvd, relative, millimetres, effect)
+    return Agreement(BATCHES, uvd, relative, millimetres, effect)
 
 
 def _images(batch: int, input_size: int) -> torch.Tensor:

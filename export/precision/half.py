@@ -27,9 +27,7 @@ LARGEST_HALF = float(np.finfo(np.float16).max)  # 65504
 DATA_MAX = 512.0
 
 
-def write_half(
-    source: Path, out: Path, *, keep: Collection[str], image: FloatArray, data_max: float = DATA_MAX
-) -> None:
+def write_half(source: Path, out: Path, *, keep: Collection[str], image: FloatArray) -> None:
     """Write the mixed-precision form of a float32 graph.
 
     Args:
@@ -37,7 +35,6 @@ def write_half(
         out: file to write.
         keep: names of nodes that stay FP32.
         image: (1, 3, S, S) a real training image, normalised.
-        data_max: largest magnitude of a node's inputs and outputs that is not kept out of FP16.
 
     Raises:
         InputError: ModelOpt is not installed or fails, or the result is not a valid graph.
@@ -53,7 +50,7 @@ def write_half(
             keep_io_types=True,
             nodes_to_exclude=only(keep),
             calibration_data=str(seen),
-            data_max=data_max,
+            data_max=DATA_MAX,
             providers=["cpu"],
         )
         onnx.checker.check_model(graph, full_check=True)

@@ -124,7 +124,7 @@ def store_weights(graph: onnx.GraphProto) -> None:
         if node.op_type != QUANTISE or node.input[0] not in constants:
             continue
         weight, scale, zero = (numpy_helper.to_array(constants[name]) for name in node.input)
-        axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
+        axis = scale_axis(node)
         if scale.ndim == 1:
             scale = scale.reshape([-1 if place == axis % weight.ndim else 1 for place in range(weight.ndim)])
         levels = np.rint(weight.astype(np.float32) / scale.astype(np.float32))
@@ -134,6 +134,11 @@ def store_weights(graph: onnx.GraphProto) -> None:
     remaining = [node for node in graph.node if not (node.op_type == QUANTISE and node.output[0] in stored_names)]
     _replace(graph, remaining)
     _remove_unused(graph)
+
+
+def scale_axis(quantise: onnx.NodeProto) -> int:
+    """Along which a Q has a scale for each entry."""
+    return next((attribute.i for attribute in quantise.attribute if attribute.name == "axis"), 1)
 
 
 def activation_ranges(graph: onnx.GraphProto) -> dict[str, float]:

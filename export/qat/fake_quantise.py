@@ -19,7 +19,7 @@ from torch.export.graph_signature import InputKind
 
 from cliphand.errors import InputError
 from export.graph.trace import Trace
-from export.precision.quantise import DEQUANTISE, LARGEST_INT8, QUANTISE
+from export.precision.quantise import DEQUANTISE, LARGEST_INT8, QUANTISE, scale_axis
 
 LOWEST, HIGHEST = -128, 127
 
@@ -73,7 +73,7 @@ def quantised_places(graph: onnx.GraphProto, trace: Trace) -> tuple[QuantisedInp
             scale = numpy_helper.to_array(constants[source.input[1]])
             if source.input[0] in constants:
                 # A linear layer's own weight is the transpose of the graph's constant.
-                axis = _axis(source) if source.input[0] in readers else 0
+                axis = scale_axis(source) if source.input[0] in readers else 0
                 places.append(QuantisedInput(node.name, operation, position, axis))
             else:
                 largest = float(scale) * LARGEST_INT8
@@ -107,10 +107,6 @@ def _quantise(name: str, producers: Mapping[str, onnx.NodeProto]) -> onnx.NodePr
     if dequantise is None or dequantise.op_type != DEQUANTISE:
         return None
     return producers.get(dequantise.input[0])
-
-
-def _axis(quantise: onnx.NodeProto) -> int:
-    return next((attribute.i for attribute in quantise.attribute if attribute.name == "axis"), 1)
 
 
 class RoundedProgram(fx.Interpreter):
