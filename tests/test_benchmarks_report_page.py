@@ -11,13 +11,13 @@ from benchmarks.report import page as page_module
 from benchmarks.report.charts import pck_curves
 from benchmarks.report.page import (
     Chart,
+    GateVerdict,
     Page,
     Picture,
     PictureRow,
     Section,
     Sheet,
     Table,
-    Verdict,
     contact_sheet,
     script_json,
     write_page,
@@ -42,7 +42,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Path]
     table = Table("Numbers & words", ("name", "mm"), [["<i>a</i>", "1.00"]])
     section = Section("first", "First", ["Run `cliphand bench <DIR>` & see."], [chart, table, SHEET])
     page = Page(
-        "Title", "Summary.", Verdict("failed", "Gate failed", "because"), [section], "Foot.", [("PA-PJPE", "2 mm")]
+        "Title", "Summary.", GateVerdict("failed", "Gate failed", "because"), [section], "Foot.", [("PA-PJPE", "2 mm")]
     )
     figures = write_page(page, tmp_path / "out" / "report.html")
     return (tmp_path / "out" / "report.html").read_text(), figures
@@ -100,7 +100,7 @@ def test_a_contact_sheet_has_pictures_side_by_side_under_their_title() -> None:
 def test_a_second_report_replaces_the_figures_of_the_first(written: tuple[str, Path]) -> None:
     _, figures = written
     assert list(figures.iterdir())
-    page = Page("T", "S", Verdict("open", "h", "s"), [], "f")
+    page = Page("T", "S", GateVerdict("open", "h", "s"), [], "f")
     write_page(page, figures.with_name("report.html"))
     assert not list(figures.iterdir())
     (figures / "mine.png").write_bytes(b"\x89PNG of mine")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cliphand.errors import InputError
-from export.gate.parity import TOLERANCES, Hands, Row, Tolerance, Truth, bootstrap_interval, compare, excess
+from export.gate.parity import TOLERANCES, Comparison, Hands, Tolerance, Truth, bootstrap_interval, compare, excess
 
 N = 6
 NAMES = tuple(f"{index:08d}.jpg" for index in range(N))
@@ -18,7 +18,7 @@ def noisy(error_mm: float, seed: int = 1) -> Hands:
     return Hands(*(points + rng.normal(size=points.shape) * error_mm / 1000 for points in (TRUTH.xyz, TRUTH.verts)))
 
 
-def judge(ours: Hands, reference: Hands, tolerance: Tolerance = WIDE, truth: Truth = TRUTH) -> Row:
+def judge(ours: Hands, reference: Hands, tolerance: Tolerance = WIDE, truth: Truth = TRUTH) -> Comparison:
     return compare(
         ours, reference, truth, names=NAMES, tolerance=tolerance, artefact="a.onnx", engine="e", precision="fp16"
     )

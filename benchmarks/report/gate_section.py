@@ -6,10 +6,10 @@ from pathlib import Path
 
 from benchmarks.bench.table import MISSING
 from benchmarks.contestants.exported import Skipped
-from benchmarks.report.page import Section, Table, Verdict
+from benchmarks.report.page import GateVerdict, Section, Table
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
-from export.gate.parity import EMULATED, ROUNDED, Row, engine_words, few_images
+from export.gate.parity import EMULATED, ROUNDED, Comparison, engine_words, few_images
 
 HEAD = (
     "graph",
@@ -26,14 +26,14 @@ HEAD = (
 Facts = Mapping[str, object]
 
 
-def measured_rows(gate: Sequence[Row]) -> list[Facts]:
+def measured_rows(gate: Sequence[Comparison]) -> list[Facts]:
     """The report's own comparisons in the form of parity.json."""
     return [dataclasses.asdict(row) | {"passed": row.within_tolerance} for row in gate]
 
 
 def verdict(
     at_export: Sequence[Facts], here: Sequence[Facts], *, skipped: Sequence[Skipped] = (), notes: Sequence[str] = ()
-) -> Verdict:
+) -> GateVerdict:
     """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected.
 
     Args:
@@ -49,7 +49,7 @@ def verdict(
     untold = "".join(f" {sentence}" for sentence in [*last, *(f"{sentence}." for sentence in notes)])
     if not rows:
         none = "No graph was compared with PyTorch; the parity section says why."
-        return Verdict("open", "Gate not judged", none + untold)
+        return GateVerdict("open", "Gate not judged", none + untold)
     shipped = [row for row in rows if not _rejected(row)]
     failed = {_where(row): row for row in shipped if row.get("passed") is not True}
     passed: dict[str, dict[str, None]] = {}  # engines of each graph, each once
@@ -66,9 +66,9 @@ def verdict(
     if failed or not passed:
         count = len(failed) + sum(map(len, passed.values()))
         headline = f"Gate failed for {len(failed)} of {count}" if passed else "Gate failed"
-        return Verdict("failed", headline, " ".join(told) + untold)
+        return GateVerdict("failed", headline, " ".join(told) + untold)
     headline = f"Gate passed{_counted(rejected, 'rejected')}{_counted(lost, 'skipped')}"
-    return Verdict("open" if lost else "passed", headline, " ".join(told) + untold)
+    return GateVerdict("open" if lost else "passed", headline, " ".join(told) + untold)
 
 
 def _counted(graphs: Sized, what: str) -> str:

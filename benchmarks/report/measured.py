@@ -14,7 +14,7 @@ from benchmarks.report.theme import engine_label
 from cliphand.arrays import FloatArray
 from cliphand.hand import HandTopology
 from cliphand.metrics import aligned_point_errors
-from export.gate.parity import Hands, Row, Truth, compare
+from export.gate.parity import Comparison, Hands, Truth, compare
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -36,7 +36,7 @@ class Measured:
     hands: Mapping[str, PredictedHands]
     joint_errors_mm: Mapping[str, FloatArray]
     reference: str | None
-    gate: tuple[Row, ...]
+    gate: tuple[Comparison, ...]
 
     @property
     def labels(self) -> list[str]:
@@ -114,7 +114,7 @@ def measure(
 
 def _gate(
     contestants: Mapping[str, Contestant], predictions: Mapping[str, PredictedHands], truth: Truth, measured: Measured
-) -> tuple[Row, ...]:
+) -> tuple[Comparison, ...]:
     """Every engine but PyTorch against PyTorch; none where that is missing."""
     reference = predictions.get(REFERENCE)
     if reference is None or reference.n_nonfinite:

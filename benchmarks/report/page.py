@@ -90,7 +90,7 @@ class Section:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class GateVerdict:
     """What the gate says: `passed`, `failed`, or `open` where nothing was judged."""
 
     state: str
@@ -104,7 +104,7 @@ class Page:
 
     title: str
     summary: str
-    verdict: Verdict
+    verdict: GateVerdict
     sections: Sequence[Section]
     footer: str
     key_figures: Sequence[tuple[str, str]] = field(default=())

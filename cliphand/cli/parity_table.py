@@ -9,9 +9,9 @@ from benchmarks.bench.table import plain_text
 from export.gate.parity import EMULATED, ROUNDED, engine_words, few_images
 
 if TYPE_CHECKING:
-    from export.gate.parity import Row
+    from export.gate.parity import Comparison
     from export.precision.blame import Blame
-    from export.precision.typed_graphs import ParityReport, Verdict
+    from export.precision.typed_graphs import JudgedGraph, ParityReport
 
 RISKY_SHOWN = 5
 
@@ -44,7 +44,7 @@ def print_parity(report: "ParityReport", console: Console) -> None:
         )
 
 
-def _cells(row: "Row") -> tuple[str, ...]:
+def _cells(row: "Comparison") -> tuple[str, ...]:
     interval, distances = row.delta_pa_pjpe_ci_mm, row.vertex_distance_mm
     return (
         row.artefact,
@@ -59,7 +59,7 @@ def _cells(row: "Row") -> tuple[str, ...]:
     )
 
 
-def _sentences(verdict: "Verdict") -> list[str]:
+def _sentences(verdict: "JudgedGraph") -> list[str]:
     """What failed and what the search found."""
     told = [
         f"{verdict.name} in {engine_words(row.engine, row.precision)}: {'; '.join(row.failures)}."

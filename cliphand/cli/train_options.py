@@ -53,7 +53,7 @@ QUANTISE_AWARE = {"epochs": 10, "learning_rate": 2e-5, "schedule": "cosine", "pr
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
-class Plan:
+class RunPlan:
     """The configs of a run, and the checkpoints that it needs.
 
     Attributes:
@@ -112,7 +112,7 @@ def check_options(options: Options) -> None:
         check_fields(config, given, called=_called(fields))
 
 
-def plan_run(options: Options) -> Plan:
+def plan_run(options: Options) -> RunPlan:
     """What the given options, which `check_options` has passed, decide.
 
     Raises:
@@ -123,9 +123,9 @@ def plan_run(options: Options) -> Plan:
     return plan(options, read_run_config(path_of(options, "config"), given=options))
 
 
-def _plain_plan(options: Options, config: RunConfig) -> Plan:
+def _plain_plan(options: Options, config: RunConfig) -> RunPlan:
     preset = _preset(options)
-    return Plan(
+    return RunPlan(
         model=_filled(preset if "preset" in options else config.model or preset, options, MODEL_OPTIONS),
         crop=_filled(config.crop or CropConfig(), options, CROP_OPTIONS),
         train=_train(options, config.train or TrainConfig()),
@@ -133,13 +133,13 @@ def _plain_plan(options: Options, config: RunConfig) -> Plan:
     )
 
 
-def _taught_plan(options: Options, config: RunConfig) -> Plan:
+def _taught_plan(options: Options, config: RunConfig) -> RunPlan:
     """A student: the teacher's sizes unless a preset is named, and its crop."""
     from cliphand.checkpoint_config import read_checkpoint_config
 
     teacher = read_checkpoint_config(Path(str(options["teacher"])))
     sizes = _preset(options) if "preset" in options else config.model or teacher.model
-    return Plan(
+    return RunPlan(
         model=_filled(sizes, options, MODEL_OPTIONS),
         crop=teacher.crop,
         train=_train(options, config.train or TrainConfig()),
@@ -149,7 +149,7 @@ def _taught_plan(options: Options, config: RunConfig) -> Plan:
     )
 
 
-def _quantise_aware_plan(options: Options, config: RunConfig) -> Plan:
+def _quantise_aware_plan(options: Options, config: RunConfig) -> RunPlan:
     """A fine-tune: network, crop and training of the checkpoint, in small steps and without its text branch."""
     from cliphand.checkpoint_config import read_checkpoint_config
 
@@ -158,10 +158,10 @@ def _quantise_aware_plan(options: Options, config: RunConfig) -> Plan:
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
     base = from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path))
     train = _train(options, config.train or base)
-    return Plan(model=start.model, crop=start.crop, train=train, start=start.path, quantised=start)
+    return RunPlan(model=start.model, crop=start.crop, train=train, start=start.path, quantised=start)
 
 
-def check_inputs(plan: Plan, options: Options, *, data: Path, out: Path, resume: bool) -> None:
+def check_inputs(plan: RunPlan, options: Options, *, data: Path, out: Path, resume: bool) -> None:
     """Refuse what a look at the named folders shows, before torch is imported and anything is written.
 
     Raises:
@@ -186,7 +186,7 @@ def check_inputs(plan: Plan, options: Options, *, data: Path, out: Path, resume:
         refuse_other_data(before.get("identity"), told, run=out, whole=False)  # images take longer, so come later
 
 
-def hand_of(plan: Plan, options: Options, data: Path) -> "HandTopology | None":
+def hand_of(plan: RunPlan, options: Options, data: Path) -> "HandTopology | None":
     """The topology of the file that is named, or of the data; None where the checkpoint that is learnt from has it."""
     from cliphand.hand import HAND_NAME, load_hand
 

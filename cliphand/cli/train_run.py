@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliphand.cli.train_options import Options, Plan, hand_of, plan_run
+from cliphand.cli.train_options import Options, RunPlan, hand_of, plan_run
 from cliphand.config import require
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def _topology(hand: "HandTopology | None", checkpoint: "Checkpoint | None") -> "
     return topology
 
 
-def _recipe(plan: Plan, checkpoint: "Checkpoint | None", data: Path) -> "Recipe":
+def _recipe(plan: RunPlan, checkpoint: "Checkpoint | None", data: Path) -> "Recipe":
     if checkpoint is None:
         from cliphand.training.recipe import Recipe
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.callbacks import Checkpoint as CheckpointCallback
 from torch.utils.tensorboard import SummaryWriter
 
 from cliphand.checkpoint import save_checkpoint
@@ -25,7 +25,7 @@ from cliphand.training.run_place import METRICS_FILE, RESUME_FILE
 STATE_KEY = "RunRecorder"
 
 
-class RunRecorder(Checkpoint):
+class RunRecorder(CheckpointCallback):
     """Writes `resume.ckpt`, `metrics.json`, the logs, `last/` and `best/` (lowest validation PA-PJPE).
 
     Args:

@@ -83,7 +83,7 @@ class Distances:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class Comparison:
     """One graph in one engine against PyTorch FP32; None where an output is not finite or a label is missing.
 
     Attributes:
@@ -156,7 +156,7 @@ def compare(
     artefact: str,
     engine: str,
     precision: str,
-) -> Row:
+) -> Comparison:
     """Everything that the gate looks at.
 
     Args:
@@ -181,7 +181,7 @@ def compare(
             pa_pvpe = _change(*(aligned_point_errors(hands.verts, true).per_image_mm for hands in (ours, reference)))
         apart = np.linalg.norm(ours.verts - reference.verts, axis=-1) * MM_PER_M  # (N, 778)
         distances, worst = _distances(apart), names[int(apart.mean(axis=1).argmax())]
-    return Row(
+    return Comparison(
         artefact=artefact,
         engine=engine,
         precision=precision,
@@ -205,7 +205,7 @@ def compare(
     )
 
 
-def excess(row: Row) -> float:
+def excess(row: Comparison) -> float:
     """How far outside its tolerance a row is: 1 is the edge, infinity is an output that is not finite."""
     if row.nonfinite or row.vertex_distance_mm is None:
         return float("inf")

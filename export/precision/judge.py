@@ -16,7 +16,7 @@ from engines.base import Engine
 from engines.runtimes.openvino_cpu import OpenVinoEngine
 from engines.runtimes.ort import OrtEngine
 from export.gate.images import GateImages
-from export.gate.parity import ROUNDED, Hands, Row, Tolerance, compare, engine_words
+from export.gate.parity import ROUNDED, Comparison, Hands, Tolerance, compare, engine_words
 from export.precision.rounding import holds_half, write_rounded
 
 LATENCY_CALLS = 5
@@ -44,7 +44,7 @@ class Judge:
     threads: int | None
     progress: Progress
 
-    def rows(self, path: Path, precision: str) -> tuple[Row, ...]:
+    def rows(self, path: Path, precision: str) -> tuple[Comparison, ...]:
         """Compare a graph with PyTorch in every engine for it that is installed."""
         with ExitStack() as stack:
             engines: dict[str, Engine] = {"onnxruntime": OrtEngine(path, precision=precision, threads=self.threads)}
@@ -70,7 +70,7 @@ class Judge:
                 times.append(time.perf_counter() - start)
         return float(np.median(times[1:])) * 1000
 
-    def _row(self, engine: Engine, name: str, artefact: str, precision: str) -> Row:
+    def _row(self, engine: Engine, name: str, artefact: str, precision: str) -> Comparison:
         total, what = len(self.gate.indices), f"comparing {artefact} in {engine_words(name, precision)}"
         hands = self.gate.predict(engine, self.joint_regressor, progress=lambda done: self.progress(what, done, total))
         return compare(

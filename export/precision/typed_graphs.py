@@ -14,7 +14,7 @@ from cliphand.progress import Progress
 from engines.artefact.manifest import GRAPH_NAME, Manifest, check_artefact, describe, read_manifest, write_manifest
 from engines.choice.verdicts import PARITY_NAME
 from engines.open import REJECTED
-from export.gate.parity import Row, excess
+from export.gate.parity import Comparison, excess
 from export.precision.blame import Blame
 from export.precision.proof import Proof, prove
 from export.precision.ranges import TensorRange
@@ -24,7 +24,7 @@ from export.precision.workshop import Candidate, Workshop, open_workshop
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgedGraph:
     """One graph.
 
     Attributes:
@@ -41,7 +41,7 @@ class Verdict:
     name: str
     sha256: str
     precision: str
-    rows: tuple[Row, ...]
+    rows: tuple[Comparison, ...]
     proof: Proof | None = None
     refusal: str | None = None
     candidate: Candidate | None = None
@@ -63,7 +63,7 @@ class ParityReport:
         content: what `parity.json` holds.
     """
 
-    verdicts: tuple[Verdict, ...]
+    verdicts: tuple[JudgedGraph, ...]
     risky: tuple[TensorRange, ...]
     content: Mapping[str, object]
 
@@ -87,7 +87,7 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
     manifest = read_manifest(folder)
     exact = check_artefact(manifest, folder / GRAPH_NAME).sha256
     with open_workshop(folder, manifest, request, progress) as workshop:
-        verdicts = [Verdict(GRAPH_NAME, exact, "fp32", workshop.judge.rows(folder / GRAPH_NAME, "fp32"))]
+        verdicts = [JudgedGraph(GRAPH_NAME, exact, "fp32", workshop.judge.rows(folder / GRAPH_NAME, "fp32"))]
         verdicts += [_make(workshop, low) for low in request.precisions]
         ranges = workshop.maker.ranges()
         content = _content(workshop, verdicts, ranges)
@@ -96,7 +96,7 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
     return ParityReport(tuple(verdicts), tuple(entry for entry in ranges if entry.risky), content)
 
 
-def _make(workshop: Workshop, low: str) -> Verdict:
+def _make(workshop: Workshop, low: str) -> JudgedGraph:
     """One typed graph, judged; it stays where it was made."""
     candidate = workshop.best_candidate(low)
     blame = None
@@ -111,10 +111,10 @@ def _make(workshop: Workshop, low: str) -> Verdict:
         refusal = str(error)
     name = f"model.{low}.onnx{'' if candidate.within_tolerance and refusal is None else REJECTED}"
     rows = tuple(dataclasses.replace(row, artefact=name) for row in candidate.rows)
-    return Verdict(name, sha256_of(candidate.made.path), low, rows, proof, refusal, candidate, blame)
+    return JudgedGraph(name, sha256_of(candidate.made.path), low, rows, proof, refusal, candidate, blame)
 
 
-def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
+def _put(folder: Path, manifest: Manifest, verdicts: list[JudgedGraph]) -> None:
     """Put the new graphs into the folder and its manifest in place of older ones, which never lists what is not there.
 
     All graphs go at once, at the end: a folder whose files its manifest does not describe is no export any more.
@@ -131,7 +131,7 @@ def _put(folder: Path, manifest: Manifest, verdicts: list[Verdict]) -> None:
     write_manifest(dataclasses.replace(manifest, artefacts=listed), folder)
 
 
-def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRange, ...]) -> dict[str, object]:
+def _content(workshop: Workshop, verdicts: list[JudgedGraph], ranges: tuple[TensorRange, ...]) -> dict[str, object]:
     """The JSON form of everything."""
     return {
         "passed": all(verdict.passed for verdict in verdicts),
@@ -148,14 +148,14 @@ def _content(workshop: Workshop, verdicts: list[Verdict], ranges: tuple[TensorRa
     }
 
 
-def _row(row: Row, sha256: str) -> dict[str, object]:
+def _row(row: Comparison, sha256: str) -> dict[str, object]:
     """The JSON form of a row, bound to the graph's bytes."""
     ratio = excess(row)
     bound = {"sha256": sha256, "passed": row.within_tolerance, "excess": ratio if ratio < float("inf") else None}
     return dataclasses.asdict(row) | bound
 
 
-def _artefact(workshop: Workshop, verdict: Verdict) -> dict[str, object]:
+def _artefact(workshop: Workshop, verdict: JudgedGraph) -> dict[str, object]:
     candidate = verdict.candidate
     assert candidate is not None  # noqa: S101  # the caller's condition
     return {

@@ -16,7 +16,7 @@ from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, ope
 from engines.open import open_engine
 from engines.runtimes.eager import EagerEngine
 from export.gate.images import read_gate_images
-from export.gate.parity import Row, excess
+from export.gate.parity import Comparison, excess
 from export.precision.blame import Blame, Trial, find_blame
 from export.precision.calibration import overlap, read_calibration
 from export.precision.judge import Judge
@@ -37,7 +37,7 @@ class Candidate:
     """
 
     made: Made
-    rows: tuple[Row, ...]
+    rows: tuple[Comparison, ...]
     other_rest: Mapping[str, float | None] = field(default_factory=dict)
 
     @property
