@@ -363,7 +363,7 @@ def test_a_gpu_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_bad_data_stops_before_anything_is_written(run: Run, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a folder"):
+    with pytest.raises(InputError, match="does not exist"):
         train_hand(dataclasses.replace(run, data=tmp_path / "none", out=tmp_path / "run"), progress=False)
     assert not (tmp_path / "run").exists()
 
