@@ -104,7 +104,7 @@ def test_the_card_tells_how_it_was_made_its_errors_its_limits_and_what_the_gate_
     assert "`python -m made`" in card
     assert "| mesh | 64 | 4 | 800 | 0.001 | - | 9.50 |" in card
     assert "Fists." in card
-    assert "| model.onnx | onnxruntime | 2 |" in card
+    assert "| model.onnx | onnxruntime fp32 | 2 |" in card
     assert load_checkpoint(made / "checkpoint").sha256 in card
 
 
