@@ -173,7 +173,7 @@ def _fine_tune(out: Path) -> None:
         workers=0,
         validation_fraction=0.1,
         loss=replace(recipe.loss, clip=0.1, heatmaps_2d=0.0, surface=0.0),
-        text=TextConfig(tower="random"),
+        text=TextConfig(tower="random", joints=6),  # short prompts: the tower is most of a step
     )
     run = _run(out, shipped.model_config, shipped.crop, train, FOLDER / CHECKPOINT)
     train_hand(run, resume=_stopped(out), tell=typer.echo)
