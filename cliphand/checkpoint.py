@@ -14,7 +14,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cliphand.checked import to_json
-from cliphand.checkpoint_config import FORMAT, HALF, config_sha256, read_checkpoint_config, read_config_file
+from cliphand.checkpoint_config import (
+    FORMAT,
+    HALF,
+    CheckpointConfig,
+    config_sha256,
+    read_checkpoint_config,
+    read_config_file,
+)
 from cliphand.checkpoint_place import CONFIG, WEIGHTS
 from cliphand.claims import FolderKind
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
@@ -121,10 +128,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Read a checkpoint folder, the weights file in it, or a run folder's best checkpoint.
 
     Raises:
-        InputError: something is missing, unreadable, edited, of a newer format, the tensors do not fit the config, or
-            are no trained weights (not finite, of another type, all zero).
+        InputError: something is missing, unreadable, edited or of a newer format, or as `load_described`.
     """
-    config = read_checkpoint_config(path)
+    return load_described(read_checkpoint_config(path))
+
+
+def load_described(config: CheckpointConfig) -> Checkpoint:
+    """Read the weights of a checkpoint whose config was read.
+
+    Raises:
+        InputError: they cannot be read, do not fit the config, or are no trained weights (not finite, of another type,
+            all zero).
+    """
     folder, weights = config.path, _read_weights(config.path / WEIGHTS)
     if config.in_half:
         weights = {key: value.float() if value.dtype == torch.float16 else value for key, value in weights.items()}

@@ -9,7 +9,6 @@ import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 from cliphand.checked import from_json
@@ -121,7 +120,11 @@ def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
     require_file(folder / WEIGHTS, advice="copy or train it again")
     sha256 = sha256_of(folder / WEIGHTS)
     if config.get("format") == UNBOUND_FORMAT and "weights_sha256" not in config:
-        _tell_unbound(folder.resolve())
+        _log.warning(
+            "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
+            "a checkpoint that is trained or imported anew can tell.",
+            folder,
+        )
         return sha256
     if config.get("sha256") != config_sha256(config):
         raise InputError(
@@ -134,13 +137,3 @@ def _bound_sha256(folder: Path, config: Mapping[str, object]) -> str:
             f"{str(config.get('weights_sha256'))[:12]}); copy both files of one checkpoint again."
         )
     return sha256
-
-
-@cache
-def _tell_unbound(folder: Path) -> None:
-    """Once for each checkpoint, however often a command loads it and by whatever path."""
-    _log.warning(
-        "%s was written before checkpoints held hashes: whether its config or weights were edited cannot be told; "
-        "a checkpoint that is trained or imported anew can tell.",
-        folder,
-    )

@@ -4,10 +4,11 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cliphand.checkpoint_config import config_sha256
+from cliphand.checkpoint_config import UNBOUND_FORMAT, config_sha256
 from cliphand.files import sha256_of
 
 
@@ -32,3 +33,25 @@ def rebind(folder: Path) -> None:
         config["sha256"] = config_sha256(config)
 
     edit_config(folder, bind)
+
+
+def unbind(folder: Path) -> None:
+    """Write the config as it was before checkpoints held hashes."""
+
+    def cut(config: dict[str, object]) -> None:
+        config["format"] = UNBOUND_FORMAT
+        del config["sha256"], config["weights_sha256"]
+
+    edit_config(folder, cut)
+
+
+def watch_loads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The weights files that are read from now on."""
+    loads: list[Path] = []
+
+    def load(path: Path) -> dict[str, Tensor]:
+        loads.append(path)
+        return load_file(path)
+
+    monkeypatch.setattr("cliphand.checkpoint.load_file", load)
+    return loads

@@ -9,12 +9,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 import typer
-from checkpoint_files import edit_config, rebind
+from checkpoint_files import edit_config, rebind, unbind, watch_loads
 from refusal import refused, run
 from small_hand import TINY, export_graph_once
 from typed_graphs import save_typed_export
 
-from cliphand.checkpoint import save_checkpoint
+from cliphand.checkpoint import Checkpoint, save_checkpoint
 from cliphand.cli.export import export
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
@@ -85,8 +85,7 @@ def test_an_export_says_why_tensorrt_was_not_asked(
 def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     """An export that takes no time, with one graph that was rejected; and why each flavour cannot build."""
 
-    def write(source: Path, out: Path, *, tensorrt: bool) -> Manifest:
-        assert source.is_dir()
+    def write(checkpoint: Checkpoint, out: Path, *, tensorrt: bool) -> Manifest:
         save_typed_export(out, fp32={}, fp16={"half": True}, int8={"half": True, "quantised": True})
         (out / "model.int8.onnx").rename(out / "model.int8.onnx.rejected")
         manifest = read_manifest(out)
@@ -98,7 +97,7 @@ def ready(monkeypatch: pytest.MonkeyPatch) -> dict[str, str | None]:
     reasons: dict[str, str | None] = {"tensorrt": "it builds only on the GPU", "tensorrt-rtx": None}
     monkeypatch.setattr("export.folder.write.write_export", write)
     monkeypatch.setattr("cliphand.cli.export._describe", lambda manifest, target, console, tensorrt: None)
-    monkeypatch.setattr("cliphand.cli.export._write_typed", lambda folder, request: SimpleNamespace(passed=False))
+    monkeypatch.setattr("cliphand.cli.export._write_typed", lambda *_: SimpleNamespace(passed=False))
     monkeypatch.setattr("cliphand.cli.parity_table.print_parity", lambda report, console: None)
     monkeypatch.setattr("engines.tensorrt.process.why_not_built", lambda flavour: reasons[flavour.name])
     return reasons
@@ -148,7 +147,7 @@ def test_ranges_are_measured_without_the_images_that_the_run_validated_on(
     monkeypatch.setattr("export.precision.calibration.held_out", lambda facts: HeldOut(Path(facts["data"]), 0.1, 7))
     monkeypatch.setattr(
         "cliphand.cli.export._write_typed",
-        lambda folder, request: asked.append(request.calibration) or SimpleNamespace(passed=True),
+        lambda folder, checkpoint, request: asked.append(request.calibration) or SimpleNamespace(passed=True),
     )
     export(runs / "first", out=tmp_path / "e", int8=True, calibration=data, tensorrt=False)
     assert [request.held_out for request in asked] == [HeldOut(data, 0.1, 7)]
@@ -188,7 +187,9 @@ def test_a_package_is_compiled_when_asked_for(
     runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     check = PackageCheck(compile_s=31.0, batches=(1, 2), max_share=1e-6)
-    monkeypatch.setattr("export.folder.inductor_package.add_packages", lambda folder: {folder / "model.pt2": check})
+    monkeypatch.setattr(
+        "export.folder.inductor_package.add_packages", lambda folder, checkpoint: {folder / "model.pt2": check}
+    )
     export(runs / "first", out=tmp_path / "e", tensorrt=False, aot=True)
     assert f"{tmp_path / 'e' / 'model.pt2'}: compiled in 31 s, differs from PyTorch by" in capsys.readouterr().out
 
@@ -220,6 +221,26 @@ def test_a_half_precision_graph_is_judged_and_listed(
     assert (tmp_path / "e" / "model.fp16.onnx.rejected").exists()
     assert not (tmp_path / "e" / "model.fp16.onnx").exists()
     assert "FAILED" in capsys.readouterr().out
+
+
+def test_the_checkpoint_is_loaded_once_for_all_graphs_and_one_of_old_is_told_of_once(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("modelopt", reason="needs the extra 'train'")
+
+    def build(model: HandModel, path: Path, **_: object) -> PackageCheck:
+        path.touch()
+        return PackageCheck(compile_s=1.0, batches=(1,), max_share=0.0)
+
+    old = shutil.copytree(runs / "first" / "best", tmp_path / "old")
+    unbind(old)
+    monkeypatch.setattr("export.folder.inductor_package.build_package", build)
+    loads = watch_loads(monkeypatch)
+    given = {"fp16": True, "aot": True, "tensorrt": False, "tolerance_mm": 5.0, "search_s": 0.0, "images": 4}
+    export(old, out=tmp_path / "e", threads=1, **given)
+    assert {"model.onnx", "model.fp16.onnx", "model.pt2"} <= set(read_manifest(tmp_path / "e").artefacts)
+    assert loads == [old / "model.safetensors"]
+    assert caplog.text.count("was written before checkpoints held hashes") == 1
 
 
 @pytest.fixture

@@ -4,16 +4,19 @@ import dataclasses
 import importlib
 import json
 import re
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
+from checkpoint_files import unbind, watch_loads
 from refusal import refused
 from small_hand import TINY
 
-from cliphand.checkpoint import load_checkpoint, save_checkpoint
+from cliphand.checked import to_json
+from cliphand.checkpoint import save_checkpoint
 from cliphand.cli.train import train
 from cliphand.cli.train_help import HELP
 from cliphand.cli.train_options import SETTLED, check_options, plan_run
@@ -29,7 +32,7 @@ from cliphand.model.hand_model import HandModel, level_templates
 from cliphand.presets import PRESETS
 from cliphand.training.distil import Distil
 from cliphand.training.distil_config import DistilConfig
-from cliphand.training.loop import Run, run_facts
+from cliphand.training.loop import Run, build_model, run_facts
 from cliphand.training.option_names import OPTIONS
 from cliphand.training.recipe import Recipe
 from cliphand.training.samples import EpochSampler
@@ -38,6 +41,9 @@ from export.qat.quantise_aware import QuantiseAware
 
 CROP = CropConfig(rule="centre", side_px=90.0)
 TRAIN = TrainConfig(batch=3, learning_rate=0.5, precision="bf16-mixed", augment=AugmentConfig(rotation_deg=7.0))
+WITHOUT_TEXT = TrainConfig(
+    backbone_weights="none", validation_fraction=0.0, accelerator="cpu", loss=LossConfig(clip=0.0)
+)
 VALUES = {"preset": "small", "input_size": 96, "prompt_joints": 3, "crop_side": 50.0, "crop_margin": 2.0}
 
 
@@ -59,7 +65,11 @@ def checkpoint(hand_topology: HandTopology, tmp_path_factory: pytest.TempPathFac
 
 
 def made(hand_file: Path, **options: object) -> Run:
-    return make_run({"hand": hand_file, **options}, data=Path("data"), out=Path("out"))
+    return planned({"hand": hand_file, **options}, data=Path("data"))
+
+
+def planned(options: dict[str, object], *, data: Path) -> Run:
+    return make_run(plan_run(options), options, data=data, out=Path("out"))
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_without_options_a_run_is_the_papers_with_fewer_attention_heads(hand_fil
     assert (run.start, type(run.recipe)) == (None, Recipe)
 
 
-def test_every_option_reaches_its_config(hand_file: Path) -> None:
+def test_every_option_reaches_its_config(hand_file: Path, checkpoint: Path) -> None:
     network = {
         "backbone": "resnet34",
         "heads": (8, 4, 4, 2),
@@ -152,7 +162,7 @@ def test_every_option_reaches_its_config(hand_file: Path) -> None:
         weight_normals=0.3,
         weight_heatmaps=0.2,
         prompt_joints=5,
-        start=Path("before"),
+        start=checkpoint,
     )
     assert run.model == dataclasses.replace(PRESETS["small"], **network)
     assert run.crop == CropConfig(rule="joints", margin=2.0)
@@ -164,28 +174,30 @@ def test_every_option_reaches_its_config(hand_file: Path) -> None:
         loss=LossConfig(normals=0.3, heatmaps=0.2),
         text=TextConfig(joints=5),
     )
-    assert run.start == Path("before")
+    assert run.start is not None
+    assert run.start.path == checkpoint
 
 
 def test_a_student_has_its_teachers_sizes_and_crop_but_its_own_backbone(checkpoint: Path) -> None:
-    run = make_run(
+    run = planned(
         {"teacher": checkpoint, "backbone": "test_efficientnet", "input_size": 96, "weight_teacher_heatmaps": 0.5},
         data=Path("data"),
-        out=Path("out"),
     )
     assert run.model == dataclasses.replace(TINY, backbone="test_efficientnet", input_size=96)
     assert run.crop == CROP
     assert run.train == TrainConfig()
     assert isinstance(run.recipe, Distil)
     assert run.recipe.weights == DistilConfig(heatmaps=0.5)
-    named = make_run({"teacher": checkpoint, "preset": "small"}, data=Path("data"), out=Path("out"))
+    named = planned({"teacher": checkpoint, "preset": "small"}, data=Path("data"))
     assert named.model == PRESETS["small"]
 
 
 def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(checkpoint: Path) -> None:
-    run = make_run({"quantise_aware": checkpoint, "batch": 2}, data=Path("data"), out=Path("out"))
-    assert (run.model, run.crop, run.start) == (TINY, CROP, checkpoint)
+    run = planned({"quantise_aware": checkpoint, "batch": 2}, data=Path("data"))
+    assert (run.model, run.crop) == (TINY, CROP)
     assert isinstance(run.recipe, QuantiseAware)
+    assert run.start is run.recipe.checkpoint
+    assert run.start.path == checkpoint
     assert run.recipe.calibration.data == Path("data")
     # As the export of the result will read it from this run's facts.
     assert run.recipe.calibration.held_out == HeldOut(Path("data"), run.train.validation_fraction, run.train.seed)
@@ -214,20 +226,37 @@ def test_a_runs_own_record_makes_the_same_run_again(
         {"quantise_aware": checkpoint, "batch": 2, "epochs": 3},
     ):
         options = {"hand": hand_file, **(special or chosen)}
-        first = make_run(options, data=data, out=Path("out"))
+        first = planned(options, data=data)
         record = tmp_path / "run.json"
-        start = None if first.start is None else load_checkpoint(first.start)
-        write_json(record, run_facts(first, open_freihand(data, "training"), start), None)
+        write_json(record, run_facts(first, open_freihand(data, "training")), None)
         named = {name: value for name, value in options.items() if name in ("hand", *SETTLED)}
         check_options({"config": record, **named})
-        again = make_run({"config": record, **named}, data=data, out=Path("out"))
-        assert (again.model, again.crop, again.train, again.start) == (
-            first.model,
-            first.crop,
-            first.train,
-            first.start,
-        )
+        again = planned({"config": record, **named}, data=data)
+        assert (again.model, again.crop, again.train) == (first.model, first.crop, first.train)
+        assert (again.start and again.start.path) == (first.start and first.start.path)
         assert again.recipe.facts() == first.recipe.facts()
+
+
+@pytest.mark.parametrize("option", ["start", "teacher", "quantise_aware"])
+def test_the_checkpoint_to_learn_from_is_loaded_once_and_one_of_old_is_told_of_once(
+    option: str,
+    checkpoint: Path,
+    hand_file: Path,
+    tmp_path: Path,
+    freihand_folder: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    old = shutil.copytree(checkpoint, tmp_path / "old")
+    unbind(old)
+    sizes = {} if option == "quantise_aware" else {"model": to_json(TINY)}
+    write_json(tmp_path / "mine.json", sizes | {"train": to_json(WITHOUT_TEXT)}, None)
+    monkeypatch.setattr("cliphand.training.loop._train", lambda job, *_: build_model(job.run))
+    loads = watch_loads(monkeypatch)
+    named = {"data": freihand_folder(n_labels=2, size_px=64), "hand": hand_file, "config": tmp_path / "mine.json"}
+    train(out=tmp_path / "run", **named, **{option: old})
+    assert loads == [old / "model.safetensors"]
+    assert caplog.text.count("was written before checkpoints held hashes") == 1
 
 
 def test_options_given_win_over_the_file_and_a_file_may_say_little(hand_file: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from small_hand import CONFIG, SIDE, export_graph_once, small_hand
 
-from cliphand.checkpoint import save_checkpoint
+from cliphand.checkpoint import load_checkpoint, save_checkpoint
 from cliphand.claims import check_folder
 from cliphand.config import CropConfig
 from cliphand.errors import InputError
@@ -42,7 +42,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path
     out = tmp_path_factory.mktemp("exports") / "small"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(folder_module, "export_graph", export_graph_once)
-        export_checkpoint(checkpoint, out, tensorrt=False)
+        export_checkpoint(load_checkpoint(checkpoint), out, tensorrt=False)
     return out
 
 
@@ -101,7 +101,7 @@ def test_a_graph_that_tensorrt_rejects_leaves_the_old_export_in_place(
     monkeypatch.setattr(folder_module, "export_graph", lambda _model, path, **_: path.write_bytes(b"graph"))
     monkeypatch.setattr(folder_module, "prove", reject)
     with pytest.raises(InputError, match=r"rejects model.onnx \(fp32\): it said so; choose .*--no-tensorrt"):
-        export_checkpoint(checkpoint, out)
+        export_checkpoint(load_checkpoint(checkpoint), out)
     assert [path.name for path in tmp_path.iterdir()] == ["export"]
     assert (out / "model.onnx").read_bytes() == (exported / "model.onnx").read_bytes()
 
@@ -111,5 +111,5 @@ def test_tensorrt_for_rtx_parses_and_builds_the_graph(
 ) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(folder_module, "export_graph", export_graph_once)
-    manifest = export_checkpoint(checkpoint, tmp_path / "export")
+    manifest = export_checkpoint(load_checkpoint(checkpoint), tmp_path / "export")
     assert manifest.exporter["tensorrt_rtx"] == trt.__version__

@@ -245,7 +245,7 @@ def test_training_recovers_more_than_half_of_what_int8_costs(
         model=MODEL,
         crop=CropConfig(rule="whole"),
         train=TRAIN,
-        start=start.path,
+        start=start,
         recipe=QuantiseAware(start, CalibrationRequest(data)),
     )
     train_hand(run, progress=False)

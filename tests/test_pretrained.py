@@ -156,7 +156,7 @@ def test_export_without_a_run_takes_it(shipped: Path, monkeypatch: pytest.Monkey
     taken: list[Path] = []
     manifest = read_manifest(shipped / "export")
     monkeypatch.setattr(
-        "export.folder.write.write_export", lambda source, folder, **_: taken.append(source) or manifest
+        "export.folder.write.write_export", lambda checkpoint, folder, **_: taken.append(checkpoint.path) or manifest
     )
     assert "The model that comes with cliphand is used" in run("export", "--no-tensorrt").replace("\n", " ")
     assert taken == [shipped / "checkpoint"]

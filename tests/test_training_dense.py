@@ -83,7 +83,7 @@ def test_a_run_goes_on_with_the_dense_branch_of_its_start_which_the_deployed_mod
     assert read_history(run.out)[0]["loss_heatmaps_2d"] > 1
     start = load_checkpoint(run.out / "best")
     branch = load_dense_branch(start)
-    ours = build_model(dataclasses.replace(run, start=run.out / "best")).dense
+    ours = build_model(dataclasses.replace(run, start=start)).dense
     assert branch is not None
     assert ours is not None
     assert torch.equal(ours.head.weight, branch.head.weight)
@@ -132,7 +132,7 @@ def test_without_a_curriculum_the_bounds_stand_from_the_first_view_on() -> None:
 def test_a_run_starts_from_stage_1_at_another_input_size_and_head(run: Run, tmp_path: Path) -> None:
     model = dataclasses.replace(MODEL, input_size=96, joint_feature=32)
     train = dataclasses.replace(TRAIN, stage="mesh")
-    other = dataclasses.replace(run, model=model, start=run.out / "best", train=train)
+    other = dataclasses.replace(run, model=model, start=load_checkpoint(run.out / "best"), train=train)
     said: list[str] = []
     other = dataclasses.replace(other, out=tmp_path / "run")
     train_hand(other, progress=False, tell=said.append)
@@ -146,7 +146,7 @@ def test_a_run_starts_from_stage_1_at_another_input_size_and_head(run: Run, tmp_
 def test_a_run_does_not_start_from_another_backbone(run: Run) -> None:
     model = dataclasses.replace(MODEL, backbone="resnet18_half")
     with pytest.raises(InputError, match="was trained with backbone 'test_resnet', this run has 'resnet18_half'"):
-        build_model(dataclasses.replace(run, model=model, start=run.out / "best"))
+        build_model(dataclasses.replace(run, model=model, start=load_checkpoint(run.out / "best")))
 
 
 def test_half_a_resnet18_has_a_quarter_of_its_weights() -> None:

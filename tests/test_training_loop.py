@@ -331,7 +331,7 @@ def test_stage_1_leaves_the_mesh_regressor_as_it_was_and_stage_2_starts_from_it(
     assert "loss_vertices" not in read_history(first.out)[0]
     trained = load_checkpoint(first.out / "last").model.state_dict()
 
-    second = dataclasses.replace(run, train=WITHOUT_TEXT, start=first.out / "last")
+    second = dataclasses.replace(run, train=WITHOUT_TEXT, start=load_checkpoint(first.out / "last"))
     started = build_model(second).hand.state_dict()
     assert all(torch.equal(trained[key], started[key]) for key in trained)
 
@@ -344,7 +344,9 @@ def test_starting_from_a_joint_regressor_of_another_shape_is_refused_before_anyt
     run: Run, tmp_path: Path
 ) -> None:
     model = dataclasses.replace(MODEL, lixel_channels=16)
-    other = dataclasses.replace(run, train=WITHOUT_TEXT, start=run.out / "last", model=model, out=tmp_path / "run")
+    other = dataclasses.replace(
+        run, train=WITHOUT_TEXT, start=load_checkpoint(run.out / "last"), model=model, out=tmp_path / "run"
+    )
     with pytest.raises(InputError, match="was trained with lixel_channels 32, this run has 16"):
         train_hand(other, progress=False)
     assert not (tmp_path / "run").exists()

@@ -28,7 +28,7 @@ from rich.console import Console
 
 from benchmarks.measure.machine import machine_facts
 from benchmarks.studies.synthetic_to_real import study, table
-from cliphand.checkpoint import load_checkpoint
+from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.checkpoint_place import BEST
 from cliphand.config import AugmentConfig, CropConfig, LossConfig, ModelConfig, TrainConfig
 from cliphand.data.synthetic.dataset import make_dataset
@@ -138,7 +138,7 @@ def render(out: Path, *, renders: int, backgrounds: Path | None, seed: int) -> P
     return plan.root
 
 
-def run_of(step: Step, data: Path, out: Path, *, epochs: int, seed: int, start: Path | None = None) -> Run:
+def run_of(step: Step, data: Path, out: Path, *, epochs: int, seed: int, start: Checkpoint | None = None) -> Run:
     """A step's training on a set, in the folder `out`."""
     return Run(
         data=data,
@@ -153,17 +153,18 @@ def run_of(step: Step, data: Path, out: Path, *, epochs: int, seed: int, start: 
 
 def train(out: Path, data: Path, *, share: float, seed: int, console: Console) -> Path:
     """Both trainings, each from where it stopped; the best checkpoint of the second."""
-    start: Path | None = None
+    best: Path | None = None
     for step in STEPS:
         epochs = max(round(share * step.train.epochs), 1)
-        run = run_of(step, data, out / step.name, epochs=epochs, seed=seed, start=start)
-        done = len(read_history(run.out))
+        done = len(read_history(out / step.name))
         if done < epochs:
             console.print(f"{step.name}: epoch {done} of {epochs}")
+            start = None if best is None else load_checkpoint(best)
+            run = run_of(step, data, out / step.name, epochs=epochs, seed=seed, start=start)
             train_hand(run, resume=done > 0, tell=console.print)
-        start = run.out / BEST
-    assert start is not None  # noqa: S101
-    return start
+        best = out / step.name / BEST
+    assert best is not None  # noqa: S101
+    return best
 
 
 def _made(step: Step, run: Path, *, renders: int) -> dict[str, object]:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmarks.studies.model_card import Evidence, card
-from cliphand.checkpoint import load_checkpoint, save_small_checkpoint
+from cliphand.checkpoint import Checkpoint, load_checkpoint, save_small_checkpoint
 from cliphand.config import require
 from cliphand.files import read_json_object, whole_folder
 from cliphand.kinds import IMPORTED, TRAINED
@@ -71,7 +71,7 @@ def ship(shipment: Shipment, folder: Path = FOLDER) -> Mapping[str, int]:
         made = Path(scratch)
         save_small_checkpoint(shipment.checkpoint, made / CHECKPOINT)
         checkpoint = load_checkpoint(made / CHECKPOINT)
-        manifest = _export(shipment, made)
+        manifest = _export(shipment, checkpoint, made)
         parity = read_json_object(made / EXPORT / PARITY_NAME)
         (made / CARD).write_text(card(checkpoint, manifest, parity, shipment.evidence), encoding="utf-8")
         sizes = packed_sizes(made)
@@ -100,10 +100,10 @@ def packed_sizes(made: Path) -> dict[str, int]:
     return sizes
 
 
-def _export(shipment: Shipment, made: Path) -> Manifest:
+def _export(shipment: Shipment, checkpoint: Checkpoint, made: Path) -> Manifest:
     """The export folder with the graphs that are kept, its checkpoint named by a relative path."""
     out = made / EXPORT
-    manifest = export_checkpoint(made / CHECKPOINT, out)
+    manifest = export_checkpoint(checkpoint, out)
     # Stricter than the gate on the errors alone: single vertices keep its bound, which rounding to eight bits needs.
     limits: dict[str, Tolerance] = {
         one: dataclasses.replace(TOLERANCES[one], delta_mm=shipment.tolerance_mm) for one in TYPED
@@ -119,7 +119,7 @@ def _export(shipment: Shipment, made: Path) -> Manifest:
         threads=None,
         tensorrt=True,
     )
-    report = write_typed_graphs(out, request, lambda *_: None)
+    report = write_typed_graphs(out, checkpoint, request, lambda *_: None)
     failed = [verdict.name for verdict in report.verdicts if not verdict.passed]
     require(not failed, f"{', '.join(failed)} failed the gate; see `cliphand export --int8 --auto`, or train on.")
     manifest = read_manifest(out)

@@ -12,6 +12,8 @@ from cliphand.cli.progress import progress_bars
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from cliphand.checkpoint import Checkpoint
+    from cliphand.checkpoint_config import CheckpointConfig
     from engines.artefact.manifest import Manifest
     from export.precision.request import TypedRequest
     from export.precision.typed_graphs import ParityReport
@@ -47,7 +49,7 @@ def export(options: ExportOptions) -> None:
         if shipped:
             console.print(f"{told()}.", markup=False, highlight=False)
         passed = _write(
-            source.path, target, typed, aot=options.aot, tensorrt=options.tensorrt is not False, console=console
+            source, target, typed, aot=options.aot, tensorrt=options.tensorrt is not False, console=console
         )
         passed = _build_plans(target, flavours, left_out, console) and passed
     if not passed:
@@ -97,9 +99,16 @@ def _own_place(checkpoint: Path, *, shipped: bool) -> Path:
 
 
 def _write(
-    source: Path, target: Path, typed: "TypedRequest | None", *, aot: bool, tensorrt: bool, console: "Console"
+    source: "CheckpointConfig",
+    target: Path,
+    typed: "TypedRequest | None",
+    *,
+    aot: bool,
+    tensorrt: bool,
+    console: "Console",
 ) -> bool:
     """Write the graphs, all or none; tell of them, and whether all passed."""
+    from cliphand.checkpoint import load_described
     from cliphand.cli.parity_table import print_parity
     from cliphand.files import whole_folder
     from export.folder.contents import EXPORT
@@ -108,11 +117,12 @@ def _write(
 
     report, packages = None, {}
     with whole_folder(target, EXPORT) as folder:
-        manifest = write_export(source, folder, tensorrt=tensorrt)
+        checkpoint = load_described(source)
+        manifest = write_export(checkpoint, folder, tensorrt=tensorrt)
         if typed is not None:
-            report = _write_typed(folder, typed)
+            report = _write_typed(folder, checkpoint, typed)
         if aot:
-            packages = add_packages(folder)
+            packages = add_packages(folder, checkpoint)
     _describe(manifest, target, console, tensorrt=tensorrt)
     if report is not None:
         print_parity(report, console)
@@ -124,12 +134,12 @@ def _write(
     return report is None or report.passed
 
 
-def _write_typed(folder: Path, request: "TypedRequest") -> "ParityReport":
+def _write_typed(folder: Path, checkpoint: "Checkpoint", request: "TypedRequest") -> "ParityReport":
     """Make and judge the graphs of lower precision under a progress bar."""
     from export.precision.typed_graphs import write_typed_graphs
 
     with progress_bars() as advance:
-        return write_typed_graphs(folder, request, advance)
+        return write_typed_graphs(folder, checkpoint, request, advance)
 
 
 def _build_plans(folder: Path, flavours: tuple[str, ...], left_out: str | None, console: "Console") -> bool:

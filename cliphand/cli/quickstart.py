@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:
+    from cliphand.checkpoint import Checkpoint
     from rich.console import Console
 
     from cliphand.config import CropConfig, ModelConfig, TrainConfig
@@ -93,7 +94,9 @@ def _train(out: Path) -> None:
     train_hand(_run(out, PRESETS["small"], crop, train), resume=_stopped(out))
 
 
-def _run(out: Path, model: "ModelConfig", crop: "CropConfig", train: "TrainConfig", start: Path | None = None) -> "Run":
+def _run(
+    out: Path, model: "ModelConfig", crop: "CropConfig", train: "TrainConfig", start: "Checkpoint | None" = None
+) -> "Run":
     from cliphand.hand import HAND_NAME, load_hand
     from cliphand.training.loop import Run
 
@@ -175,7 +178,7 @@ def _fine_tune(out: Path) -> None:
         loss=replace(recipe.loss, clip=0.1, heatmaps_2d=0.0, surface=0.0),
         text=TextConfig(tower="random", joints=6),  # short prompts: the tower is most of a step
     )
-    run = _run(out, shipped.model_config, shipped.crop, train, FOLDER / CHECKPOINT)
+    run = _run(out, shipped.model_config, shipped.crop, train, shipped)
     train_hand(run, resume=_stopped(out), tell=typer.echo)
 
 

@@ -74,7 +74,7 @@ def _run(given: "Options", *, data: Path, out: Path, resume: bool) -> None:
 
     from cliphand.cli.train_run import make_run
 
-    run = make_run(given, data=data, out=out)
+    run = make_run(plan, given, data=data, out=out)
 
     from cliphand.training.loop import train_hand
 

@@ -57,7 +57,7 @@ class RunPlan:
     """The configs of a run, and the checkpoints that it needs.
 
     Attributes:
-        start: whose weights it starts from; nothing was read of it yet.
+        start: whose weights it starts from.
         teacher: whose student it trains.
         weights: of what the teacher says.
         quantised: what it fine-tunes as INT8 graph.
@@ -66,25 +66,22 @@ class RunPlan:
     model: ModelConfig
     crop: CropConfig
     train: TrainConfig
-    start: Path | None = None
+    start: "CheckpointConfig | None" = None
     teacher: "CheckpointConfig | None" = None
     weights: DistilConfig | None = None
     quantised: "CheckpointConfig | None" = None
 
     def facts(self) -> dict[str, object]:
         """What of the run's record follows from options: the keys of `run.json`."""
-        from cliphand.checkpoint_config import read_checkpoint_config
-
         taught = {} if self.teacher is None else {"teacher": self.teacher.sha256, "weights": to_json(self.weights)}
         quantised = {} if self.quantised is None else {"quantise_aware": self.quantised.sha256}
-        start = None if self.start is None else read_checkpoint_config(self.start)
         return {
             "model": to_json(self.model),
             "crop": to_json(self.crop),
             "train": to_json(self.train),
             "recipe": taught | quantised,
-            "start": None if start is None else str(start.path),
-            "start_sha256": None if start is None else start.sha256,
+            "start": None if self.start is None else str(self.start.path),
+            "start_sha256": None if self.start is None else self.start.sha256,
         }
 
     def deciding(self) -> dict[str, object]:
@@ -129,7 +126,7 @@ def _plain_plan(options: Options, config: RunConfig) -> RunPlan:
         model=_filled(preset if "preset" in options else config.model or preset, options, MODEL_OPTIONS),
         crop=_filled(config.crop or CropConfig(), options, CROP_OPTIONS),
         train=_train(options, config.train or TrainConfig()),
-        start=path_of(options, "start") or config.start,
+        start=_start(options, config),
     )
 
 
@@ -143,7 +140,7 @@ def _taught_plan(options: Options, config: RunConfig) -> RunPlan:
         model=_filled(sizes, options, MODEL_OPTIONS),
         crop=teacher.crop,
         train=_train(options, config.train or TrainConfig()),
-        start=path_of(options, "start") or config.start,
+        start=_start(options, config),
         teacher=teacher,
         weights=_filled(config.weights or DistilConfig(), options, TEACHER_OPTIONS),
     )
@@ -158,7 +155,7 @@ def _quantise_aware_plan(options: Options, config: RunConfig) -> RunPlan:
     fresh = {"stage": "mesh", "accelerator": "auto", "devices": 1, "loss": to_json(_of_points(start.train))}
     base = from_json(TrainConfig, before | QUANTISE_AWARE | fresh, source=str(start.path))
     train = _train(options, config.train or base)
-    return RunPlan(model=start.model, crop=start.crop, train=train, start=start.path, quantised=start)
+    return RunPlan(model=start.model, crop=start.crop, train=train, start=start, quantised=start)
 
 
 def check_inputs(plan: RunPlan, options: Options, *, data: Path, out: Path, resume: bool) -> None:
@@ -226,6 +223,14 @@ def _filled(base: Kind, options: Options, names: Mapping[str, str]) -> Kind:
 def _called(names: Mapping[str, str]) -> dict[str, str]:
     """What the user calls each field."""
     return {field: flag(name) for name, field in names.items()}
+
+
+def _start(options: Options, config: RunConfig) -> "CheckpointConfig | None":
+    """What is told of the checkpoint that the run starts from."""
+    from cliphand.checkpoint_config import read_checkpoint_config
+
+    path = path_of(options, "start") or config.start
+    return None if path is None else read_checkpoint_config(path)
 
 
 def _preset(options: Options) -> ModelConfig:

@@ -3,30 +3,28 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from cliphand.cli.train_options import Options, RunPlan, hand_of, plan_run
+from cliphand.cli.train_options import Options, RunPlan, hand_of
 from cliphand.config import require
 
 if TYPE_CHECKING:
     from cliphand.checkpoint import Checkpoint
+    from cliphand.checkpoint_config import CheckpointConfig
     from cliphand.hand import HandTopology
     from cliphand.training.loop import Run
     from cliphand.training.recipe import Recipe
 
 
-def make_run(options: Options, *, data: Path, out: Path) -> "Run":
-    """Make it.
+def make_run(plan: RunPlan, options: Options, *, data: Path, out: Path) -> "Run":
+    """The run of options and of the plan that they made.
 
     Raises:
-        InputError: as `plan_run`; or the topology or a checkpoint is refused.
+        InputError: the topology or a checkpoint is refused.
     """
-    plan = plan_run(options)
-    needed = plan.teacher or plan.quantised
     hand = hand_of(plan, options, data)
 
-    from cliphand.checkpoint import load_checkpoint
     from cliphand.training.loop import Run
 
-    checkpoint = None if needed is None else load_checkpoint(needed.path)
+    checkpoint = _loaded(plan.teacher or plan.quantised)
     return Run(
         data=data,
         topology=_topology(hand, checkpoint),
@@ -34,9 +32,15 @@ def make_run(options: Options, *, data: Path, out: Path) -> "Run":
         model=plan.model,
         crop=plan.crop,
         train=plan.train,
-        start=plan.start,
+        start=_loaded(plan.start) if plan.quantised is None else checkpoint,
         recipe=_recipe(plan, checkpoint, data),
     )
+
+
+def _loaded(config: "CheckpointConfig | None") -> "Checkpoint | None":
+    from cliphand.checkpoint import load_described
+
+    return None if config is None else load_described(config)
 
 
 def _topology(hand: "HandTopology | None", checkpoint: "Checkpoint | None") -> "HandTopology":

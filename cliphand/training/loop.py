@@ -16,7 +16,7 @@ import torch
 from lightning.pytorch.callbacks import Callback
 
 from cliphand.checked import to_json
-from cliphand.checkpoint import Checkpoint, load_checkpoint
+from cliphand.checkpoint import Checkpoint
 from cliphand.checkpoint_place import LAST, RUN_FILE
 from cliphand.config import CropConfig, ModelConfig, TrainConfig
 from cliphand.data.cut_off import cut_off_line
@@ -73,7 +73,7 @@ class Run:
     model: ModelConfig
     crop: CropConfig
     train: TrainConfig
-    start: Path | None = None
+    start: Checkpoint | None = None
     recipe: Recipe = field(default_factory=Recipe)
 
 
@@ -116,14 +116,13 @@ def train_hand(
     for remark in (cut_off_line(data, run.crop), large_batch_line(len(fit_labels) * data.n_versions, run.train)):
         if remark is not None:
             tell(remark)
-    start = None if run.start is None else load_checkpoint(run.start)
-    line = None if start is None else partly_taken(run.model, start)
+    line = None if run.start is None else partly_taken(run.model, run.start)
     if line is not None:
         tell(line)
     refuse_other_hand(data, run.topology, source="the topology of this run (--hand, or the data's hand.npz)")
     if run.train.loss.surface > 0:
         require_layers(run.data, "training", option="--weight-surface")
-    facts = run_facts(run, data, start)
+    facts = run_facts(run, data)
     resumed = SealedState(state_to_resume(run.out, facts, resume=resume))
     if resumed.state is None and (run.out / RUN_FILE).exists():
         tell(f"No epoch had finished in {run.out}; the run starts from the beginning.")
@@ -210,12 +209,12 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def run_facts(run: Run, data: FreiHand, start: Checkpoint | None) -> dict[str, object]:
+def run_facts(run: Run, data: FreiHand) -> dict[str, object]:
     """What `run.json` records, and what travels with the checkpoints into every later report."""
     return {
         "data": str(run.data.resolve()),
-        "start": None if run.start is None else str(run.start.resolve()),
-        "start_sha256": None if start is None else start.sha256,
+        "start": None if run.start is None else str(run.start.path.resolve()),
+        "start_sha256": None if run.start is None else run.start.sha256,
         "identity": data_identity(data, run.topology),
         "model": to_json(run.model),
         "crop": to_json(run.crop),
@@ -239,10 +238,9 @@ def build_model(run: Run) -> ClipHand:
     hand = HandModel(run.model, level_templates(run.topology, run.model.levels), imagenet_weights=imagenet)
     hand.encoder.to(memory_format=torch.channels_last)  # a quarter of a CPU's step; the numbers stay
     interpolate_from_template(hand.mesh_regressor, run.topology, run.model.levels)
-    start = None if run.start is None else load_checkpoint(run.start)
-    if start is not None:
-        start_from(hand, run.model, start)
-    dense = dense_branch(hand, start) if run.train.loss.dense else None
+    if run.start is not None:
+        start_from(hand, run.model, run.start)
+    dense = dense_branch(hand, run.start) if run.train.loss.dense else None
     if not uses_text(run.train):
         return ClipHand(hand, None, dense)
     tower = TextTower(run.train.text.tower, seed=run.train.seed)

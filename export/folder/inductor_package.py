@@ -10,11 +10,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from cliphand.checkpoint import load_checkpoint
+from cliphand.checkpoint import Checkpoint
 from cliphand.errors import InputError
 from cliphand.files import whole_file
 from cliphand.model.hand_model import HandModel
-from engines.artefact.manifest import checkpoint_path, describe, read_manifest, write_manifest
+from engines.artefact.manifest import describe, read_manifest, write_manifest
 from engines.host.available import COMPILERS
 from engines.runtimes.inductor import PRECISION_KEY, SIZE_KEY, InductorEngine
 from export.graph.agreement import BATCHES
@@ -54,17 +54,18 @@ class _Reduced(nn.Module):
         return joints.float(), verts.float()
 
 
-def add_packages(folder: Path) -> dict[Path, PackageCheck]:
+def add_packages(folder: Path, checkpoint: Checkpoint) -> dict[Path, PackageCheck]:
     """Compile the checkpoint of an export folder for this machine and list the packages in its manifest.
 
     Args:
+        checkpoint: that it was exported from.
         folder: gets `model.pt2` for the processor and, where PyTorch sees a GPU, `model.fp16.pt2` for that.
 
     Raises:
         InputError: see `build_package`.
     """
     manifest = read_manifest(folder)
-    model = deploy_model(load_checkpoint(checkpoint_path(manifest, folder)).model)
+    model = deploy_model(checkpoint.model)
     checks: dict[Path, PackageCheck] = {}
     artefacts = dict(manifest.artefacts)
     for name, (device, precision) in PACKAGES.items():

@@ -9,7 +9,7 @@ import onnx
 import torch
 
 from cliphand import __version__
-from cliphand.checkpoint import load_checkpoint
+from cliphand.checkpoint import Checkpoint
 from cliphand.errors import InputError
 from cliphand.files import whole_folder
 from cliphand.hand import HAND_NAME, save_hand, topology_sha256
@@ -26,11 +26,11 @@ from export.precision.proof import prove
 PRECISION = "fp32"
 
 
-def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True) -> Manifest:
+def export_checkpoint(checkpoint: Checkpoint, out: Path, *, tensorrt: bool = True) -> Manifest:
     """Export a checkpoint.
 
     Args:
-        checkpoint_path: folder that `cliphand train` or `cliphand import-released` wrote.
+        checkpoint: of `cliphand train` or `cliphand import-released`.
         out: export folder; an older one is replaced once the new one is whole.
         tensorrt: as `write_export`.
 
@@ -38,21 +38,20 @@ def export_checkpoint(checkpoint_path: Path, out: Path, *, tensorrt: bool = True
         InputError: as `write_export`, or `out` holds what no export does; `out` is then as it was.
     """
     with whole_folder(out, EXPORT) as folder:
-        return write_export(checkpoint_path, folder, tensorrt=tensorrt)
+        return write_export(checkpoint, folder, tensorrt=tensorrt)
 
 
-def write_export(checkpoint_path: Path, folder: Path, *, tensorrt: bool) -> Manifest:
+def write_export(checkpoint: Checkpoint, folder: Path, *, tensorrt: bool) -> Manifest:
     """Write the FP32 export of a checkpoint into an empty folder.
 
     Args:
-        checkpoint_path: folder that `cliphand train` or `cliphand import-released` wrote.
+        checkpoint: of `cliphand train` or `cliphand import-released`.
         folder: there already.
         tensorrt: have TensorRT for RTX, where it is installed, parse and build the graph.
 
     Raises:
-        InputError: the checkpoint cannot be read, or its graph fails a check.
+        InputError: the graph fails a check.
     """
-    checkpoint = load_checkpoint(checkpoint_path)
     model = deploy_model(checkpoint.model)
     graph = folder / GRAPH_NAME
     agreement = export_graph(model, graph, input_size=checkpoint.model_config.input_size)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from cliphand.checkpoint import Checkpoint
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
 from cliphand.progress import Progress
@@ -73,11 +74,12 @@ class ParityReport:
         return all(verdict.passed for verdict in self.verdicts)
 
 
-def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) -> ParityReport:
+def write_typed_graphs(folder: Path, checkpoint: Checkpoint, request: TypedRequest, progress: Progress) -> ParityReport:
     """Make, prove and judge typed graphs of an export folder.
 
     Args:
-        folder: with `model.onnx`, `manifest.json` and the checkpoint that the manifest names.
+        folder: with `model.onnx` and `manifest.json`.
+        checkpoint: that the folder was exported from, the reference.
         request: what to make.
         progress: called with what is being done, steps done and steps in all.
 
@@ -86,7 +88,7 @@ def write_typed_graphs(folder: Path, request: TypedRequest, progress: Progress) 
     """
     manifest = read_manifest(folder)
     exact = check_artefact(manifest, folder / GRAPH_NAME).sha256
-    with open_workshop(folder, manifest, request, progress) as workshop:
+    with open_workshop(folder, manifest, checkpoint, request, progress) as workshop:
         verdicts = [JudgedGraph(GRAPH_NAME, exact, "fp32", workshop.judge.rows(folder / GRAPH_NAME, "fp32"))]
         verdicts += [_make(workshop, low) for low in request.precisions]
         ranges = workshop.maker.ranges()

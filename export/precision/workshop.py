@@ -8,12 +8,12 @@ from pathlib import Path
 
 import onnx
 
+from cliphand.checkpoint import Checkpoint
 from cliphand.claims import OWN
 from cliphand.config import require
 from cliphand.data.identity import refuse_other_hand
 from cliphand.progress import Progress
-from engines.artefact.manifest import GRAPH_NAME, Manifest, checkpoint_path, open_hand
-from engines.open import open_engine
+from engines.artefact.manifest import GRAPH_NAME, Manifest, open_hand
 from engines.runtimes.eager import EagerEngine
 from export.gate.images import read_gate_images
 from export.gate.parity import Comparison, excess
@@ -113,20 +113,20 @@ class Workshop:
 
 
 @contextmanager
-def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progress: Progress) -> Iterator[Workshop]:
+def open_workshop(
+    folder: Path, manifest: Manifest, checkpoint: Checkpoint, request: TypedRequest, progress: Progress
+) -> Iterator[Workshop]:
     """Read the images and run PyTorch over them.
 
     Raises:
-        InputError: the folder, its checkpoint or the data is refused.
+        InputError: the folder or the data is refused, or the folder was exported from another checkpoint.
     """
     exact = onnx.load(folder / GRAPH_NAME)
     for low in request.precisions:
         kept_nodes(exact.graph, low, request.keep)  # names that it has not are worth the first sentence
-    checkpoint = checkpoint_path(manifest, folder)
-    engine = open_engine(checkpoint, threads=request.threads)
     require(
-        isinstance(engine, EagerEngine) and engine.checkpoint.sha256 == manifest.checkpoint.sha256,
-        f"{checkpoint} is not the checkpoint that {folder} was exported from; export it again.",
+        checkpoint.sha256 == manifest.checkpoint.sha256,
+        f"{checkpoint.path} is not the checkpoint that {folder} was exported from; export it again.",
     )
     crop, side = manifest.crop, manifest.input_size
     gate = read_gate_images(request.gate, crop, side)
@@ -134,10 +134,10 @@ def open_workshop(folder: Path, manifest: Manifest, request: TypedRequest, progr
         request.calibration, crop, side, progress=lambda *steps: progress("reading calibration images", *steps)
     )
     hand = open_hand(manifest, folder)
-    refuse_other_hand(gate.data, hand, source=f"the hand of {checkpoint}")
+    refuse_other_hand(gate.data, hand, source=f"the hand of {checkpoint.path}")
     regressor = hand.joint_regressor
     total = len(gate.indices)
-    with engine:
+    with EagerEngine(checkpoint, threads=request.threads) as engine:
         reference = gate.predict(engine, regressor, progress=lambda done: progress("running PyTorch", done, total))
     with tempfile.TemporaryDirectory(dir=folder, prefix=f"{OWN}typed-") as name:
         scratch = Path(name)
