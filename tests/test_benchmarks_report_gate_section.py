@@ -79,6 +79,27 @@ def test_a_rejected_graph_is_told_beside_those_that_ship() -> None:
     assert "model.int8.onnx was rejected at export: too far." in found.sentence
 
 
+def test_why_a_graph_was_rejected_is_what_the_export_found() -> None:
+    name = "model.int8.onnx.rejected"
+    at_export = [row(name, "too far"), row(name) | {"engine": "openvino"}]
+    found = verdict([row("model.onnx"), *at_export], [row(name)])  # the last engine, and this report, find no fault
+    assert "model.int8.onnx was rejected at export: too far." in found.sentence
+
+
+def test_a_graph_that_tensorrt_refused_is_rejected_for_that_reason(tmp_path: Path) -> None:
+    name = "model.int8.onnx.rejected"
+    save_onnx(tmp_path / name)
+    manifest = make_manifest(tmp_path, {name: "int8"})
+    sha256 = manifest.artefacts[name].sha256
+    for judged, reason in ((sha256, "its parser knows no such node"), ("0" * 64, "no reason is recorded")):
+        refused = {name: {"sha256": judged, "refusal": "its parser knows no such node."}}
+        content = {"rows": [row(name) | {"sha256": sha256}], "artefacts": refused}
+        (tmp_path / "parity.json").write_text(json.dumps(content))
+        at_export = exported_parity(tmp_path, manifest)
+        found = verdict(at_export.rows, [], refusals=at_export.refusals)
+        assert f"model.int8.onnx was rejected at export: {reason}." in found.sentence
+
+
 def test_a_graph_that_is_skipped_here_is_not_said_to_pass() -> None:
     skipped = Skipped("model.fp16.onnx", "onnxruntime", "fp16", "only half of it is there", broken=True)
     found = verdict([row("model.fp16.onnx")], [row("model.onnx")], skipped=[skipped])

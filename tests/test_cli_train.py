@@ -196,7 +196,7 @@ def test_quantise_aware_training_goes_on_from_the_checkpoint_in_small_steps(chec
     run = planned({"quantise_aware": checkpoint, "batch": 2}, data=Path("data"))
     assert (run.model, run.crop) == (TINY, CROP)
     assert isinstance(run.recipe, QuantiseAware)
-    assert run.start is run.recipe.checkpoint
+    assert run.start is run.recipe.start
     assert run.start.path == checkpoint
     assert run.recipe.calibration.data == Path("data")
     # As the export of the result will read it from this run's facts.

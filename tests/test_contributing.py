@@ -12,6 +12,7 @@ import onnx
 import pytest
 import torch
 from linear_hand import save_export_with_checkpoint
+from linear_hand import linear_checkpoint
 from planted_graphs import planted_workshop, request_on, save_planted_export
 from small_hand import TINY, small_hand
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -133,7 +134,7 @@ def test_a_toy_precision_is_made_and_judged(
             yield workshop
 
     monkeypatch.setattr("export.precision.typed_graphs.open_workshop", open_planted)
-    report = write_typed_graphs(folder, request, lambda *_: None)
+    report = write_typed_graphs(folder, linear_checkpoint(hand_topology), request, lambda *_: None)
     assert report.passed, report.verdicts[1]
     assert read_manifest(folder).artefacts["model.toy.onnx"].precision == "toy"
     with open_engine(folder / "model.toy.onnx") as engine:

@@ -162,11 +162,10 @@ def test_an_export_folder_gets_a_package_that_opens_by_its_manifest(
         return linear.check
 
     folder = save_export(tmp_path / "export", hand_topology)
-    monkeypatch.setattr("export.folder.inductor_package.load_checkpoint", lambda path: linear_checkpoint(hand_topology))
     monkeypatch.setattr("export.folder.inductor_package.deploy_model", lambda model: model)
     monkeypatch.setattr("export.folder.inductor_package.build_package", build)
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
-    assert add_packages(folder) == {folder / "model.pt2": linear.check}
+    assert add_packages(folder, linear_checkpoint(hand_topology)) == {folder / "model.pt2": linear.check}
     assert {name: item.precision for name, item in read_manifest(folder).artefacts.items()} == {
         "model.onnx": "fp32",
         "model.pt2": "fp32",

@@ -231,7 +231,11 @@ def _page(
         title=title(request.export, manifest),
         summary=summary(measured, bench),
         verdict=verdict(
-            at_export.rows, here, skipped=run.broken, notes=[*at_export.stale, *mesh_warnings(manifest.training)]
+            at_export.rows,
+            here,
+            refusals=at_export.refusals,
+            skipped=run.broken,
+            notes=[*at_export.stale, *mesh_warnings(manifest.training)],
         ),
         sections=sections,
         footer=f"Written by cliphand on {now} from {request.export}.",

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Mapping, Sequence, Sized
 from pathlib import Path
+from types import MappingProxyType
 
 from benchmarks.bench.table import MISSING
 from benchmarks.contestants.exported import Skipped
@@ -22,6 +23,7 @@ HEAD = (
     "vertices p99, mm",
     "verdict",
 )
+UNRECORDED = "no reason is recorded"
 
 Facts = Mapping[str, object]
 
@@ -32,13 +34,19 @@ def measured_rows(gate: Sequence[Comparison]) -> list[Facts]:
 
 
 def verdict(
-    at_export: Sequence[Facts], here: Sequence[Facts], *, skipped: Sequence[Skipped] = (), notes: Sequence[str] = ()
+    at_export: Sequence[Facts],
+    here: Sequence[Facts],
+    *,
+    refusals: Mapping[str, str] = MappingProxyType({}),
+    skipped: Sequence[Skipped] = (),
+    notes: Sequence[str] = (),
 ) -> GateVerdict:
     """What the gate says of the graphs that the folder ships, each in its engines, and which ones it rejected.
 
     Args:
         at_export: rows of parity.json that hold for the graphs as the manifest lists them.
         here: rows of this report.
+        refusals: of parity.json, by file: why a graph was rejected whatever its rows say.
         skipped: files that their engine refuses here: what parity.json says of one that ran nowhere is not told.
         notes: sentences, without their full stop, to end with.
     """
@@ -56,11 +64,13 @@ def verdict(
     for row in shipped:
         if _where(row) not in failed:
             passed.setdefault(_name(row), {})[_engine(row)] = None
-    rejected = {_name(row): row for row in rows if _rejected(row)}
+    rejected = dict.fromkeys(_name(row) for row in rows if _rejected(row))
+    why = {_name(row): _failures(row) for row in at_export if row.get("passed") is not True}
+    why |= {_shipped(file): reason for file, reason in refusals.items()}
     within = "; ".join(f"{name} in {' and '.join(engines)}" for name, engines in passed.items())
     told = [f"Within tolerance of PyTorch: {within}."] if passed else []
     told += [f"{where} is not: {_failures(row)}." for where, row in failed.items()]
-    told += [f"{name} was rejected at export: {_failures(row)}." for name, row in rejected.items()]
+    told += [f"{name} was rejected at export: {why.get(name, UNRECORDED)}." for name in rejected]
     few = few_images(row.get("images") for row in rows)
     told += [] if few is None else [f"{few}."]
     if failed or not passed:
@@ -152,4 +162,4 @@ def _rejected(row: Facts) -> bool:
 
 def _failures(row: Facts) -> str:
     failures = row.get("failures")
-    return "; ".join(str(item) for item in failures) if isinstance(failures, list | tuple) else "no reason is recorded"
+    return "; ".join(str(item) for item in failures) if isinstance(failures, list | tuple) else UNRECORDED

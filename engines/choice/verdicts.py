@@ -1,8 +1,9 @@
 """What `parity.json` and `bench.json` tell of an export's files: it holds for the bytes that it was found of."""
 
+import dataclasses
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cliphand.errors import InputError
@@ -21,16 +22,24 @@ class Bound:
     Attributes:
         rows: whose `sha256` is the model file's.
         stale: sentences, without their full stop, about model files whose rows are of other bytes.
+        refusals: why TensorRT or a graph's own weights refuse it, by its file's name; of `parity.json` alone.
     """
 
     rows: tuple[Mapping[str, object], ...] = ()
     stale: tuple[str, ...] = ()
+    refusals: Mapping[str, str] = field(default_factory=dict)
 
 
 def exported_parity(export: Path, manifest: Manifest) -> Bound:
     """What the export's own gate found of the graphs that its manifest lists."""
     sha256 = {name: artefact.sha256 for name, artefact in manifest.artefacts.items()}
-    return _bound(export / PARITY_NAME, sha256, what="judged", again="export again")
+    bound = _bound(export / PARITY_NAME, sha256, what="judged", again="export again")
+    refusals = {
+        name: str(told["refusal"]).rstrip(".")
+        for name, told in _artefacts(export / PARITY_NAME).items()
+        if told.get("refusal") is not None and told.get("sha256") == sha256.get(name)
+    }
+    return dataclasses.replace(bound, refusals=refusals)
 
 
 def measured_rows(path: Path, sha256: Mapping[str, str]) -> Bound:
@@ -66,6 +75,12 @@ def _bound(path: Path, sha256: Mapping[str, str], *, what: str, again: str) -> B
             f"of it: {again}"
         )
     return Bound(tuple(row for name, told, row in known if told == sha256[name]), tuple(stale))
+
+
+def _artefacts(path: Path) -> dict[str, Mapping[str, object]]:
+    """What `parity.json` says of how each graph was made, nothing where there is no such file."""
+    told = read_json_object(path).get("artefacts") if path.exists() else None
+    return {name: one for name, one in told.items() if isinstance(one, Mapping)} if isinstance(told, Mapping) else {}
 
 
 def _rows(path: Path) -> list[Mapping[str, object]]:
