@@ -13,7 +13,7 @@ from benchmarks.measure.photographs import Photographs
 from benchmarks.report import matching
 from benchmarks.report.matching_section import matching_section
 from benchmarks.report.page import Chart
-from cliphand.checkpoint import save_checkpoint
+from cliphand.checkpoint import load_checkpoint, save_checkpoint
 from cliphand.config import CropConfig, ModelConfig, TextConfig, TrainConfig
 from cliphand.data.freihand import open_freihand
 from cliphand.data.prompts import axis_prompts
@@ -68,7 +68,7 @@ def save(folder: Path, model: ClipHand, topology: HandTopology) -> None:
 
 
 def test_there_is_a_matrix_for_each_axis_within_the_temperature(checkpoint: Path, photographs: Photographs) -> None:
-    section = matching_section(checkpoint, photographs, n_images=99)
+    section = matching_section(load_checkpoint(checkpoint), photographs, n_images=99, why_not="")
     assert not section.sentences[0].startswith("Left out"), section.sentences
     assert [part.name for part in section.parts if isinstance(part, Chart)] == ["logits_x", "logits_y", "logits_z"]
     logits = [cell["logit"] for part in section.parts for cell in part.spec["data"]["values"]]
@@ -95,7 +95,7 @@ def test_the_prompts_are_those_of_the_true_joints_and_the_share_on_the_diagonal_
             return torch.tensor([1.0, 2.0, 3.0])
 
     monkeypatch.setattr(matching, "load_text_branch", lambda checkpoint: Branch())
-    section = matching_section(checkpoint, photographs, n_images=2)
+    section = matching_section(load_checkpoint(checkpoint), photographs, n_images=2, why_not="")
     assert "100% of rows and columns" in section.sentences[0]
     last = section.parts[2]
     assert isinstance(last, Chart)
@@ -110,11 +110,11 @@ def test_the_prompts_are_those_of_the_true_joints_and_the_share_on_the_diagonal_
 def test_a_checkpoint_without_text_branch_or_none_at_all_is_a_sentence(
     checkpoint: Path, photographs: Photographs, hand_topology: HandTopology, tmp_path: Path
 ) -> None:
-    absent = matching_section(tmp_path / "gone", photographs, n_images=2)
-    assert absent.sentences == [f"Left out: the checkpoint {tmp_path / 'gone'} does not exist."]
+    absent = matching_section(None, photographs, n_images=2, why_not="it is gone")
+    assert absent.sentences == ["it is gone."]
     hand = HandModel(MODEL, level_templates(hand_topology, MODEL.levels))
     save(tmp_path / "bare", ClipHand(hand, None), hand_topology)
-    bare = matching_section(tmp_path / "bare", photographs, n_images=2)
+    bare = matching_section(load_checkpoint(tmp_path / "bare"), photographs, n_images=2, why_not="")
     assert "holds no text branch" in bare.sentences[0]
     assert not absent.parts
     assert not bare.parts

@@ -11,8 +11,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from linear_hand import save_export_with_checkpoint
-from linear_hand import linear_checkpoint
+from linear_hand import linear_checkpoint, save_export_with_checkpoint
 from planted_graphs import planted_workshop, request_on, save_planted_export
 from small_hand import TINY, small_hand
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model

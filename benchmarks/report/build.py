@@ -1,12 +1,13 @@
 """From an export folder to the report: what is read, what is run, and in which order it is told."""
 
 import datetime
+from collections.abc import Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-from benchmarks.contestants.exported import POINTLESS, Skipped, installed_runners, open_contestants
+from benchmarks.contestants.exported import POINTLESS, Contestant, Skipped, installed_runners, open_contestants
 from benchmarks.contestants.plans import open_plans, skipped_lines
 from benchmarks.measure.accuracy import batch_sizes, predict
 from benchmarks.measure.machine import machine_facts
@@ -30,12 +31,15 @@ from cliphand.errors import InputError
 from cliphand.hand import HAND_NAME
 from cliphand.limits import ALL, THREADS
 from cliphand.progress import Progress
-from engines.artefact.manifest import Manifest, checkpoint_path, mesh_warnings, open_hand, read_manifest
+from engines.artefact.manifest import Manifest, mesh_warnings, open_hand, read_manifest
 from engines.choice.verdicts import BENCH_NAME, exported_parity, model_files
 from engines.choice.verdicts import measured_rows as bench_rows
 from engines.open import RUNNERS
 from export.folder.contents import REPORT_NAME
 from export.graph.inventory import StageCost, read_inventory
+
+if TYPE_CHECKING:
+    from cliphand.checkpoint import Checkpoint
 
 SPLIT: Split = "evaluation"
 ROOT: Root = "truth"
@@ -89,9 +93,14 @@ class Written:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What the engines gave, and what did not run: sentences, and files that their engines refuse."""
+    """What the engines gave, and what did not run: sentences, and files that their engines refuse.
+
+    Attributes:
+        checkpoint: that PyTorch ran; None where it did not run.
+    """
 
     measured: Measured
+    checkpoint: "Checkpoint | None"
     omitted: tuple[str, ...]
     broken: tuple[Skipped, ...]
 
@@ -196,7 +205,8 @@ def _measure(
             n_images=n_images,
             progress=lambda done: advance("running the engines", done, n_images),
         )
-        return Run(measure(contestants, predictions, photographs, topology), omitted, tuple(broken))
+        measured = measure(contestants, predictions, photographs, topology)
+        return Run(measured, _reference_checkpoint(contestants.values()), omitted, tuple(broken))
 
 
 def _page(
@@ -214,7 +224,9 @@ def _page(
     costs = _costs(request.export, sound)
     times = _stage_times(request, manifest, sound, measured.photographs, advance)
     advance("matching poses and prompts", 0, 1)
-    matching = matching_section(_checkpoint(request, manifest), measured.photographs, n_images=measured.n_images)
+    matching = matching_section(
+        run.checkpoint, measured.photographs, n_images=measured.n_images, why_not=why_not.rstrip(".")
+    )
     advance("matching poses and prompts", 1, 1)
     palette = make_palette([*measured.hands, *([] if isinstance(bench, str) else bench.labels)])
     sections = [
@@ -243,8 +255,14 @@ def _page(
     )
 
 
-def _checkpoint(request: ReportRequest, manifest: Manifest) -> Path:
-    return request.checkpoint or checkpoint_path(manifest, request.export)
+def _reference_checkpoint(contestants: Iterable[Contestant]) -> "Checkpoint | None":
+    """What PyTorch ran; without torch it ran nothing."""
+    reference = next((one.engine for one in contestants if one.kind == "reference"), None)
+    if reference is None:
+        return None
+    from engines.runtimes.eager import EagerEngine
+
+    return reference.checkpoint if isinstance(reference, EagerEngine) else None
 
 
 def _costs(export: Path, names: list[str]) -> dict[str, tuple[StageCost, ...]]:

@@ -1,28 +1,36 @@
 """The logit matrices of the text branch, or why they cannot be shown."""
 
-import importlib.util
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks.measure.photographs import Photographs
 from benchmarks.report.charts import logit_matrix
 from benchmarks.report.page import Chart, Section
 from cliphand.errors import InputError
 
+if TYPE_CHECKING:
+    from cliphand.checkpoint import Checkpoint
+
 KEY = "matching"
 TITLE = "Matching of poses and prompts"
 
 
-def matching_section(checkpoint_path: Path, photographs: Photographs, *, n_images: int) -> Section:
-    """One matrix for each axis, as in the paper's figure 6; without a text branch a sentence."""
-    if importlib.util.find_spec("torch") is None:
-        return Section(KEY, TITLE, ["Left out: torch is not installed, and the text branch needs it."])
-    if not checkpoint_path.exists():
-        return Section(KEY, TITLE, [f"Left out: the checkpoint {checkpoint_path} does not exist."])
+def matching_section(
+    checkpoint: "Checkpoint | None", photographs: Photographs, *, n_images: int, why_not: str
+) -> Section:
+    """One matrix for each axis, as in the paper's figure 6; without a text branch a sentence.
+
+    Args:
+        checkpoint: that PyTorch ran; None where it did not run.
+        photographs: whose hands and prompts are matched.
+        n_images: how many of them at most.
+        why_not: why there is no checkpoint, if there is none.
+    """
+    if checkpoint is None:
+        return Section(KEY, TITLE, [f"{why_not}."])
     from benchmarks.report.matching import AXES, match
-    from cliphand.checkpoint import load_checkpoint
 
     try:
-        found = match(load_checkpoint(checkpoint_path), photographs, n_images=n_images)
+        found = match(checkpoint, photographs, n_images=n_images)
     except InputError as error:
         return Section(KEY, TITLE, [f"Left out: {error}"])
     count = found.logits.shape[-1]

@@ -48,9 +48,7 @@ def export(options: ExportOptions) -> None:
         console = Console(soft_wrap=True)
         if shipped:
             console.print(f"{told()}.", markup=False, highlight=False)
-        passed = _write(
-            source, target, typed, aot=options.aot, tensorrt=options.tensorrt is not False, console=console
-        )
+        passed = _write(source, target, typed, aot=options.aot, tensorrt=options.tensorrt is not False, console=console)
         passed = _build_plans(target, flavours, left_out, console) and passed
     if not passed:
         raise typer.Exit(1)

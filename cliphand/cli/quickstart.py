@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import typer
 
 if TYPE_CHECKING:
-    from cliphand.checkpoint import Checkpoint
     from rich.console import Console
 
+    from cliphand.checkpoint import Checkpoint
     from cliphand.config import CropConfig, ModelConfig, TrainConfig
     from cliphand.training.loop import Run
 
