@@ -13,7 +13,8 @@ from linear_hand import CHECKPOINT_SHA256, linear_checkpoint, make_manifest, sav
 from typer.testing import CliRunner, Result
 
 from benchmarks.report.build import ReportRequest, find_bench, write_report
-from benchmarks.report.page import check_targets
+from benchmarks.report.page import Section, check_targets
+from cliphand.checkpoint import Checkpoint
 from cliphand.cli.report import report
 from cliphand.errors import InputError
 from cliphand.files import sha256_of, write_json
@@ -91,6 +92,27 @@ def test_the_command_prints_the_verdict_and_where_the_report_is(written: tuple[P
     assert f"Gate passed. Within tolerance of PyTorch: model.onnx in onnxruntime fp32. {few}" in result.stdout
     assert f"{path} (figures as PNG in {path.with_name('report_figures')})" in result.stdout
     check_targets(path)  # the next report may replace this one
+
+
+def test_prompts_are_matched_with_the_checkpoint_that_pytorch_ran(
+    export: Path, data: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, matched = [], []
+
+    def load(path: Path) -> Checkpoint:
+        loaded.append(linear_checkpoint(hand_topology))
+        return loaded[-1]
+
+    def match(checkpoint: Checkpoint, *_: object, **__: object) -> Section:
+        matched.append(checkpoint)
+        return Section("matching", "Matching", [])
+
+    monkeypatch.setattr("engines.runtimes.eager.load_checkpoint", load)
+    monkeypatch.setattr("benchmarks.report.build.matching_section", match)
+    arguments = [str(export), "--data", str(data), "--engine", "onnxruntime", "--threads", "1"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert list(map(id, matched)) == list(map(id, loaded))
 
 
 def test_the_page_has_every_section_and_its_figures_as_png(written: tuple[Path, Result]) -> None:
