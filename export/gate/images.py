@@ -3,7 +3,7 @@
 The absolute depth comes from the true wrist depth and bone 0-9, the authors' protocol.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -112,14 +112,22 @@ def read_gate_images(request: GateRequest, crop: CropConfig, side_px: int) -> Ga
     """
     check_gate(request)
     data = open_freihand(request.data, request.split)
-    assert data.xyz is not None  # noqa: S101  # what was just asked for
     count = len(data) if request.images is None else min(request.images, len(data))
-    indices = tuple(np.linspace(0, len(data) - 1, count).round().astype(int).tolist())
+    return gate_images(data, np.linspace(0, len(data) - 1, count).round().astype(int).tolist(), crop, side_px)
+
+
+def gate_images(data: FreiHand, indices: Sequence[int], crop: CropConfig, side_px: int) -> GateImages:
+    """Read and crop given photographs of a split that has joints.
+
+    Raises:
+        InputError: an image cannot be read.
+    """
+    assert data.xyz is not None  # noqa: S101  # what the caller looked at
     views = [evaluation_view(data, index, crop, side_px) for index in indices]
     labels = [data.label_index(index) for index in indices]
     return GateImages(
         data=data,
-        indices=indices,
+        indices=tuple(indices),
         crops=np.stack([view.crop for view in views]),
         crop=crop,
         K=np.stack([view.K_crop for view in views]),

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -17,7 +17,8 @@ from cliphand.data.views import evaluation_view
 from cliphand.errors import InputError
 from cliphand.files import sha256_of
 from cliphand.limits import ALL
-from export.precision.quantise import Method
+
+RangeMethod = Literal["best", "max", "mse-encoder", "mse", "entropy"]
 
 
 @checked
@@ -43,14 +44,15 @@ class CalibrationRequest:
         data: folder in FreiHAND's layout; its training split is used.
         images: how many; all where there are fewer.
         seed: the same seed chooses the same images of those that are not held out: another share is another choice.
-        method: how ranges follow from what is seen.
+        method: how ranges follow from what is seen; `best` is the best of `export.precision.activation_ranges` on
+            images that are held back for that.
         held_out: what the model was validated on, which is left out where it lies in the same folder.
     """
 
     data: Path
     images: Annotated[int, ALL] = 500
     seed: Seed = 0
-    method: Method = "max"
+    method: RangeMethod = "best"
     held_out: HeldOut | None = None
 
     @property
@@ -74,11 +76,15 @@ class CalibrationSet:
     """The chosen images as a model sees them.
 
     Attributes:
+        data: the split they are from.
+        indices: of the images in it.
         files: in the order of `images`, relative to the data folder.
         sha256: over the files' contents, in that order.
         images: (N, 3, S, S) float32, normalised.
     """
 
+    data: FreiHand
+    indices: tuple[int, ...]
     files: tuple[str, ...]
     sha256: str
     images: FloatArray
@@ -108,7 +114,8 @@ def read_calibration(
         if progress is not None:
             progress(place + 1, len(indices))
     files = [data.image_path(index) for index in indices]
-    return CalibrationSet(tuple(str(file.relative_to(request.data)) for file in files), _digest(files), images)
+    names = tuple(str(file.relative_to(request.data)) for file in files)
+    return CalibrationSet(data, tuple(indices), names, _digest(files), images)
 
 
 def check_calibration(request: CalibrationRequest) -> None:

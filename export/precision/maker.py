@@ -12,7 +12,7 @@ import onnx
 from cliphand.arrays import FloatArray
 from export.precision.calibration import CalibrationRequest, CalibrationSet
 from export.precision.half import half_nodes, write_half
-from export.precision.quantise import Rest, activation_ranges, calibrate, quantised_nodes, write_quantised
+from export.precision.quantise import Method, Rest, activation_ranges, calibrate, quantised_nodes, write_quantised
 from export.precision.ranges import TensorRange, measure_ranges
 from export.precision.table import Keep, kept_nodes, stages, union
 
@@ -82,8 +82,9 @@ class Maker:
         return union(kept_nodes(self.source.graph, low, self.keep))
 
     def calibrate(self) -> None:
-        """Measure the ranges of INT8 once, for every graph of it."""
-        images, method = self.calibration.images, self.request.method
+        """Place Q and DQ and measure the largest magnitudes once, for every graph of INT8."""
+        method: Method = "entropy" if self.request.method == "entropy" else "max"
+        images = self.calibration.images
         calibrate(self.exact, self.calibrated, keep=self.table("int8"), images=images, method=method)
 
     def groups(self, made: Made) -> dict[str, tuple[str, ...]]:

@@ -105,7 +105,8 @@ def _make(workshop: Workshop, low: str) -> JudgedGraph:
     if not candidate.within_tolerance and workshop.request.search_s > 0:
         blame = workshop.search(candidate)
         if blame.found and workshop.request.auto:
-            candidate = workshop.candidate(low, candidate.made.rest, frozenset(blame.nodes))
+            kept = workshop.candidate(low, candidate.made.rest, frozenset(blame.nodes))
+            candidate = dataclasses.replace(kept, ranges=candidate.ranges)
     proof, refusal = None, None
     try:
         proof = prove(candidate.made.path, low, tensorrt=workshop.request.tensorrt)
@@ -169,6 +170,7 @@ def _artefact(workshop: Workshop, verdict: JudgedGraph) -> dict[str, object]:
         "kept": workshop.maker.kept(candidate.made),
         "proof": None if verdict.proof is None else dataclasses.asdict(verdict.proof),
         "refusal": verdict.refusal,
+        "range_choice": None if candidate.ranges is None else dataclasses.asdict(candidate.ranges),
         "int8_ranges": candidate.made.int8_ranges,
         "blame": None if verdict.blame is None else blame_facts(verdict.blame),
     }

@@ -22,6 +22,7 @@ from export.precision.calibration import overlap, read_calibration
 from export.precision.judge import Judge
 from export.precision.maker import PRECISIONS, Made, Maker
 from export.precision.quantise import Rest
+from export.precision.range_choice import RangeChoice, choose_ranges
 from export.precision.request import TypedRequest
 from export.precision.table import kept_nodes
 
@@ -34,11 +35,13 @@ class Candidate:
         made: the graph.
         rows: one for each engine.
         other_rest: excess over the tolerance of the graphs with another rest that were made for comparison.
+        ranges: how the ranges of a calibrated precision were chosen.
     """
 
     made: Made
     rows: tuple[Comparison, ...]
     other_rest: Mapping[str, float | None] = field(default_factory=dict)
+    ranges: RangeChoice | None = None
 
     @property
     def excess(self) -> float:
@@ -61,9 +64,11 @@ class Workshop:
 
     def best_candidate(self, low: str) -> Candidate:
         """The graph with the first rest that passes; the one nearest to the tolerance where none does."""
+        ranges = None
         if PRECISIONS[low].calibrated:
             self.judge.progress(f"calibrating on {len(self.maker.calibration.files)} images", 0, 1)
             self.maker.calibrate()
+            ranges = choose_ranges(self.maker, self.judge)
         tried: list[Candidate] = []
         for rest in PRECISIONS[low].rests:
             tried.append(self.candidate(low, rest))
@@ -71,7 +76,7 @@ class Workshop:
                 break
         best = min(tried, key=lambda candidate: candidate.excess)
         others = [other for other in tried if other is not best]
-        return Candidate(best.made, best.rows, {other.made.rest: _finite(other.excess) for other in others})
+        return Candidate(best.made, best.rows, {other.made.rest: _finite(other.excess) for other in others}, ranges)
 
     def candidate(self, low: str, rest: Rest, extra: frozenset[str] = frozenset()) -> Candidate:
         """Make and judge a graph with some nodes kept beyond the table."""
