@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from linear_hand import linear_checkpoint
 from planted_graphs import planted_workshop, save_planted_export
 from typer.testing import CliRunner
 
@@ -20,8 +21,9 @@ def test_each_way_has_a_row_for_each_engine_and_the_choice_is_the_lowest_on_what
 ) -> None:
     monkeypatch.setattr(
         "benchmarks.studies.ranges.open_workshop",
-        lambda folder, manifest, request, progress: planted_workshop(folder, hand_topology, request),
+        lambda folder, manifest, checkpoint, request, progress: planted_workshop(folder, hand_topology, request),
     )
+    monkeypatch.setattr("benchmarks.studies.ranges.load_checkpoint", lambda _: linear_checkpoint(hand_topology))
     folder = save_planted_export(tmp_path / "export", hand_topology)
     data = freihand_folder(n_labels=6, size_px=64)
     result = CliRunner().invoke(app, [str(folder), "--data", str(data), "--calibration-images", "6", "--threads", "1"])

@@ -20,10 +20,11 @@ from rich.table import Table
 
 from benchmarks.bench.table import plain_text
 from benchmarks.measure.machine import machine_facts
+from cliphand.checkpoint import Checkpoint, load_checkpoint
 from cliphand.progress import Progress
 from cliphand.provenance import git_commit
 from cliphand.told import told_in_one_sentence
-from engines.artefact.manifest import read_manifest
+from engines.artefact.manifest import checkpoint_path, read_manifest
 from export.gate.images import GateRequest
 from export.gate.parity import Comparison
 from export.precision.calibration import CalibrationRequest, RangeMethod
@@ -42,17 +43,19 @@ class Ablation:
     choice: RangeChoice
 
 
-def study(folder: Path, request: TypedRequest, progress: Progress) -> Ablation:
+def study(folder: Path, checkpoint: Checkpoint, request: TypedRequest, progress: Progress) -> Ablation:
     """Make and judge a graph for each way.
 
     Args:
         folder: an export with its FP32 graph.
+        checkpoint: that it was exported from, the reference.
         request: which images calibrate and judge.
         progress: called with what is being done, steps done and steps in all.
     """
     methods: tuple[RangeMethod, ...] = ("max", "entropy", "mse-encoder", "mse", "best")
-    rows, choice = {}, RangeChoice("max")
-    with open_workshop(folder, read_manifest(folder), request, progress) as workshop:
+    rows: dict[str, tuple[Comparison, ...]] = {}
+    choice = RangeChoice("max")
+    with open_workshop(folder, read_manifest(folder), checkpoint, request, progress) as workshop:
         for method in methods:
             choice = _calibrate(workshop, method)
             if method != "best":
@@ -99,7 +102,8 @@ def main(
         threads=threads,
         tensorrt=False,
     )
-    ablation = study(export, request, lambda *_: None)
+    checkpoint = load_checkpoint(checkpoint_path(read_manifest(export), export))
+    ablation = study(export, checkpoint, request, lambda *_: None)
     typer.echo(plain_text(as_table(ablation)))
     typer.echo(json.dumps(_facts(ablation, request)))
 

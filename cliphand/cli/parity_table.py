@@ -11,6 +11,7 @@ from export.gate.parity import EMULATED, ROUNDED, engine_words, few_images
 if TYPE_CHECKING:
     from export.gate.parity import Comparison
     from export.precision.blame import Blame
+    from export.precision.range_choice import RangeChoice
     from export.precision.typed_graphs import JudgedGraph, ParityReport
 
 RISKY_SHOWN = 5
@@ -70,7 +71,17 @@ def _sentences(verdict: "JudgedGraph") -> list[str]:
     if verdict.proof is not None and verdict.proof.tensorrt is None:
         why = verdict.proof.why_not
         told.append(f"{verdict.name}: TensorRT for RTX was not asked ({why}), so only its weights were counted.")
+    if verdict.candidate is not None and verdict.candidate.ranges is not None and verdict.candidate.ranges.rehearsals:
+        told.append(_choice(verdict.name, verdict.candidate.ranges))
     return told + ([] if verdict.blame is None else _blame(verdict.name, verdict.blame))
+
+
+def _choice(name: str, choice: "RangeChoice") -> str:
+    shares = ", ".join(f"{method} {_number(tried.excess, '.2f')}" for method, tried in choice.rehearsals.items())
+    return (
+        f"{name}: ranges by {choice.method}, which on {choice.images} calibration images that set none moves hands "
+        f"least, in shares of the tolerance: {shares}."
+    )
 
 
 def _blame(name: str, blame: "Blame") -> list[str]:
