@@ -37,8 +37,8 @@ def test_no_photograph_is_drawn_unless_asked_for(
     data = freihand_folder(n_labels=2)
     plain = cv2.imread(str(draw_quantiles(checkpoint, [data, data], tmp_path / "plain.png", count=4)))
     shown = cv2.imread(str(draw_quantiles(checkpoint, [data], tmp_path / "shown.png", count=2, photographs=True)))
-    assert plain.shape == (2 * 170, 3 * 3 * 150, 3)
-    assert shown.shape == (170, 3 * 4 * 150, 3)
+    assert plain.shape == (2 * 172, 3 * 3 * 150, 3)
+    assert shown.shape == (172, 3 * 4 * 150, 3)
     assert (plain[:150, 300:450] != 245).any()  # the true skeleton
     assert (shown[:150, :150] != 245).mean() > 0.3  # the photograph
     assert (plain[:150, 300:450] == 245).mean() > 0.5  # paper about it
