@@ -102,6 +102,19 @@ def test_a_way_that_is_asked_for_is_taken_without_a_comparison(
         assert workshop.best_candidate("int8").ranges == RangeChoice(method)
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_image_sets_the_ranges_and_compares_them(
+    tmp_path: Path, data: Path, hand_topology: HandTopology, count: int
+) -> None:
+    folder = save_planted_export(tmp_path / "export", hand_topology)
+    request = request_on(data, calibration=CalibrationRequest(data, images=count))
+    with planted_workshop(folder, hand_topology, request) as workshop:
+        choice = workshop.best_candidate("int8").ranges
+    assert choice is not None
+    assert choice.images == 1
+    assert len({rehearsal.p99_mm for rehearsal in choice.rehearsals.values()}) > 1
+
+
 def test_the_best_way_is_chosen_on_calibration_images_alone_and_told_in_parity_json(
     tmp_path: Path, data: Path, hand_topology: HandTopology, monkeypatch: pytest.MonkeyPatch
 ) -> None:
