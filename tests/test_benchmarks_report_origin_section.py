@@ -14,8 +14,10 @@ from benchmarks.report.origin_section import fastest, key_figures, summary, titl
 
 def measured(errors_mm: dict[str, float], failed: tuple[tuple[str, str], ...] = ()) -> Measured:
     """What the summary reads: each engine's error, and which engine and precision failed the gate."""
-    gate = [SimpleNamespace(engine=name, precision=kind, artefact="a.onnx", passed=False) for name, kind in failed]
-    gate.append(SimpleNamespace(engine="other", precision="fp32", artefact="a.onnx", passed=True))
+    gate = [
+        SimpleNamespace(engine=name, precision=kind, artefact="a.onnx", within_tolerance=False) for name, kind in failed
+    ]
+    gate.append(SimpleNamespace(engine="other", precision="fp32", artefact="a.onnx", within_tolerance=True))
     data = SimpleNamespace(root=Path("hands"), split="evaluation")
     joint_errors = {label: np.full((3, 21), error) for label, error in errors_mm.items()}
     found = SimpleNamespace(n_images=3, gate=gate, joint_errors_mm=joint_errors, photographs=SimpleNamespace(data=data))

@@ -1,6 +1,7 @@
 """The exported graph of a small network: what it holds, and that it computes the network's function."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -90,7 +91,7 @@ def test_a_graph_that_breaks_a_guarantee_is_not_written(tmp_path: Path, monkeypa
         graph.graph.node.append(onnx.helper.make_node("Shape", ["image"], ["sizes"], name="encoder/Shape"))
         return graph
 
-    monkeypatch.setattr(graph_module, "trace", lambda *_, **__: small_graph())
+    monkeypatch.setattr(graph_module, "trace", lambda *_, **__: SimpleNamespace(graph=small_graph()))
     monkeypatch.setattr(graph_module, "simplify", with_shape)
     with pytest.raises(InputError, match="encoder/Shape"):
         export_graph(small_hand(), tmp_path / "model.onnx", input_size=SIDE)
@@ -98,7 +99,7 @@ def test_a_graph_that_breaks_a_guarantee_is_not_written(tmp_path: Path, monkeypa
 
 
 def test_a_graph_of_another_model_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(graph_module, "trace", lambda *_, **__: small_graph())
+    monkeypatch.setattr(graph_module, "trace", lambda *_, **__: SimpleNamespace(graph=small_graph()))
     with pytest.raises(InputError, match="'joints_uvd' differs from PyTorch's at batch 1"):
         export_graph(small_hand(seed=1), tmp_path / "model.onnx", input_size=SIDE)
 

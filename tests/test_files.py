@@ -87,7 +87,7 @@ def test_what_json_cannot_hold_is_refused_and_the_old_file_stays(tmp_path: Path,
         (b'{"a": 1', "is not readable as JSON"),
         (b"\xff\xfe", "is not readable as JSON"),
         (b'{"a": ' * 100_000, "is not readable as JSON"),
-        (b"[1, 2]", "holds a JSON list"),
+        (b"[1, 2]", "holds a list; it must hold a JSON object"),
         (b"null", "holds null; it must hold a JSON object"),
     ],
 )
