@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cliphand.config import CropConfig
-from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise, turn_matrix, upright_rad
+from cliphand.data.crop import Box, crop_box, crop_matrix, cut, normalise, second_look_rad, turn_matrix, upright_rad
 from cliphand.data.freihand import open_freihand
 from cliphand.errors import InputError
 from cliphand.hand import MIDDLE_MCP, WRIST
@@ -190,3 +190,11 @@ def test_joints_that_are_not_finite_turn_nothing() -> None:
     joints[0, WRIST] = np.nan
     joints[1, MIDDLE_MCP, 1] = -1
     np.testing.assert_allclose(upright_rad(joints), 0, atol=1e-12)
+
+
+def test_first_looks_that_agree_to_a_hair_give_the_same_second_look() -> None:
+    joints = np.zeros((2, 21, 3))
+    joints[:, MIDDLE_MCP, :2] = [(0.3, -0.4), (0.3 + 1e-6, -0.4)]
+    first, second = second_look_rad(joints)
+    assert first == second
+    assert abs(first - upright_rad(joints)[0]) <= math.radians(0.5)

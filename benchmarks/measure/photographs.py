@@ -9,7 +9,7 @@ import numpy as np
 from cliphand.arrays import FloatArray
 from cliphand.camera import root_and_bone, root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig
-from cliphand.data.crop import crop_box, crop_matrix, turn_matrix, upright_rad
+from cliphand.data.crop import crop_box, crop_matrix, second_look_rad, turn_matrix
 from cliphand.data.freihand import FreiHand
 from cliphand.data.photograph import read_mask
 from cliphand.errors import InputError
@@ -105,7 +105,7 @@ def look(
     if not photographs.crop.second_look:
         return batch, output
     side = photographs.input_size
-    angles_rad = upright_rad(output.joints_uvd.astype(np.float64))
+    angles_rad = second_look_rad(output.joints_uvd.astype(np.float64))
     turns = np.stack([turn_matrix(angle_rad, side) for angle_rad in angles_rad])
     preparer = preparer or Preparer(photographs.crop, side)
     second = Batch(preparer.again(batch.prepared, turns @ batch.prepared.matrices), turns @ batch.K)

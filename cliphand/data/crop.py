@@ -131,6 +131,11 @@ def upright_rad(joints_uv: FloatArray) -> FloatArray:
     return np.asarray(np.nan_to_num(-math.pi / 2 - np.arctan2(down, right)))
 
 
+def second_look_rad(joints_uv: FloatArray) -> FloatArray:
+    """`upright_rad` in whole degrees, so that engines whose first looks agree to a hair cut the same second crop."""
+    return np.asarray(np.radians(np.rint(np.degrees(upright_rad(joints_uv)))))
+
+
 def turn_matrix(angle_rad: float, side_px: int) -> FloatArray:
     """(3, 3) pixels of a crop to pixels of the same crop turned about its middle, clockwise on the screen."""
     middle = (side_px - 1) / 2

@@ -14,7 +14,7 @@ import numpy as np
 from cliphand.arrays import ByteArray, FloatArray
 from cliphand.camera import root_from_scale, uvd_to_camera
 from cliphand.config import CropConfig, require
-from cliphand.data.crop import FROM_LABELS, Box, crop_box, crop_matrix, cut, normalise, upright_rad
+from cliphand.data.crop import FROM_LABELS, Box, crop_box, crop_matrix, cut, normalise, second_look_rad
 from cliphand.data.photograph import read_image
 from cliphand.errors import InputError
 from cliphand.hand import WRIST
@@ -140,7 +140,7 @@ def _read(
 
     if crop.second_look:
         joints_uvd = look(place)[0].joints_uvd[0].astype(np.float64)
-        place = replace(place, angle_rad=place.angle_rad + float(upright_rad(joints_uvd)))
+        place = replace(place, angle_rad=place.angle_rad + float(second_look_rad(joints_uvd)))
     looks = [look(each) for each in (place, *moved_boxes(place))]
     first, matrix = looks[0]
     first_px, *moved_px = (
