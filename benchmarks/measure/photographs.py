@@ -21,8 +21,6 @@ ROOT_SENTENCES: dict[Root, str] = {
     "truth": "ground-truth wrist depth and bone 0-9 turn uvd into metres",
     "scale": "depth solved from the predicted uvd, K and the published length of bone 9-10",
 }
-
-
 SECOND_LOOK = "looked at twice, the second time turned until the hand that the first look found points up"
 
 

@@ -1,4 +1,4 @@
-"""The hand model that this project ships, made from nothing: rendered hands, then two trainings, then its figures.
+"""The hand model that this project ships, made from nothing: rendered hands, then three trainings, then its figures.
 
     python -m benchmarks.studies.default_model --out DIR [--backgrounds FOLDER] [--real FOLDER ...]
 
@@ -66,8 +66,6 @@ TRAIN = TrainConfig(
     precision="bf16-mixed",  # a third to a half faster where the processor multiplies bfloat16, as most of today's do
 )
 
-JOINTS_LOSS = LossConfig(joints=2.0, consistency_2d=0.0, clip=0.0, heatmaps=1.0, heatmaps_2d=1.0, surface=3.0)
-
 
 @dataclass(frozen=True, slots=True)
 class Step:
@@ -78,33 +76,26 @@ class Step:
     train: TrainConfig
 
 
+JOINTS = Step(
+    "joints",
+    dataclasses.replace(MODEL, input_size=96),
+    dataclasses.replace(
+        TRAIN,
+        stage="joints",
+        epochs=20,
+        learning_rate=2e-3,
+        augment=VIEWS,
+        loss=LossConfig(joints=2.0, consistency_2d=0.0, clip=0.0, heatmaps=1.0, heatmaps_2d=1.0, surface=3.0),
+    ),
+)
+# A cosine ends where it was told to; hands are learned for longer by a second one. Most stand nearly upright, as the
+# second look sees them; the others keep the first look's sense of direction.
+JOINTS_AGAIN = Step(
+    "joints_again", JOINTS.model, dataclasses.replace(JOINTS.train, learning_rate=1.5e-3, augment=LEVEL_VIEWS)
+)
 STEPS = (
-    Step(
-        "joints",
-        dataclasses.replace(MODEL, input_size=96),
-        dataclasses.replace(
-            TRAIN,
-            stage="joints",
-            epochs=20,
-            learning_rate=2e-3,
-            augment=VIEWS,
-            loss=JOINTS_LOSS,
-        ),
-    ),
-    # A cosine ends where it was told to; hands are learned for longer by a second one. Most stand nearly upright, as
-    # the second look sees them; the others keep the first look's sense of direction.
-    Step(
-        "joints_again",
-        dataclasses.replace(MODEL, input_size=96),
-        dataclasses.replace(
-            TRAIN,
-            stage="joints",
-            epochs=20,
-            learning_rate=1.5e-3,
-            augment=LEVEL_VIEWS,
-            loss=JOINTS_LOSS,
-        ),
-    ),
+    JOINTS,
+    JOINTS_AGAIN,
     Step(
         "mesh",
         MODEL,
@@ -152,7 +143,7 @@ def run_of(step: Step, data: Path, out: Path, *, epochs: int, seed: int, start: 
 
 
 def train(out: Path, data: Path, *, share: float, seed: int, console: Console) -> Path:
-    """Both trainings, each from where it stopped; the best checkpoint of the second."""
+    """The trainings, each from where it stopped; the best checkpoint of the last."""
     best: Path | None = None
     for step in STEPS:
         epochs = max(round(share * step.train.epochs), 1)

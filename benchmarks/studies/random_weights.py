@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.measure.machine import machine_facts
-from benchmarks.studies.default_model import STEPS, Step, run_of
+from benchmarks.studies.default_model import JOINTS, Step, run_of
 from benchmarks.studies.synthetic_to_real import study
 from cliphand.checkpoint import load_checkpoint
 from cliphand.checkpoint_place import LAST
@@ -33,7 +33,6 @@ from cliphand.files import read_json_object, write_json
 from cliphand.provenance import git_commit
 from cliphand.training.loop import train_hand
 
-JOINTS = STEPS[0]
 TIME_FILE = "seconds.json"
 
 
